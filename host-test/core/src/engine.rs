@@ -1,0 +1,71 @@
+//! What runs guests: an engine gives modules, a module gives instances, an instance runs callbacks.
+//!
+//! The world comes and goes by value with each call: while a guest runs, its engine holds the world and
+//! answers host calls from it, and hands it back when the guest returns.
+
+use std::fmt;
+
+use tollgate_abi::{AbiVersion, Callback, CallbackKind};
+
+use crate::world::World;
+
+/// A loaded module.
+pub trait Module: Send + Sync {
+    /// The version of the ABI that it declares.
+    fn abi(&self) -> AbiVersion;
+
+    /// Whether it exports a callback.
+    fn exports(&self, callback: CallbackKind) -> bool;
+
+    /// Makes an instance with memory of its own. No code of the guest runs yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`] when the engine cannot.
+    fn instantiate(&self) -> Result<Box<dyn Instance>, Trap>;
+}
+
+/// A guest with its memory.
+pub trait Instance {
+    /// Runs what the module runs before its first context: `_initialize`, or `_start`.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`] when the guest traps.
+    fn start(&mut self, world: &mut World) -> Result<(), Trap>;
+
+    /// Runs a callback that the module exports, and gives what it returned; 0 for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`] when the guest traps or exceeds a limit.
+    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap>;
+
+    /// Fuel used since the instance was made, about one unit per wasm instruction; `None` when the
+    /// engine does not count.
+    fn fuel_used(&self) -> Option<u64>;
+
+    /// The size of the guest's memory in bytes; `None` when it has none of its own.
+    fn memory_bytes(&self) -> Option<u64>;
+}
+
+/// A guest that ended in the middle of a call. Its instance is not called again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// What happened, on one line.
+    pub message: String,
+    /// The functions that were running, innermost first; empty when not known.
+    pub backtrace: Vec<String>,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (depth, function) in self.backtrace.iter().enumerate() {
+            write!(f, "\n  {depth}: {function}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Trap {}

@@ -1,0 +1,18 @@
+//! The engine-free Proxy-Wasm host.
+//!
+//! Its state is a value, [`World`](world::World): a host call comes in as a
+//! [`Call`](tollgate_abi::Call), the answer goes out as a [`Reply`](tollgate_abi::Reply). It does no
+//! I/O and knows no clock but its own. An engine runs the guests ([`engine`]), the driver carries
+//! requests through them in virtual time ([`offline`]), scenarios say what is expected ([`scenario`])
+//! and the runner judges ([`run`]), the same for every proxy ([`proxy`]).
+
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod offline;
+pub mod proxy;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod transcript;
+pub mod world;

@@ -1,0 +1,738 @@
+//! A stream on its way: through the chain to the upstream, and back to the client.
+//!
+//! The order of callbacks and what a held message does follow Envoy 1.40 with HTTP/1.1 on both sides:
+//! the end of a body comes as a callback of its own without bytes.
+
+use std::time::Duration;
+
+use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
+
+use super::Run;
+use super::boot::ROOT;
+use crate::engine::Trap;
+use crate::proxy::{HostFailure, Outcome, Received, Response};
+use crate::scenario::{Answer, HeaderLine, RequestStep, Upstream};
+use crate::world::{
+    Context, Direction, Hold, Lane, LocalReply, Piece, Stage, Stream, StreamId, VmId,
+};
+
+/// How long the offline client waits for an answer, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The ends of the chain.
+#[derive(Default)]
+struct Ends {
+    upstream: Option<Received>,
+    /// The upstream has the whole request.
+    request_whole: bool,
+    client: Option<Response>,
+    /// The client has the whole response.
+    response_whole: bool,
+    reset: bool,
+}
+
+impl Run {
+    /// Carries one request to its end.
+    pub(super) fn carry(
+        &mut self,
+        worker: usize,
+        step: &RequestStep,
+    ) -> Result<(Outcome, Option<Received>), HostFailure> {
+        let Some(chain) = self.chains.get(worker).cloned() else {
+            return Err(HostFailure::Impossible {
+                what: format!("there is no worker {worker}"),
+            });
+        };
+        let id = StreamId(self.requests);
+        self.world.streams.insert(id, new_stream(step, chain.len()));
+        let mut carrier = Carrier {
+            run: self,
+            id,
+            chain,
+            ends: Ends::default(),
+        };
+        carrier.send_request(step);
+        carrier.wait(&step.upstream)?;
+        let outcome = carrier.finish();
+        let upstream = carrier.ends.upstream.take();
+        self.world.streams.remove(&id);
+        Ok((outcome, upstream))
+    }
+
+    pub(super) fn tick(&mut self, vm: VmId, due: Duration) -> Result<(), HostFailure> {
+        if let Some((period, next)) = self.world.vm_mut(vm).and_then(|vm| vm.tick.as_mut()) {
+            *next = due.saturating_add(*period);
+        }
+        // A trap is in the transcript, and the VM serves no more.
+        let _trapped = self.try_call(vm, Callback::Tick { context: ROOT });
+        self.refuse_unserved()
+    }
+
+    pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
+        while let Some((vm, queue)) = self.world.queues.ready.pop_front() {
+            let _trapped = self.try_call(
+                vm,
+                Callback::QueueReady {
+                    context: ROOT,
+                    queue,
+                },
+            );
+        }
+        self.refuse_unserved()
+    }
+}
+
+/// One stream in the run that carries it.
+struct Carrier<'a> {
+    run: &'a mut Run,
+    id: StreamId,
+    chain: Vec<VmId>,
+    ends: Ends,
+}
+
+/// What a callback makes of a piece.
+enum Verdict {
+    Pass,
+    Hold(Hold),
+    /// A local reply or a trap took the stream over.
+    Gone,
+}
+
+impl Carrier<'_> {
+    fn send_request(&mut self, step: &RequestStep) {
+        let has_body = !step.request.body.is_empty();
+        let has_trailers = !step.request.trailers.is_empty();
+        self.arrive(
+            Direction::Request,
+            0,
+            Piece::Headers {
+                end: !has_body && !has_trailers,
+            },
+        );
+        for chunk in &step.request.body {
+            self.arrive(
+                Direction::Request,
+                0,
+                Piece::Data {
+                    bytes: chunk.clone(),
+                    end: false,
+                },
+            );
+        }
+        if has_trailers {
+            self.arrive(Direction::Request, 0, Piece::Trailers);
+        } else if has_body {
+            self.arrive(
+                Direction::Request,
+                0,
+                Piece::Data {
+                    bytes: Vec::new(),
+                    end: true,
+                },
+            );
+        }
+    }
+
+    /// Lets time pass until the client has its answer or its patience ends.
+    fn wait(&mut self, upstream: &Upstream) -> Result<(), HostFailure> {
+        let limit = self.run.world.clock.passed().saturating_add(PATIENCE);
+        let mut answered = false;
+        while !self.ends.response_whole && !self.ends.reset {
+            if self.ends.request_whole && !answered {
+                answered = true;
+                match upstream {
+                    Upstream::Answer(answer) => {
+                        let due = self.run.world.clock.passed().saturating_add(answer.delay);
+                        self.run.pass_until(due.min(limit))?;
+                        self.resume_asked();
+                        if due > limit {
+                            return Ok(());
+                        }
+                        if !self.ends.response_whole {
+                            self.send_answer(answer);
+                        }
+                    }
+                    Upstream::Reset => self.upstream_reset(),
+                }
+                continue;
+            }
+            // Only a tick can move the stream now.
+            match self.run.next_tick().filter(|&(_, due)| due <= limit) {
+                Some((_, due)) => self.run.pass_until(due)?,
+                None => return self.run.pass_until(limit),
+            }
+            self.resume_asked();
+        }
+        Ok(())
+    }
+
+    fn send_answer(&mut self, answer: &Answer) {
+        let last = self.last();
+        let has_body = answer.body.iter().any(|chunk| !chunk.is_empty());
+        let has_trailers = !answer.trailers.is_empty();
+        if let Some(stream) = self.stream() {
+            stream.response.headers.0 = answer_headers(answer);
+            stream.response.trailers.0.clone_from(&answer.trailers);
+        }
+        let end = !has_body && !has_trailers;
+        self.arrive(Direction::Response, last, Piece::Headers { end });
+        for chunk in &answer.body {
+            if has_body && !chunk.is_empty() {
+                let piece = Piece::Data {
+                    bytes: chunk.clone(),
+                    end: false,
+                };
+                self.arrive(Direction::Response, last, piece);
+            }
+        }
+        if has_trailers {
+            self.arrive(Direction::Response, last, Piece::Trailers);
+        } else if has_body {
+            let piece = Piece::Data {
+                bytes: Vec::new(),
+                end: true,
+            };
+            self.arrive(Direction::Response, last, piece);
+        }
+    }
+
+    fn upstream_reset(&mut self) {
+        self.reply(LocalReply {
+            status: 503,
+            headers: Vec::new(),
+            body: b"upstream connect error or disconnect/reset before headers. \
+                    reset reason: connection termination"
+                .to_vec(),
+            grpc_status: None,
+        });
+    }
+
+    /// A piece arrives at a stage of the chain, or beyond its end.
+    fn arrive(&mut self, direction: Direction, at: usize, piece: Piece) {
+        if self.is_over(direction) {
+            return;
+        }
+        match self.stage(at) {
+            None => match direction {
+                Direction::Request => self.at_upstream(piece),
+                Direction::Response => self.at_client(piece),
+            },
+            Some(stage) => {
+                stage.lane_mut(direction).waiting.push_back(piece);
+                self.drain(direction, at);
+            }
+        }
+    }
+
+    /// Delivers what waits at a stage until the guest holds it.
+    fn drain(&mut self, direction: Direction, at: usize) {
+        while !self.is_over(direction) {
+            let Some(stage) = self.stage(at) else { return };
+            let lane = stage.lane_mut(direction);
+            if matches!(lane.hold, Hold::Headers | Hold::Trailers) {
+                return;
+            }
+            let Some(piece) = lane.waiting.pop_front() else {
+                return;
+            };
+            self.deliver(direction, at, piece);
+            self.resume_asked();
+        }
+    }
+
+    fn deliver(&mut self, direction: Direction, at: usize, piece: Piece) {
+        match piece {
+            Piece::Headers { end } => match self.on_headers(direction, at, end) {
+                Verdict::Pass => self.pass(direction, at, Piece::Headers { end }),
+                Verdict::Hold(hold) => self.hold(direction, at, hold, end),
+                Verdict::Gone => {}
+            },
+            Piece::Data { bytes, end } => {
+                let Some(stage) = self.stage(at) else { return };
+                let lane = stage.lane_mut(direction);
+                // What is held and what has come are one buffer to the guest.
+                let mut body = lane.body.take().unwrap_or_default();
+                body.extend_from_slice(&bytes);
+                lane.body = Some(body);
+                match self.on_body(direction, at, end) {
+                    Verdict::Pass => self.release_body(direction, at, end),
+                    Verdict::Hold(hold) => self.hold(direction, at, hold, end),
+                    Verdict::Gone => {}
+                }
+            }
+            Piece::Trailers => match self.on_trailers(direction, at) {
+                Verdict::Pass => {
+                    self.release_body(direction, at, false);
+                    self.pass(direction, at, Piece::Trailers);
+                }
+                Verdict::Hold(hold) => self.hold(direction, at, hold, false),
+                Verdict::Gone => {}
+            },
+        }
+    }
+
+    fn on_headers(&mut self, direction: Direction, at: usize, end: bool) -> Verdict {
+        if !self.has_context(direction, at) {
+            return Verdict::Pass;
+        }
+        let Some(stream) = self.stream() else {
+            return Verdict::Gone;
+        };
+        let count = stream.message(direction).headers.0.len();
+        if let Some(stage) = stream.stages.get_mut(at) {
+            stage.lane_mut(direction).headers_visible = true;
+        }
+        let returned = self.call(at, |context| match direction {
+            Direction::Request => Callback::RequestHeaders {
+                context,
+                count,
+                end_of_stream: end,
+            },
+            Direction::Response => Callback::ResponseHeaders {
+                context,
+                count,
+                end_of_stream: end,
+            },
+        });
+        self.judge(returned, |word| match HeadersAction::from(word) {
+            HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
+            HeadersAction::StopIteration
+            | HeadersAction::StopAllIterationAndBuffer
+            | HeadersAction::StopAllIterationAndWatermark
+            | HeadersAction::Unknown(_) => Verdict::Hold(Hold::Headers),
+        })
+    }
+
+    fn on_body(&mut self, direction: Direction, at: usize, end: bool) -> Verdict {
+        let Some(stage) = self.stage(at) else {
+            return Verdict::Gone;
+        };
+        if stage.context.is_none() {
+            return Verdict::Pass;
+        }
+        let size = stage.lane(direction).body.as_ref().map_or(0, Vec::len);
+        let returned = self.call(at, |context| match direction {
+            Direction::Request => Callback::RequestBody {
+                context,
+                size,
+                end_of_stream: end,
+            },
+            Direction::Response => Callback::ResponseBody {
+                context,
+                size,
+                end_of_stream: end,
+            },
+        });
+        self.judge(returned, |word| match BodyAction::from(word) {
+            BodyAction::Continue => Verdict::Pass,
+            BodyAction::StopIterationAndBuffer
+            | BodyAction::StopIterationAndWatermark
+            | BodyAction::StopIterationNoBuffer
+            | BodyAction::Unknown(_) => Verdict::Hold(Hold::Body),
+        })
+    }
+
+    fn on_trailers(&mut self, direction: Direction, at: usize) -> Verdict {
+        let Some(stream) = self.stream() else {
+            return Verdict::Gone;
+        };
+        let count = stream.message(direction).trailers.0.len();
+        let Some(stage) = stream.stages.get_mut(at) else {
+            return Verdict::Gone;
+        };
+        if stage.context.is_none() {
+            return Verdict::Pass;
+        }
+        stage.lane_mut(direction).trailers_visible = true;
+        let returned = self.call(at, |context| match direction {
+            Direction::Request => Callback::RequestTrailers { context, count },
+            Direction::Response => Callback::ResponseTrailers { context, count },
+        });
+        self.judge(returned, |word| match TrailersAction::from(word) {
+            TrailersAction::Continue => Verdict::Pass,
+            TrailersAction::StopIteration | TrailersAction::Unknown(_) => {
+                Verdict::Hold(Hold::Trailers)
+            }
+        })
+    }
+
+    /// Runs a callback of the stream's context; a callback that the guest does not export continues.
+    fn call(&mut self, at: usize, callback: impl FnOnce(u32) -> Callback) -> Result<u32, Trap> {
+        let Some(&vm) = self.chain.get(at) else {
+            return Ok(0);
+        };
+        let Some(context) = self.stage(at).and_then(|stage| stage.context) else {
+            return Ok(0);
+        };
+        Ok(self.run.try_call(vm, callback(context))?.unwrap_or(0))
+    }
+
+    fn judge(&mut self, returned: Result<u32, Trap>, read: impl FnOnce(u32) -> Verdict) -> Verdict {
+        let reply = match returned {
+            Err(_) => Some(failed_closed()),
+            Ok(_) => self.stream().and_then(|stream| stream.local_reply.take()),
+        };
+        match (reply, returned) {
+            (Some(reply), _) => {
+                self.reply(reply);
+                Verdict::Gone
+            }
+            (None, Ok(word)) => read(word),
+            (None, Err(_)) => Verdict::Gone,
+        }
+    }
+
+    /// Makes the context of the stream on the way to the upstream. On the way back there is none when
+    /// the request never came to the filter.
+    fn has_context(&mut self, direction: Direction, at: usize) -> bool {
+        let Some(&vm) = self.chain.get(at) else {
+            return false;
+        };
+        if self.stage(at).is_some_and(|stage| stage.context.is_some()) {
+            return true;
+        }
+        if direction == Direction::Response {
+            return false;
+        }
+        if self.run.world.vm(vm).is_none_or(|vm| vm.failed) {
+            self.reply(failed_closed());
+            return false;
+        }
+        let id = self.id;
+        let context = self
+            .run
+            .world
+            .vm_mut(vm)
+            .map(|vm| vm.add_context(Context::Stream(id)));
+        if let (Some(context), Some(stage)) = (context, self.stage(at)) {
+            stage.context = Some(context);
+            let create = Callback::ContextCreate {
+                context,
+                parent: ROOT,
+            };
+            if self.run.try_call(vm, create).is_err() {
+                self.reply(failed_closed());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn hold(&mut self, direction: Direction, at: usize, hold: Hold, end: bool) {
+        if let Some(stage) = self.stage(at) {
+            let lane = stage.lane_mut(direction);
+            lane.hold = hold;
+            lane.end_held = end;
+        }
+    }
+
+    fn pass(&mut self, direction: Direction, at: usize, piece: Piece) {
+        if let Some(stage) = self.stage(at) {
+            let lane = stage.lane_mut(direction);
+            match piece {
+                Piece::Headers { .. } => lane.headers_visible = false,
+                Piece::Trailers => lane.trailers_visible = false,
+                Piece::Data { .. } => {}
+            }
+            lane.hold = Hold::Nothing;
+        }
+        let next = match direction {
+            Direction::Request => at.saturating_add(1),
+            // Below the first stage there is none, which `arrive` takes for the client.
+            Direction::Response => at.checked_sub(1).unwrap_or(usize::MAX),
+        };
+        self.arrive(direction, next, piece);
+    }
+
+    fn release_body(&mut self, direction: Direction, at: usize, end: bool) {
+        let bytes = self
+            .stage(at)
+            .and_then(|stage| stage.lane_mut(direction).body.take());
+        let bytes = bytes.unwrap_or_default();
+        if end || !bytes.is_empty() {
+            self.pass(direction, at, Piece::Data { bytes, end });
+        }
+    }
+
+    /// Carries out what guests asked for while they ran, in this stream's stages.
+    fn resume_asked(&mut self) {
+        for at in 0..self.chain.len() {
+            for direction in [Direction::Request, Direction::Response] {
+                let Some(stage) = self.stage(at) else {
+                    continue;
+                };
+                let lane = stage.lane_mut(direction);
+                if !std::mem::take(&mut lane.resume_asked) {
+                    continue;
+                }
+                let (hold, end) = (std::mem::take(&mut lane.hold), lane.end_held);
+                match hold {
+                    Hold::Nothing => continue,
+                    Hold::Headers => self.pass(direction, at, Piece::Headers { end }),
+                    Hold::Body => self.release_body(direction, at, end),
+                    Hold::Trailers => {
+                        self.release_body(direction, at, false);
+                        self.pass(direction, at, Piece::Trailers);
+                    }
+                }
+                self.drain(direction, at);
+            }
+        }
+    }
+
+    /// Answers the client from the proxy: through the response callbacks, unless a response is on its
+    /// way already, which is then replaced.
+    fn reply(&mut self, reply: LocalReply) {
+        self.run
+            .world
+            .note(|| format!("  local reply {}", reply.status));
+        let last = self.last();
+        let started = self.ends.client.is_some();
+        let Some(stream) = self.stream() else { return };
+        let responding = !stream.response.headers.0.is_empty();
+        stream.local_reply = None;
+        stream.response.headers.0 = reply_headers(&reply);
+        stream.response.trailers.0.clear();
+        for stage in &mut stream.stages {
+            stage.request = Lane::default();
+            stage.response = Lane::default();
+        }
+        self.ends.request_whole = false;
+        if started {
+            self.ends.reset = true;
+            return;
+        }
+        let to = if responding { usize::MAX } else { last };
+        let end = reply.body.is_empty();
+        self.arrive(Direction::Response, to, Piece::Headers { end });
+        if !end {
+            let piece = Piece::Data {
+                bytes: reply.body,
+                end: true,
+            };
+            self.arrive(Direction::Response, to, piece);
+        }
+    }
+
+    fn at_upstream(&mut self, piece: Piece) {
+        let Some(stream) = self.run.world.streams.get(&self.id) else {
+            return;
+        };
+        let request = &stream.request;
+        match piece {
+            Piece::Headers { end } => {
+                let pseudo = |name: &[u8]| request.headers.first(name).unwrap_or_default().to_vec();
+                let headers = request
+                    .headers
+                    .0
+                    .iter()
+                    .filter(|(name, _)| !name.starts_with(b":"));
+                self.ends.upstream = Some(Received {
+                    method: pseudo(b":method"),
+                    path: pseudo(b":path"),
+                    headers: std::iter::once((b"host".to_vec(), pseudo(b":authority")))
+                        .chain(headers.cloned())
+                        .collect(),
+                    body: Vec::new(),
+                    trailers: Vec::new(),
+                });
+                self.ends.request_whole = end;
+            }
+            Piece::Data { bytes, end } => {
+                if let Some(received) = &mut self.ends.upstream {
+                    received.body.extend_from_slice(&bytes);
+                }
+                self.ends.request_whole = end;
+            }
+            Piece::Trailers => {
+                if let Some(received) = &mut self.ends.upstream {
+                    received.trailers.clone_from(&request.trailers.0);
+                }
+                self.ends.request_whole = true;
+            }
+        }
+    }
+
+    fn at_client(&mut self, piece: Piece) {
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + self.run.world.clock.wall());
+        let Some(stream) = self.stream() else { return };
+        match piece {
+            Piece::Headers { end } => {
+                let headers = &mut stream.response.headers;
+                if headers.first(b"date").is_none() {
+                    headers.add(b"date", date.as_bytes());
+                }
+                let status = headers
+                    .first(b":status")
+                    .and_then(|text| str::from_utf8(text).ok());
+                let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+                let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
+                let headers = lines.cloned().collect();
+                self.ends.client = Some(Response {
+                    status,
+                    headers,
+                    body: Vec::new(),
+                    trailers: Vec::new(),
+                });
+                self.ends.response_whole = end;
+            }
+            Piece::Data { bytes, end } => {
+                if let Some(response) = &mut self.ends.client {
+                    response.body.extend_from_slice(&bytes);
+                }
+                self.ends.response_whole = end;
+            }
+            Piece::Trailers => {
+                let trailers = stream.response.trailers.0.clone();
+                if let Some(response) = &mut self.ends.client {
+                    response.trailers = trailers;
+                }
+                self.ends.response_whole = true;
+            }
+        }
+    }
+
+    /// Logs and deletes the contexts, filter by filter.
+    fn finish(&mut self) -> Outcome {
+        for at in 0..self.chain.len() {
+            self.set_logging(at, true);
+            let logged = self.call(at, |context| Callback::Log { context });
+            self.set_logging(at, false);
+            // A trap is in the transcript; the stream ends all the same.
+            let _trapped = logged
+                .and_then(|_| self.call(at, |context| Callback::Done { context }))
+                .and_then(|_| self.call(at, |context| Callback::Delete { context }));
+            let context = self.stage(at).and_then(|stage| stage.context.take());
+            let vm = self.chain.get(at).and_then(|&vm| self.run.world.vm_mut(vm));
+            if let (Some(context), Some(vm)) = (context, vm) {
+                vm.contexts.remove(&context);
+            }
+        }
+        match self.ends.client.take() {
+            Some(response) if self.ends.response_whole => Outcome::Response(response),
+            _ if self.ends.reset => Outcome::Reset,
+            _ => Outcome::Unanswered,
+        }
+    }
+
+    fn set_logging(&mut self, at: usize, logging: bool) {
+        if let Some(stage) = self.stage(at) {
+            stage.logging = logging;
+        }
+    }
+
+    fn is_over(&self, direction: Direction) -> bool {
+        let replying = direction == Direction::Request && self.is_responding_locally();
+        self.ends.response_whole || self.ends.reset || replying
+    }
+
+    /// The proxy itself answers: what is left of the request goes nowhere.
+    fn is_responding_locally(&self) -> bool {
+        !self.ends.request_whole
+            && self
+                .run
+                .world
+                .streams
+                .get(&self.id)
+                .is_some_and(|s| !s.response.headers.0.is_empty())
+    }
+
+    fn stream(&mut self) -> Option<&mut Stream> {
+        self.run.world.streams.get_mut(&self.id)
+    }
+
+    fn stage(&mut self, at: usize) -> Option<&mut Stage> {
+        self.stream()?.stages.get_mut(at)
+    }
+
+    /// Where a response enters the chain.
+    fn last(&self) -> usize {
+        self.chain.len().saturating_sub(1)
+    }
+}
+
+fn new_stream(step: &RequestStep, filters: usize) -> Stream {
+    let mut stream = Stream::default();
+    stream.stages.resize_with(filters, Stage::default);
+    stream.request.headers.0 = request_headers(step);
+    stream.request.trailers.0.clone_from(&step.request.trailers);
+    stream
+}
+
+/// The request headers as Envoy's filters see them: pseudo-headers first, its own line last.
+fn request_headers(step: &RequestStep) -> Vec<HeaderLine> {
+    let request = &step.request;
+    let mut headers: Vec<HeaderLine> = [
+        (&b":authority"[..], &request.authority),
+        (b":path", &request.path),
+        (b":method", &request.method),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_vec(), value.clone().into_bytes()))
+    .collect();
+    headers.push((b":scheme".to_vec(), b"http".to_vec()));
+    headers.extend(request.headers.iter().cloned());
+    add_framing(&mut headers, &request.body, !request.trailers.is_empty());
+    headers.push((b"x-forwarded-proto".to_vec(), b"http".to_vec()));
+    headers
+}
+
+/// The response headers as Envoy's filters see them.
+fn answer_headers(answer: &Answer) -> Vec<HeaderLine> {
+    let mut headers = vec![(b":status".to_vec(), answer.status.to_string().into_bytes())];
+    headers.extend(answer.headers.iter().cloned());
+    add_framing(&mut headers, &answer.body, !answer.trailers.is_empty());
+    headers
+}
+
+/// What an HTTP/1.1 sender puts after its header lines to tell where the body ends: the length of a
+/// body in one piece, chunks otherwise.
+fn add_framing(headers: &mut Vec<HeaderLine>, body: &[Vec<u8>], trailers: bool) {
+    let is_framed = headers
+        .iter()
+        .any(|(name, _)| name == b"content-length" || name == b"transfer-encoding");
+    match body {
+        _ if is_framed => {}
+        [] if !trailers => {}
+        [whole] if !trailers => {
+            headers.push((
+                b"content-length".to_vec(),
+                whole.len().to_string().into_bytes(),
+            ));
+        }
+        _ => headers.push((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
+    }
+}
+
+/// The response headers of a local reply, in Envoy's order.
+fn reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
+    let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
+    let own = reply
+        .headers
+        .iter()
+        .filter(|(name, _)| name != b":status" && name != b"content-length");
+    headers.extend(own.cloned());
+    let has_type = headers.iter().any(|(name, _)| name == b"content-type");
+    if reply.body.is_empty() {
+        headers.retain(|(name, _)| name != b"content-type");
+    } else {
+        headers.push((
+            b"content-length".to_vec(),
+            reply.body.len().to_string().into_bytes(),
+        ));
+        if !has_type {
+            headers.push((b"content-type".to_vec(), b"text/plain".to_vec()));
+        }
+    }
+    headers
+}
+
+/// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.
+fn failed_closed() -> LocalReply {
+    LocalReply {
+        status: 503,
+        headers: Vec::new(),
+        body: Vec::new(),
+        grpc_status: None,
+    }
+}

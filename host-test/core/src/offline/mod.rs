@@ -1,0 +1,201 @@
+//! The offline proxy: carries requests through a chain of guests in virtual time.
+//!
+//! [`Offline`] is the host for one engine; [`Run`] is one running proxy. What a guest may see and do is
+//! decided in [`world`](crate::world); here is the order in which things happen.
+
+mod boot;
+mod chain;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Instance, Module};
+use crate::proxy::{
+    Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
+};
+use crate::scenario::{ClockStep, FilterUse, HostName, RequestStep, Scenario};
+use crate::transcript::Entry;
+use crate::world::{ArmedFault, VmId, World};
+
+/// Finds the module of a filter.
+pub type Loader<'a> = dyn Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> + Sync + 'a;
+
+/// The offline host over one engine.
+pub struct Offline<'a> {
+    name: HostName,
+    loader: &'a Loader<'a>,
+}
+
+impl<'a> Offline<'a> {
+    /// A host that finds its modules by `loader`.
+    pub fn new(name: HostName, loader: &'a Loader<'a>) -> Self {
+        Self { name, loader }
+    }
+
+    /// Starts a proxy that keeps a transcript.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] as [`ProxyHost::start`], with what the transcript holds until then.
+    pub fn start_recorded(&self, scenario: &Scenario) -> Result<Run, (StartError, Vec<Entry>)> {
+        let mut world = World::new(scenario.log_level);
+        world.record();
+        boot::boot(world, self.loader, scenario).map_err(|failed| {
+            let (error, mut world) = *failed;
+            (error, world.take_transcript())
+        })
+    }
+}
+
+impl ProxyHost for Offline<'_> {
+    fn name(&self) -> HostName {
+        self.name
+    }
+
+    fn start(&self, scenario: &Scenario) -> Result<Box<dyn Proxy + '_>, StartError> {
+        match boot::boot(World::new(scenario.log_level), self.loader, scenario) {
+            Ok(run) => Ok(Box::new(run)),
+            Err(failed) => Err(failed.0),
+        }
+    }
+}
+
+/// A running offline proxy.
+pub struct Run {
+    world: World,
+    /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.
+    guests: Vec<Guest>,
+    /// The VMs of each worker, in the order of the chain.
+    chains: Vec<Vec<VmId>>,
+    requests: u64,
+}
+
+struct Guest {
+    module: Arc<dyn Module>,
+    instance: Option<Box<dyn Instance>>,
+}
+
+impl Run {
+    /// Takes what the transcript holds so far.
+    pub fn take_transcript(&mut self) -> Vec<Entry> {
+        self.world.take_transcript()
+    }
+
+    /// The memory of the largest guest in bytes; `None` when the engine has none of its own.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.guests
+            .iter()
+            .filter_map(|guest| guest.instance.as_ref()?.memory_bytes())
+            .max()
+    }
+
+    /// Lets virtual time pass until `until`, with the ticks that fall due and the queues that fill.
+    fn pass_until(&mut self, until: Duration) -> Result<(), HostFailure> {
+        self.deliver_queues()?;
+        while let Some((vm, due)) = self.next_tick().filter(|&(_, due)| due <= until) {
+            self.world.clock.advance_to(due);
+            self.tick(vm, due)?;
+            self.deliver_queues()?;
+        }
+        self.world.clock.advance_to(until);
+        Ok(())
+    }
+
+    fn next_tick(&self) -> Option<(VmId, Duration)> {
+        let ticks = self.world.vms.iter().enumerate().filter_map(|(index, vm)| {
+            let (_, due) = vm.tick.filter(|_| !vm.failed)?;
+            Some((VmId(index), due))
+        });
+        ticks.min_by_key(|&(_, due)| due)
+    }
+
+    fn fuel_used(&self) -> Option<u64> {
+        let mut used = None;
+        for guest in &self.guests {
+            if let Some(fuel) = guest
+                .instance
+                .as_ref()
+                .and_then(|instance| instance.fuel_used())
+            {
+                *used.get_or_insert(0) += fuel;
+            }
+        }
+        used
+    }
+
+    fn refuse_unserved(&mut self) -> Result<(), HostFailure> {
+        match self.world.unserved.take() {
+            Some(call) => Err(HostFailure::Unserved { call }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Proxy for Run {
+    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+        self.requests += 1;
+        let number = self.requests;
+        self.world.note(|| {
+            format!(
+                "request {number} to worker {worker}: {} {}",
+                step.request.method, step.request.path
+            )
+        });
+        self.world.faults = step
+            .faults
+            .iter()
+            .map(|fault| ArmedFault {
+                fault: fault.clone(),
+                seen: 0,
+            })
+            .collect();
+        let calls_before = self.world.host_calls;
+        let fuel_before = self.fuel_used();
+        let (outcome, upstream) = self.carry(worker, step)?;
+        self.world.faults.clear();
+        self.deliver_queues()?;
+        self.refuse_unserved()?;
+        self.world.note(|| match &outcome {
+            Outcome::Response(response) => format!("request {number}: {}", response.status),
+            Outcome::Reset => format!("request {number}: reset"),
+            Outcome::Unanswered => format!("request {number}: no answer"),
+        });
+        let fuel = match (fuel_before, self.fuel_used()) {
+            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+            (_, after) => after,
+        };
+        let cost = Cost {
+            host_calls: self.world.host_calls.saturating_sub(calls_before),
+            fuel,
+        };
+        Ok(Exchange {
+            outcome,
+            upstream,
+            cost: Some(cost),
+        })
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
+        self.world.note(|| format!("{by:?} pass"));
+        self.pass_until(self.world.clock.passed().saturating_add(by))?;
+        self.refuse_unserved()
+    }
+
+    fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
+        self.world.note(|| match by {
+            ClockStep::Forward(by) => format!("the wall clock is set forward by {by:?}"),
+            ClockStep::Back(by) => format!("the wall clock is set back by {by:?}"),
+        });
+        self.world.clock.step(by);
+        Ok(())
+    }
+
+    fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
+        let metrics: BTreeMap<String, u64> = self.world.metrics.values();
+        Ok(Observation {
+            metrics,
+            logs: self.world.logs.clone(),
+        })
+    }
+}

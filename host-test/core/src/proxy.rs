@@ -1,0 +1,201 @@
+//! What a scenario is played against: a proxy that carries requests to an upstream through filters.
+//!
+//! The offline host and the runner for a real Envoy both implement [`ProxyHost`]; whatever judges the
+//! outcome stands above them and is the same for both.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use tollgate_abi::LogLevel;
+
+use crate::scenario::{ClockStep, HeaderLine, HostName, RequestStep, Scenario};
+
+/// A place where scenarios run.
+pub trait ProxyHost: Sync {
+    /// Which one it is.
+    fn name(&self) -> HostName;
+
+    /// Starts a proxy with the filters of `scenario` loaded and configured.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when the proxy refuses a module or a configuration, or cannot be started at all.
+    fn start(&self, scenario: &Scenario) -> Result<Box<dyn Proxy + '_>, StartError>;
+}
+
+/// A running proxy.
+pub trait Proxy {
+    /// Sends one request through the given worker and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed. A refused, reset or unanswered request is an
+    /// [`Exchange`], not an error.
+    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure>;
+
+    /// Lets time pass: virtual time offline, real time on a real proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn advance(&mut self, by: Duration) -> Result<(), HostFailure>;
+
+    /// Sets the wall clock forward or back without time passing.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host cannot.
+    fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure>;
+
+    /// What can be seen from outside since the start. A proxy that reports late is asked again until
+    /// `settled` holds or a limit that it sets itself is over.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn observe(
+        &mut self,
+        settled: &dyn Fn(&Observation) -> bool,
+    ) -> Result<Observation, HostFailure>;
+}
+
+/// What came of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// What the client got.
+    pub outcome: Outcome,
+    /// What the upstream got; nothing when the request did not reach it.
+    pub upstream: Option<Received>,
+    /// What it cost, where the host can tell.
+    pub cost: Option<Cost>,
+}
+
+/// What the client got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A whole response.
+    Response(Response),
+    /// The stream was reset before the response was whole.
+    Reset,
+    /// No answer within the limit of the host.
+    Unanswered,
+}
+
+/// A response as the client got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Header lines in order, names in lower case, without pseudo-headers.
+    pub headers: Vec<HeaderLine>,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// Trailer lines.
+    pub trailers: Vec<HeaderLine>,
+}
+
+/// A request as the upstream got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Method.
+    pub method: Vec<u8>,
+    /// Path with query.
+    pub path: Vec<u8>,
+    /// Header lines in order, names in lower case, without pseudo-headers.
+    pub headers: Vec<HeaderLine>,
+    /// The body as far as it came.
+    pub body: Vec<u8>,
+    /// Trailer lines.
+    pub trailers: Vec<HeaderLine>,
+}
+
+/// What a request cost in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Host calls, counted in all filters of the chain.
+    pub host_calls: u64,
+    /// Fuel, about one unit per wasm instruction; engines without fuel give none.
+    pub fuel: Option<u64>,
+}
+
+/// What can be seen of a proxy from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Counters and gauges of the guests by name, added up over all workers.
+    pub metrics: BTreeMap<String, u64>,
+    /// Log lines of the guests in order, since the start.
+    pub logs: Vec<LogLine>,
+}
+
+/// A log line of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Level.
+    pub level: LogLevel,
+    /// Text, without what the proxy puts before it.
+    pub message: Vec<u8>,
+}
+
+impl fmt::Display for LogLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.level, self.message.escape_ascii())
+    }
+}
+
+/// Why a proxy did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The proxy refused a module or a configuration: a verdict, which a scenario may expect.
+    Refused {
+        /// The proxy's and the guest's own words, one per line.
+        words: String,
+    },
+    /// A module cannot be read or cannot be run by any proxy: a mistake in what was asked for.
+    Module(Box<dyn std::error::Error + Send + Sync>),
+    /// The host cannot run at all.
+    Host(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { words } => f.write_str(words),
+            Self::Module(error) | Self::Host(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The host failed while a scenario ran on it.
+#[derive(Debug)]
+pub enum HostFailure {
+    /// The guest called a function that this host does not serve, so that its verdict would be worth
+    /// nothing.
+    Unserved {
+        /// The call with its arguments.
+        call: String,
+    },
+    /// The scenario asks for what this host cannot do.
+    Impossible {
+        /// What, and on which host it can be done.
+        what: String,
+    },
+    /// The proxy or the way to it broke.
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for HostFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unserved { call } => {
+                write!(f, "the guest called {call}, which this host does not serve")
+            }
+            Self::Impossible { what } => f.write_str(what),
+            Self::Broken(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for HostFailure {}

@@ -1,0 +1,92 @@
+//! What came of scenarios: verdicts and the failures behind them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::scenario::HostName;
+
+/// What came of one scenario on one host.
+#[derive(Clone, Debug, Serialize)]
+pub struct Case {
+    /// The file, or where else it stands.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// The host.
+    pub host: HostName,
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// A verdict.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    /// Everything was as expected.
+    Passed,
+    /// Something was not.
+    Failed {
+        /// What, at least one.
+        failures: Vec<Failure>,
+    },
+    /// The scenario does not run on this host.
+    Skipped {
+        /// Why, in the scenario's own words.
+        reason: String,
+    },
+}
+
+/// One thing that was not as expected.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Failure {
+    /// Where: the step, or the start.
+    pub place: String,
+    /// What, on one line.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// What came of a set of scenarios; as JSON the answer of `tollgate test --format json`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// How many passed.
+    pub passed: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How many do not run on this host.
+    pub skipped: usize,
+    /// Each of them, in order.
+    pub cases: Vec<Case>,
+}
+
+impl FromIterator<Case> for Report {
+    fn from_iter<I: IntoIterator<Item = Case>>(cases: I) -> Self {
+        let mut report = Self::default();
+        for case in cases {
+            match case.verdict {
+                Verdict::Passed => report.passed += 1,
+                Verdict::Failed { .. } => report.failed += 1,
+                Verdict::Skipped { .. } => report.skipped += 1,
+            }
+            report.cases.push(case);
+        }
+        report
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! Plays scenarios and judges what comes of them: the same on every host.
+
+use std::fmt;
+
+use crate::proxy::{
+    Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, Response, StartError,
+};
+use crate::report::{Failure, Verdict};
+use crate::scenario::{
+    Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse, ExpectedUpstream,
+    HeaderExpectations, HeaderLine, Matcher, RequestStep, Scenario, Step,
+};
+
+/// Failures after which a scenario is given up: what follows repeats them.
+const ENOUGH_FAILURES: usize = 8;
+
+/// Plays a scenario on a host.
+pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Verdict {
+    if let Some(only) = scenario
+        .only
+        .as_ref()
+        .filter(|only| !only.on.contains(&host.name()))
+    {
+        return Verdict::Skipped {
+            reason: only.reason.clone(),
+        };
+    }
+    let failures = match (host.start(scenario), &scenario.refused) {
+        (Ok(_), Some(words)) => vec![Failure {
+            place: "start".into(),
+            what: format!("expected a refusal with `{words}`, but the proxy started"),
+        }],
+        (Err(StartError::Refused { words: got }), Some(words)) if got.contains(words) => Vec::new(),
+        (Err(StartError::Refused { words: got }), Some(words)) => vec![Failure {
+            place: "start".into(),
+            what: format!("expected a refusal with `{words}`, got:\n{got}"),
+        }],
+        (Err(error), _) => vec![Failure {
+            place: "start".into(),
+            what: error.to_string(),
+        }],
+        (Ok(mut proxy), None) => play(scenario, proxy.as_mut()),
+    };
+    if failures.is_empty() {
+        Verdict::Passed
+    } else {
+        Verdict::Failed { failures }
+    }
+}
+
+/// Plays the steps of a scenario on a running proxy, and gives what was not as expected.
+pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut next_worker = 0;
+    for (index, step) in scenario.steps.iter().enumerate() {
+        let place = Place {
+            step: index + 1,
+            what: step,
+            repeat: None,
+        };
+        let result = match step {
+            Step::Advance(by) => proxy.advance(*by),
+            Step::Clock(by) => proxy.step_clock(*by),
+            Step::Request(request) => {
+                let mut deal = || {
+                    request.worker.unwrap_or_else(|| {
+                        let worker = next_worker;
+                        next_worker = (next_worker + 1) % scenario.workers.get();
+                        worker
+                    })
+                };
+                play_request(request, place, proxy, &mut deal, &mut failures)
+            }
+        };
+        if let Err(failure) = result {
+            failures.push(place.failure(failure.to_string()));
+            break;
+        }
+        if failures.len() >= ENOUGH_FAILURES {
+            break;
+        }
+    }
+    failures
+}
+
+fn play_request(
+    step: &RequestStep,
+    place: Place<'_>,
+    proxy: &mut dyn Proxy,
+    deal: &mut dyn FnMut() -> usize,
+    failures: &mut Vec<Failure>,
+) -> Result<(), HostFailure> {
+    let expect = &step.expect;
+    let watches_logs = !expect.logs.is_empty() || !expect.no_logs.is_empty();
+    let logs_before = if watches_logs {
+        proxy.observe(&|_| true)?.logs.len()
+    } else {
+        0
+    };
+    let repeats = step.repeat.get();
+    for repeat in 1..=repeats {
+        let worker = deal();
+        let exchange = proxy.exchange(worker, step)?;
+        let place = Place {
+            repeat: (repeats > 1).then_some((repeat, repeats)),
+            ..place
+        };
+        let mut fail = |what: String| failures.push(place.failure(what));
+        judge_exchange(expect, &exchange, &mut fail);
+        if failures.len() >= ENOUGH_FAILURES {
+            return Ok(());
+        }
+    }
+    if watches_logs || !expect.metrics.is_empty() {
+        let settled = |seen: &Observation| missing(expect, seen, logs_before).next().is_none();
+        let seen = proxy.observe(&settled)?;
+        failures.extend(missing(expect, &seen, logs_before).map(|what| place.failure(what)));
+        for line in seen.logs.get(logs_before..).unwrap_or_default() {
+            for text in expect
+                .no_logs
+                .iter()
+                .filter(|text| text.matches(&line.message))
+            {
+                failures
+                    .push(place.failure(format!("log: expected nothing with {text}, got {line}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where in a scenario.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Counted from 1.
+    step: usize,
+    what: &'a Step,
+    repeat: Option<(usize, usize)>,
+}
+
+impl Place<'_> {
+    fn failure(&self, what: String) -> Failure {
+        Failure {
+            place: self.to_string(),
+            what,
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}", self.step)?;
+        match self.what {
+            Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
+            Step::Advance(by) => write!(f, ", advance {by:?}")?,
+            Step::Clock(_) => f.write_str(", clock")?,
+        }
+        match self.repeat {
+            Some((number, of)) => write!(f, ", {number} of {of}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMut(String)) {
+    match (&expect.outcome, &exchange.outcome) {
+        (None, _) | (Some(ExpectedOutcome::Reset), Outcome::Reset) => {}
+        (Some(ExpectedOutcome::Response(expected)), Outcome::Response(response)) => {
+            judge_response(expected, response, fail);
+        }
+        (Some(ExpectedOutcome::Response(_)), Outcome::Reset) => {
+            fail("response: expected one, but the stream was reset".into());
+        }
+        (Some(ExpectedOutcome::Reset), Outcome::Response(response)) => {
+            fail(format!(
+                "response: expected a reset, got status {}",
+                response.status
+            ));
+        }
+        (Some(_), Outcome::Unanswered) => fail("response: none came".into()),
+    }
+    match (&expect.upstream, &exchange.upstream) {
+        (None, _) | (Some(ExpectedUpstream::Nothing), None) => {}
+        (Some(ExpectedUpstream::Request(expected)), Some(received)) => {
+            judge_received(expected, received, fail);
+        }
+        (Some(ExpectedUpstream::Nothing), Some(received)) => fail(format!(
+            "upstream: expected nothing, got {} {}",
+            received.method.escape_ascii(),
+            received.path.escape_ascii()
+        )),
+        (Some(ExpectedUpstream::Request(_)), None) => {
+            fail("upstream: expected the request, but it did not arrive".into());
+        }
+    }
+    let Some(cost) = exchange.cost else { return };
+    if let Some(most) = expect
+        .budget
+        .host_calls
+        .filter(|&most| cost.host_calls > most)
+    {
+        fail(format!(
+            "budget: {} host calls, at most {most} are allowed",
+            cost.host_calls
+        ));
+    }
+    if let (Some(most), Some(fuel)) = (expect.budget.fuel, cost.fuel)
+        && fuel > most
+    {
+        fail(format!("budget: {fuel} fuel, at most {most} is allowed"));
+    }
+}
+
+fn judge_response(expected: &ExpectedResponse, got: &Response, fail: &mut dyn FnMut(String)) {
+    if let Some(status) = expected.status.filter(|&status| status != got.status) {
+        let body = got.body.escape_ascii();
+        fail(format!(
+            "response status: expected {status}, got {} with body \"{body}\"",
+            got.status
+        ));
+    }
+    judge_headers("response header", &expected.headers, &got.headers, fail);
+    judge_value("response body", expected.body.as_ref(), &got.body, fail);
+    judge_headers("response trailer", &expected.trailers, &got.trailers, fail);
+}
+
+fn judge_received(expected: &ExpectedRequest, got: &Received, fail: &mut dyn FnMut(String)) {
+    if let Some(method) = expected
+        .method
+        .as_ref()
+        .filter(|method| method.as_bytes() != got.method)
+    {
+        fail(format!(
+            "upstream method: expected {method}, got {}",
+            got.method.escape_ascii()
+        ));
+    }
+    judge_value("upstream path", expected.path.as_ref(), &got.path, fail);
+    judge_headers("upstream header", &expected.headers, &got.headers, fail);
+    judge_value("upstream body", expected.body.as_ref(), &got.body, fail);
+    judge_headers("upstream trailer", &expected.trailers, &got.trailers, fail);
+}
+
+fn judge_value(what: &str, expected: Option<&Matcher>, got: &[u8], fail: &mut dyn FnMut(String)) {
+    if let Some(expected) = expected.filter(|expected| !expected.matches(got)) {
+        fail(format!(
+            "{what}: expected {expected}, got \"{}\"",
+            got.escape_ascii()
+        ));
+    }
+}
+
+/// Each listed name must have the listed lines, no more and no fewer, in their order.
+fn judge_headers(
+    what: &str,
+    expected: &HeaderExpectations,
+    got: &[HeaderLine],
+    fail: &mut dyn FnMut(String),
+) {
+    let values = |name: &[u8]| -> Vec<&[u8]> {
+        got.iter()
+            .filter(|(line, _)| line == name)
+            .map(|(_, value)| value.as_slice())
+            .collect()
+    };
+    let mut seen: Vec<&[u8]> = Vec::new();
+    for (name, _) in &expected.lines {
+        if seen.contains(&name.as_slice()) {
+            continue;
+        }
+        seen.push(name);
+        let wanted: Vec<&Matcher> = expected
+            .lines
+            .iter()
+            .filter(|(line, _)| line == name)
+            .map(|(_, value)| value)
+            .collect();
+        let got = values(name);
+        let matches = wanted.len() == got.len()
+            && wanted
+                .iter()
+                .zip(&got)
+                .all(|(wanted, got)| wanted.matches(got));
+        if !matches {
+            fail(format!(
+                "{what} {}: expected {}, got {}",
+                name.escape_ascii(),
+                list(wanted.iter().map(ToString::to_string)),
+                list(
+                    got.iter()
+                        .map(|value| format!("\"{}\"", value.escape_ascii()))
+                ),
+            ));
+        }
+    }
+    for name in &expected.absent {
+        let got = values(name);
+        if !got.is_empty() {
+            let got = list(
+                got.iter()
+                    .map(|value| format!("\"{}\"", value.escape_ascii())),
+            );
+            fail(format!(
+                "{what} {}: expected none, got {got}",
+                name.escape_ascii()
+            ));
+        }
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() {
+        "no line".into()
+    } else {
+        items.join(", ")
+    }
+}
+
+/// What is expected of metrics and logs and is not there (yet).
+fn missing<'a>(
+    expect: &'a Expectation,
+    seen: &'a Observation,
+    logs_before: usize,
+) -> impl Iterator<Item = String> + 'a {
+    let metrics =
+        expect
+            .metrics
+            .iter()
+            .filter_map(|(name, expected)| match seen.metrics.get(name) {
+                Some(value) if value == expected => None,
+                Some(value) => Some(format!("metric {name}: expected {expected}, got {value}")),
+                None => Some(format!(
+                    "metric {name}: expected {expected}, but it is not defined"
+                )),
+            });
+    let lines = seen.logs.get(logs_before..).unwrap_or_default();
+    let logs = expect.logs.iter().filter_map(move |log| {
+        let wanted = Matcher::Contains(log.contains.clone());
+        let found = lines.iter().any(|line| {
+            log.level.is_none_or(|level| level == line.level) && wanted.matches(&line.message)
+        });
+        let level = log
+            .level
+            .map_or(String::new(), |level| format!(" at {level}"));
+        (!found).then(|| {
+            let lines = list(lines.iter().map(ToString::to_string));
+            format!("log{level}: expected {wanted}, got {lines}")
+        })
+    });
+    metrics.chain(logs)
+}

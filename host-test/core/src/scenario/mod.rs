@@ -1,0 +1,200 @@
+//! The scenario: filters, requests in time, and what is expected of them.
+//!
+//! The types are what a host needs, already checked; [`read`](Scenario::read) makes them from YAML and
+//! refuses what is wrong with line and column.
+
+mod expect;
+mod read;
+mod value;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tollgate_abi::{LogLevel, Status};
+
+pub use expect::{
+    Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
+    ExpectedUpstream, HeaderExpectations,
+};
+pub use read::{InvalidScenario, ReadError};
+pub use value::{ClockStep, Matcher};
+
+/// A header line: name in lower case and value, both bytes.
+pub type HeaderLine = (Vec<u8>, Vec<u8>);
+
+/// A scenario, checked.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What it shows, as a sentence.
+    pub name: String,
+    /// The chain of filters in order; at least one.
+    pub filters: Vec<FilterUse>,
+    /// How many workers the proxy has.
+    pub workers: NonZeroUsize,
+    /// The least level at which log lines are written.
+    pub log_level: LogLevel,
+    /// Set when it cannot run everywhere.
+    pub only: Option<Only>,
+    /// Set when the proxy must refuse to start: text that its log must contain.
+    pub refused: Option<String>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A filter in the chain.
+#[derive(Clone, Debug)]
+pub struct FilterUse {
+    /// Where its module comes from.
+    pub source: FilterSource,
+    /// Name of the plugin; by default the filter's.
+    pub name: String,
+    /// Root id of the plugin.
+    pub root_id: String,
+    /// Bytes that the filter gets as its configuration: JSON, or text as written.
+    pub config: Vec<u8>,
+}
+
+/// Where the module of a filter comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterSource {
+    /// A filter of ours, by name.
+    BuiltIn(String),
+    /// A file.
+    File(PathBuf),
+}
+
+impl FilterSource {
+    /// Reads what stands behind `filter:`: with a slash or the ending `.wasm` it is a path.
+    pub fn new(text: &str) -> Self {
+        let path = Path::new(text);
+        let is_path = text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm");
+        if is_path {
+            Self::File(path.to_owned())
+        } else {
+            Self::BuiltIn(text.to_owned())
+        }
+    }
+
+    /// The module's file; those of built-in filters are in `built_ins`.
+    pub fn file(&self, built_ins: &Path) -> PathBuf {
+        match self {
+            Self::BuiltIn(name) => built_ins.join(name).with_extension("wasm"),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// The hosts on which a scenario runs, and why not on the others.
+#[derive(Clone, Debug)]
+pub struct Only {
+    /// The hosts.
+    pub on: Vec<HostName>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A host by name.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum HostName {
+    /// The offline host with wasmtime as its engine.
+    Wasmtime,
+    /// A real Envoy process.
+    Envoy,
+    /// The offline host with the filter linked natively.
+    Native,
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wasmtime => "wasmtime",
+            Self::Envoy => "envoy",
+            Self::Native => "native",
+        })
+    }
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A client sends a request, once or several times.
+    Request(Box<RequestStep>),
+    /// Time passes.
+    Advance(Duration),
+    /// The wall clock is set.
+    Clock(ClockStep),
+}
+
+/// A request, what the upstream answers, and what is expected.
+#[derive(Clone, Debug)]
+pub struct RequestStep {
+    /// The request.
+    pub request: Request,
+    /// How many times it is sent, one after another.
+    pub repeat: NonZeroUsize,
+    /// The worker that gets it; in turn when not named.
+    pub worker: Option<usize>,
+    /// What the upstream answers if the request reaches it.
+    pub upstream: Upstream,
+    /// Host calls that fail while it is under way.
+    pub faults: Vec<Fault>,
+    /// What is expected of each time it is sent.
+    pub expect: Expectation,
+}
+
+/// A request as the client sends it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Method.
+    pub method: String,
+    /// Path with query.
+    pub path: String,
+    /// Host.
+    pub authority: String,
+    /// Header lines in order, without pseudo-headers.
+    pub headers: Vec<HeaderLine>,
+    /// Body, in the chunks in which it is sent; none ends the stream with the headers.
+    pub body: Vec<Vec<u8>>,
+    /// Trailer lines.
+    pub trailers: Vec<HeaderLine>,
+}
+
+/// What the upstream does with a request.
+#[derive(Clone, Debug)]
+pub enum Upstream {
+    /// It answers.
+    Answer(Answer),
+    /// It breaks the connection once it has the whole request.
+    Reset,
+}
+
+/// An answer of the upstream.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Header lines in order.
+    pub headers: Vec<HeaderLine>,
+    /// Body, in the chunks in which it is sent.
+    pub body: Vec<Vec<u8>>,
+    /// Trailer lines.
+    pub trailers: Vec<HeaderLine>,
+    /// How long it takes from the whole request to the answer.
+    pub delay: Duration,
+}
+
+/// Host calls that fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The function.
+    pub call: tollgate_abi::Function,
+    /// Which call of it within the request, counted from 1; every call when not named.
+    pub nth: Option<u64>,
+    /// What it returns.
+    pub status: Status,
+}

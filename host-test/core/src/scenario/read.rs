@@ -1,0 +1,689 @@
+//! Scenarios from YAML: strict, with line and column in every error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use tollgate_abi::{Function, LogLevel, Status};
+
+use super::expect::{
+    Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
+    ExpectedUpstream, HeaderExpectations,
+};
+use super::value::{Bytes, ClockStep, Matcher, Span};
+use super::{
+    Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request, RequestStep,
+    Scenario, Step, Upstream,
+};
+
+const MOST_WORKERS: usize = 16;
+const MOST_REPEATS: usize = 1_000_000;
+
+impl Scenario {
+    /// Reads a scenario file. Paths in it are relative to its folder.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the file cannot be read, is not UTF-8 or is not a scenario.
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
+        let bytes = std::fs::read(path).map_err(ReadError::Io)?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..valid).unwrap_or_default();
+            let last_line = before
+                .rsplit(|&byte| byte == b'\n')
+                .next()
+                .unwrap_or_default();
+            let line = before.split(|&byte| byte == b'\n').count();
+            ReadError::NotUtf8 {
+                line,
+                column: last_line.len() + 1,
+            }
+        })?;
+        let mut scenario = Self::parse(&text).map_err(ReadError::Invalid)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for filter in &mut scenario.filters {
+            if let FilterSource::File(file) = &mut filter.source {
+                *file = folder.join(&file);
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// Reads a scenario from its text.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidScenario`] with line, column and the lines around it.
+    pub fn parse(text: &str) -> Result<Self, InvalidScenario> {
+        serde_saphyr::from_str(text).map_err(|error| {
+            let place = error.location();
+            InvalidScenario {
+                line: place.map_or(1, |place| place.line()),
+                column: place.map_or(1, |place| place.column()),
+                text: error.to_string(),
+            }
+        })
+    }
+}
+
+/// Why a scenario file could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The file cannot be read.
+    Io(io::Error),
+    /// The file is not UTF-8.
+    NotUtf8 {
+        /// Line of the first wrong byte, counted from 1.
+        line: usize,
+        /// Column of the first wrong byte, counted in bytes from 1.
+        column: usize,
+    },
+    /// The file is not a scenario.
+    Invalid(InvalidScenario),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::NotUtf8 { line, column } => write!(
+                f,
+                "line {line} column {column}: not UTF-8; write such bytes as {{ hex: \"ff\" }}"
+            ),
+            Self::Invalid(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// A text that is not a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidScenario {
+    /// Line, counted from 1.
+    pub line: u64,
+    /// Column, counted from 1.
+    pub column: u64,
+    /// What is wrong, with the lines around it.
+    pub text: String,
+}
+
+impl fmt::Display for InvalidScenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text.trim_start_matches("error: "))
+    }
+}
+
+impl std::error::Error for InvalidScenario {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawScenario {
+    name: String,
+    filters: Vec<RawFilter>,
+    #[serde(default = "one")]
+    workers: NonZeroUsize,
+    #[serde(default)]
+    log_level: Level,
+    only: Option<RawOnly>,
+    refused: Option<String>,
+    #[serde(default)]
+    steps: Vec<RawStep>,
+}
+
+impl<'de> Deserialize<'de> for Scenario {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawScenario::deserialize(deserializer)?;
+        raw.check().map_err(de::Error::custom)
+    }
+}
+
+impl RawScenario {
+    fn check(self) -> Result<Scenario, String> {
+        if self.filters.is_empty() {
+            return Err("filters: an empty list; name at least one filter".into());
+        }
+        if self.workers.get() > MOST_WORKERS {
+            return Err(format!(
+                "workers: {} is above the bound of {MOST_WORKERS}",
+                self.workers
+            ));
+        }
+        match (&self.refused, self.steps.is_empty()) {
+            (Some(_), false) => {
+                return Err(
+                    "a proxy that refuses to start takes no steps; remove steps or refused".into(),
+                );
+            }
+            (None, true) => {
+                return Err("steps: missing; write at least one step, or refused".into());
+            }
+            (Some(_), true) | (None, false) => {}
+        }
+        let only = self.only.map(RawOnly::check).transpose()?;
+        let steps: Vec<Step> = self.steps.into_iter().map(|RawStep(step)| step).collect();
+        let on_envoy = only
+            .as_ref()
+            .is_none_or(|only| only.on.contains(&HostName::Envoy));
+        for (index, step) in steps.iter().enumerate() {
+            let Step::Request(step) = step else { continue };
+            if let Some(worker) = step.worker.filter(|&worker| worker >= self.workers.get()) {
+                return Err(format!(
+                    "steps[{index}].worker: {worker} does not exist; workers count from 0 to {}",
+                    self.workers.get() - 1
+                ));
+            }
+            if on_envoy && !step.faults.is_empty() {
+                return Err(format!(
+                    "steps[{index}].faults: a real Envoy cannot be told to fail; \
+                     add only: {{ on: [wasmtime, native], reason: … }}"
+                ));
+            }
+        }
+        Ok(Scenario {
+            name: self.name,
+            filters: self.filters.into_iter().map(RawFilter::check).collect(),
+            workers: self.workers,
+            log_level: self.log_level.0,
+            only,
+            refused: self.refused,
+            steps,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFilter {
+    filter: String,
+    name: Option<String>,
+    #[serde(default)]
+    root_id: String,
+    #[serde(default)]
+    config: Option<serde_json::Value>,
+}
+
+impl RawFilter {
+    fn check(self) -> FilterUse {
+        let config = match self.config {
+            None => Vec::new(),
+            // Text goes as it is, so that a scenario can say what is not JSON at all.
+            Some(serde_json::Value::String(text)) => text.into_bytes(),
+            Some(value) => value.to_string().into_bytes(),
+        };
+        let stem = Path::new(&self.filter)
+            .file_stem()
+            .map(|stem| stem.to_string_lossy());
+        let name = self
+            .name
+            .unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
+        let source = FilterSource::new(&self.filter);
+        FilterUse {
+            source,
+            name,
+            root_id: self.root_id,
+            config,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOnly {
+    on: Vec<HostName>,
+    reason: String,
+}
+
+impl RawOnly {
+    fn check(self) -> Result<Only, String> {
+        if self.on.is_empty() {
+            return Err("only.on: an empty list; name at least one host".into());
+        }
+        if self.reason.trim().is_empty() {
+            return Err("only.reason: empty; say why the other hosts cannot run it".into());
+        }
+        Ok(Only {
+            on: self.on,
+            reason: self.reason,
+        })
+    }
+}
+
+struct RawStep(Step);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepFields {
+    request: Option<RawRequest>,
+    repeat: Option<NonZeroUsize>,
+    worker: Option<usize>,
+    upstream: Option<RawUpstream>,
+    faults: Option<Vec<RawFault>>,
+    expect: Option<RawExpectation>,
+    advance: Option<Span>,
+    clock: Option<ClockStep>,
+}
+
+impl<'de> Deserialize<'de> for RawStep {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = StepFields::deserialize(deserializer)?;
+        fields.check().map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl StepFields {
+    fn check(self) -> Result<Step, String> {
+        let beside = [
+            ("repeat", self.repeat.is_some()),
+            ("worker", self.worker.is_some()),
+            ("upstream", self.upstream.is_some()),
+            ("faults", self.faults.is_some()),
+            ("expect", self.expect.is_some()),
+        ];
+        let beside = beside
+            .iter()
+            .find(|(_, is_there)| *is_there)
+            .map(|(key, _)| key);
+        match (self.request, self.advance, self.clock) {
+            (None, Some(Span(by)), None) => match beside {
+                None => Ok(Step::Advance(by)),
+                Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
+            },
+            (None, None, Some(by)) => match beside {
+                None => Ok(Step::Clock(by)),
+                Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
+            },
+            (Some(request), None, None) => {
+                let repeat = self.repeat.unwrap_or_else(one);
+                if repeat.get() > MOST_REPEATS {
+                    return Err(format!(
+                        "repeat: {repeat} is above the bound of {MOST_REPEATS}"
+                    ));
+                }
+                Ok(Step::Request(Box::new(RequestStep {
+                    request: request.check(),
+                    repeat,
+                    worker: self.worker,
+                    upstream: self.upstream.unwrap_or_default().check()?,
+                    faults: self
+                        .faults
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(RawFault::check)
+                        .collect::<Result<_, _>>()?,
+                    expect: self.expect.unwrap_or_default().check()?,
+                })))
+            }
+            _ => Err("a step is one of `request`, `advance` and `clock`".into()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRequest {
+    #[serde(default = "get")]
+    method: String,
+    #[serde(default = "root")]
+    path: String,
+    #[serde(default = "example")]
+    authority: String,
+    #[serde(default)]
+    headers: Vec<RawLine>,
+    #[serde(default)]
+    body: Body,
+    #[serde(default)]
+    trailers: Vec<RawLine>,
+}
+
+impl RawRequest {
+    fn check(self) -> Request {
+        Request {
+            method: self.method,
+            path: self.path,
+            authority: self.authority,
+            headers: lines(self.headers),
+            body: self.body.0,
+            trailers: lines(self.trailers),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUpstream {
+    status: Option<u16>,
+    #[serde(default)]
+    headers: Vec<RawLine>,
+    #[serde(default)]
+    body: Body,
+    #[serde(default)]
+    trailers: Vec<RawLine>,
+    delay: Option<Span>,
+    #[serde(default)]
+    reset: bool,
+}
+
+impl RawUpstream {
+    fn check(self) -> Result<Upstream, String> {
+        let answers = self.status.is_some()
+            || self.delay.is_some()
+            || !(self.headers.is_empty() && self.body.0.is_empty() && self.trailers.is_empty());
+        if self.reset {
+            return if answers {
+                Err("upstream: it either answers or resets; remove `reset` or the answer".into())
+            } else {
+                Ok(Upstream::Reset)
+            };
+        }
+        let status = self.status.unwrap_or(200);
+        if !(200..=599).contains(&status) {
+            return Err(format!(
+                "upstream.status: {status} is not between 200 and 599"
+            ));
+        }
+        Ok(Upstream::Answer(Answer {
+            status,
+            headers: lines(self.headers),
+            body: self.body.0,
+            trailers: lines(self.trailers),
+            delay: self.delay.map_or(Duration::ZERO, |Span(delay)| delay),
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFault {
+    call: String,
+    nth: Option<u64>,
+    status: u32,
+}
+
+impl RawFault {
+    fn check(self) -> Result<Fault, String> {
+        let call = Function::from_import("env", &self.call)
+            .ok_or_else(|| format!("faults.call: there is no host function `{}`", self.call))?;
+        if self.nth == Some(0) {
+            return Err("faults.nth: calls count from 1".into());
+        }
+        match Status::from(self.status) {
+            Status::Ok => Err("faults.status: 0 is success, not a fault".into()),
+            status => Ok(Fault {
+                call,
+                nth: self.nth,
+                status,
+            }),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExpectation {
+    response: Option<WordOr<RawResponse>>,
+    upstream: Option<WordOr<RawReceived>>,
+    #[serde(default)]
+    metrics: BTreeMap<String, u64>,
+    #[serde(default)]
+    logs: Vec<RawLog>,
+    #[serde(default)]
+    no_logs: Vec<String>,
+    #[serde(default)]
+    budget: RawBudget,
+}
+
+impl RawExpectation {
+    fn check(self) -> Result<Expectation, String> {
+        let outcome = match self.response {
+            None => None,
+            Some(WordOr::Word(word)) if word == "reset" => Some(ExpectedOutcome::Reset),
+            Some(WordOr::Word(word)) => {
+                return Err(format!(
+                    "expect.response: `{word}`; write `reset` or a response"
+                ));
+            }
+            Some(WordOr::Other(response)) => Some(ExpectedOutcome::Response(ExpectedResponse {
+                status: response.status,
+                headers: expected(response.headers, response.absent),
+                body: response.body,
+                trailers: expected(response.trailers, Vec::new()),
+            })),
+        };
+        let upstream = match self.upstream {
+            None => None,
+            Some(WordOr::Word(word)) if word == "none" => Some(ExpectedUpstream::Nothing),
+            Some(WordOr::Word(word)) => {
+                return Err(format!(
+                    "expect.upstream: `{word}`; write `none` or a request"
+                ));
+            }
+            Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(ExpectedRequest {
+                method: request.method,
+                path: request.path,
+                headers: expected(request.headers, request.absent),
+                body: request.body,
+                trailers: expected(request.trailers, Vec::new()),
+            })),
+        };
+        Ok(Expectation {
+            outcome,
+            upstream,
+            metrics: self.metrics,
+            logs: self.logs.into_iter().map(|RawLog(log)| log).collect(),
+            no_logs: self
+                .no_logs
+                .into_iter()
+                .map(|text| Matcher::Contains(text.into_bytes()))
+                .collect(),
+            budget: Budget {
+                host_calls: self.budget.host_calls,
+                fuel: self.budget.fuel,
+            },
+        })
+    }
+}
+
+/// A single word, or the whole thing.
+enum WordOr<T> {
+    Word(String),
+    Other(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordVisitor<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for WordVisitor<T> {
+            type Value = WordOr<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a word or a mapping")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<WordOr<T>, E> {
+                Ok(WordOr::Word(word.to_owned()))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<WordOr<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(WordOr::Other)
+            }
+        }
+
+        deserializer.deserialize_any(WordVisitor(std::marker::PhantomData))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawResponse {
+    status: Option<u16>,
+    #[serde(default)]
+    headers: Vec<(Name, Matcher)>,
+    #[serde(default)]
+    absent: Vec<Name>,
+    body: Option<Matcher>,
+    #[serde(default)]
+    trailers: Vec<(Name, Matcher)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReceived {
+    method: Option<String>,
+    path: Option<Matcher>,
+    #[serde(default)]
+    headers: Vec<(Name, Matcher)>,
+    #[serde(default)]
+    absent: Vec<Name>,
+    body: Option<Matcher>,
+    #[serde(default)]
+    trailers: Vec<(Name, Matcher)>,
+}
+
+struct RawLog(ExpectedLog);
+
+impl<'de> Deserialize<'de> for RawLog {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            level: Option<Level>,
+            contains: String,
+        }
+        let log = match WordOr::<Fields>::deserialize(deserializer)? {
+            WordOr::Word(text) => ExpectedLog {
+                level: None,
+                contains: text.into_bytes(),
+            },
+            WordOr::Other(fields) => ExpectedLog {
+                level: fields.level.map(|Level(level)| level),
+                contains: fields.contains.into_bytes(),
+            },
+        };
+        Ok(Self(log))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBudget {
+    host_calls: Option<u64>,
+    fuel: Option<u64>,
+}
+
+/// A log level by name; info when not said.
+struct Level(LogLevel);
+
+impl Default for Level {
+    fn default() -> Self {
+        Self(LogLevel::Info)
+    }
+}
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let level = LogLevel::LISTED
+            .iter()
+            .find(|level| level.to_string() == name);
+        level.copied().map(Self).ok_or_else(|| {
+            de::Error::custom(format!(
+                "`{name}` is not a log level; write trace, debug, info, warn, error or critical"
+            ))
+        })
+    }
+}
+
+/// A header name: a token of RFC 9110, in lower case.
+struct Name(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err(de::Error::custom(format!("`{name}` is not a header name")));
+        }
+        Ok(Self(name.to_ascii_lowercase().into_bytes()))
+    }
+}
+
+type RawLine = (Name, Bytes);
+
+/// A body: text, or a list of chunks.
+#[derive(Default)]
+struct Body(Vec<Vec<u8>>);
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BodyVisitor;
+
+        impl<'de> de::Visitor<'de> for BodyVisitor {
+            type Value = Body;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, `{ hex: … }`, or a list of chunks")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Body, E> {
+                Ok(Body(vec![text.as_bytes().to_vec()]))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Body, A::Error> {
+                let deserializer = de::value::MapAccessDeserializer::new(map);
+                Bytes::deserialize(deserializer).map(|Bytes(bytes)| Body(vec![bytes]))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Body, A::Error> {
+                let mut chunks = Vec::new();
+                while let Some(Bytes(chunk)) = list.next_element()? {
+                    chunks.push(chunk);
+                }
+                Ok(Body(chunks))
+            }
+        }
+
+        deserializer.deserialize_any(BodyVisitor)
+    }
+}
+
+fn lines(lines: Vec<RawLine>) -> Vec<HeaderLine> {
+    lines
+        .into_iter()
+        .map(|(Name(name), Bytes(value))| (name, value))
+        .collect()
+}
+
+fn expected(lines: Vec<(Name, Matcher)>, absent: Vec<Name>) -> HeaderExpectations {
+    HeaderExpectations {
+        lines: lines
+            .into_iter()
+            .map(|(Name(name), value)| (name, value))
+            .collect(),
+        absent: absent.into_iter().map(|Name(name)| name).collect(),
+    }
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+fn example() -> String {
+    "example.com".into()
+}

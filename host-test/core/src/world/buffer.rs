@@ -1,0 +1,140 @@
+//! Buffers: bodies and configurations.
+
+use tollgate_abi::{Answer, BufferType, Callback, Reply, Status};
+
+use super::stream::Direction;
+use super::{Scope, World};
+
+impl World {
+    pub(super) fn read_buffer(
+        &self,
+        scope: &Scope,
+        buffer: BufferType,
+        start: u32,
+        max_size: u32,
+    ) -> Reply {
+        let bytes = match self.buffer(scope, buffer) {
+            Ok(bytes) => bytes,
+            Err(refusal) => return refusal,
+        };
+        if start.checked_add(max_size).is_none() {
+            return Reply::refused(
+                Status::BadArgument,
+                format!("{start} + {max_size} does not fit 32 bits"),
+            );
+        }
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let max_size = usize::try_from(max_size).unwrap_or(usize::MAX);
+        // As on Envoy: a start behind the end is no error.
+        let part = bytes.get(start..).unwrap_or_default();
+        let part = part.get(..max_size).unwrap_or(part);
+        Reply::Done(Answer::Bytes(part.to_vec()))
+    }
+
+    pub(super) fn write_buffer(
+        &mut self,
+        scope: &Scope,
+        buffer: BufferType,
+        start: u32,
+        size: u32,
+        value: &[u8],
+    ) -> Reply {
+        let length = match self.buffer(scope, buffer) {
+            Ok(bytes) => bytes.len(),
+            Err(refusal) => return refusal,
+        };
+        let Some(direction) = direction_of(buffer) else {
+            return Reply::refused(Status::BadArgument, format!("{buffer} cannot be changed"));
+        };
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let Some((stream, at)) = self.at_stage_mut(scope) else {
+            return no_buffer(buffer);
+        };
+        let body = stream
+            .stages
+            .get_mut(at)
+            .and_then(|stage| stage.lane_mut(direction).body.as_mut());
+        let Some(body) = body else {
+            return no_buffer(buffer);
+        };
+        if start == 0 && size == 0 {
+            body.splice(..0, value.iter().copied());
+        } else if start == 0 && size >= length {
+            *body = value.to_vec();
+        } else if start >= length {
+            body.extend_from_slice(value);
+        } else {
+            return Reply::refused(
+                Status::BadArgument,
+                format!(
+                    "bytes {start} to {} of {length} cannot be replaced: a buffer can be prepended \
+                     to, appended to, or replaced whole",
+                    start.saturating_add(size)
+                ),
+            );
+        }
+        Reply::OK
+    }
+
+    pub(super) fn buffer_status(&self, scope: &Scope, buffer: BufferType) -> Reply {
+        match self.buffer(scope, buffer) {
+            Ok(bytes) => Reply::Done(Answer::Buffer {
+                size: bytes.len(),
+                flags: 0,
+            }),
+            Err(refusal) => refusal,
+        }
+    }
+
+    pub(super) fn configuration(&self, scope: &Scope) -> Reply {
+        self.read_buffer(scope, BufferType::PluginConfiguration, 0, u32::MAX)
+    }
+
+    fn buffer(&self, scope: &Scope, buffer: BufferType) -> Result<&[u8], Reply> {
+        match buffer {
+            BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
+                let direction = direction_of(buffer).ok_or_else(|| no_buffer(buffer))?;
+                // As on Envoy: out of its phase a body is empty, without an error.
+                let stage = self.at_stage(scope).map(|(_, stage)| stage);
+                Ok(stage
+                    .and_then(|stage| stage.lane(direction).body.as_deref())
+                    .unwrap_or_default())
+            }
+            BufferType::PluginConfiguration => match &scope.callback {
+                Some(Callback::Configure { .. }) => Ok(self
+                    .plugin_of(scope.vm)
+                    .map_or(&[][..], |plugin| plugin.configuration.as_slice())),
+                Some(_) | None => Err(no_buffer(buffer)),
+            },
+            BufferType::VmConfiguration
+            | BufferType::DownstreamData
+            | BufferType::UpstreamData
+            | BufferType::GrpcReceiveBuffer => Ok(&[]),
+            BufferType::HttpCallResponseBody | BufferType::CallData => Err(no_buffer(buffer)),
+            BufferType::Unknown(buffer) => Err(Reply::refused(
+                Status::BadArgument,
+                format!("{buffer} is not a kind of buffer"),
+            )),
+        }
+    }
+}
+
+fn direction_of(buffer: BufferType) -> Option<Direction> {
+    match buffer {
+        BufferType::HttpRequestBody => Some(Direction::Request),
+        BufferType::HttpResponseBody => Some(Direction::Response),
+        BufferType::DownstreamData
+        | BufferType::UpstreamData
+        | BufferType::HttpCallResponseBody
+        | BufferType::GrpcReceiveBuffer
+        | BufferType::VmConfiguration
+        | BufferType::PluginConfiguration
+        | BufferType::CallData
+        | BufferType::Unknown(_) => None,
+    }
+}
+
+fn no_buffer(buffer: BufferType) -> Reply {
+    Reply::refused(Status::NotFound, format!("{buffer} is not available here"))
+}

@@ -1,0 +1,74 @@
+//! Clocks: time that passes, and the wall clock, which can be set.
+
+use std::time::Duration;
+
+use tollgate_abi::{Answer, Reply};
+
+use super::{Scope, World};
+use crate::scenario::ClockStep;
+
+/// What the wall clock shows when a world begins: 2026-01-01T00:00:00Z, since the Unix epoch.
+pub const EPOCH: Duration = Duration::from_hours(490_896);
+
+/// The clocks of a world.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    passed: Duration,
+    wall: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            passed: Duration::ZERO,
+            wall: EPOCH,
+        }
+    }
+}
+
+impl Clock {
+    /// Time since the world began.
+    pub fn passed(&self) -> Duration {
+        self.passed
+    }
+
+    /// What the wall clock shows, since the Unix epoch.
+    pub fn wall(&self) -> Duration {
+        self.wall
+    }
+
+    /// Lets time pass until `passed` is reached.
+    pub(crate) fn advance_to(&mut self, passed: Duration) {
+        let by = passed.saturating_sub(self.passed);
+        self.passed = self.passed.saturating_add(by);
+        self.wall = self.wall.saturating_add(by);
+    }
+
+    /// Sets the wall clock; no time passes.
+    pub(crate) fn step(&mut self, by: ClockStep) {
+        self.wall = match by {
+            ClockStep::Forward(by) => self.wall.saturating_add(by),
+            ClockStep::Back(by) => self.wall.saturating_sub(by),
+        };
+    }
+}
+
+/// Nanoseconds in 64 bits, as the border has them; they last until the year 2554.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl World {
+    pub(super) fn current_time(&self) -> Reply {
+        Reply::Done(Answer::U64(nanoseconds(self.clock.wall())))
+    }
+
+    pub(super) fn set_tick_period(&mut self, scope: &Scope, period_millis: u32) -> Reply {
+        let now = self.clock.passed();
+        if let Some(vm) = self.vm_mut(scope.vm) {
+            let period = Duration::from_millis(u64::from(period_millis));
+            vm.tick = (!period.is_zero()).then(|| (period, now.saturating_add(period)));
+        }
+        Reply::OK
+    }
+}

@@ -1,0 +1,261 @@
+//! Header maps: who may read and change which, and when.
+
+use tollgate_abi::pairs::{self, Pairs};
+use tollgate_abi::{Answer, MapType, Reply, Serialized, Status};
+
+use super::stream::{Direction, Stage, Stream};
+use super::{Scope, World};
+use crate::scenario::HeaderLine;
+
+/// Header lines in order; names are in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines(pub(crate) Vec<HeaderLine>);
+
+impl Lines {
+    pub(crate) fn first(&self, name: &[u8]) -> Option<&[u8]> {
+        self.0
+            .iter()
+            .find(|(line, _)| line == name)
+            .map(|(_, value)| value.as_slice())
+    }
+
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.0.push((name.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn remove(&mut self, name: &[u8]) {
+        self.0.retain(|(line, _)| line != name);
+    }
+
+    /// Gives the first line of `name` a new value and removes the others; adds one if there is none.
+    pub(crate) fn replace(&mut self, name: &[u8], value: &[u8]) {
+        let mut seen = false;
+        self.0.retain_mut(|(line, old)| {
+            if line != name {
+                return true;
+            }
+            if !seen {
+                *old = value.to_vec();
+            }
+            !std::mem::replace(&mut seen, true)
+        });
+        if !seen {
+            self.add(name, value);
+        }
+    }
+}
+
+/// A map of an HTTP stream.
+#[derive(Clone, Copy)]
+struct Map {
+    direction: Direction,
+    trailers: bool,
+}
+
+impl World {
+    pub(super) fn header_value(&self, scope: &Scope, map: MapType, name: &[u8]) -> Reply {
+        match self.readable(scope, map) {
+            Err(refusal) => refusal,
+            Ok(lines) => match lines.first(&name.to_ascii_lowercase()) {
+                Some(value) => Reply::Done(Answer::Bytes(value.to_vec())),
+                None => Reply::refused(Status::NotFound, "no such header"),
+            },
+        }
+    }
+
+    pub(super) fn header_pairs(&self, scope: &Scope, map: MapType) -> Reply {
+        let none = Lines::default();
+        let lines = match self.readable(scope, map) {
+            Ok(lines) => lines,
+            Err(refusal) if matches!(map, MapType::Unknown(_)) => return refusal,
+            // As on Envoy: out of its phase a map is empty, without an error.
+            Err(_) => &none,
+        };
+        if lines.0.is_empty() {
+            return Reply::Done(Answer::Bytes(Vec::new()));
+        }
+        match pairs::encode(&lines.0) {
+            Ok(bytes) => Reply::Done(Answer::Pairs(Serialized(bytes))),
+            Err(error) => Reply::refused(Status::InternalFailure, error.to_string()),
+        }
+    }
+
+    pub(super) fn header_size(&self, scope: &Scope, map: MapType) -> Reply {
+        // As on Envoy: the only question that is not answered while the stream is logged.
+        if self.at_stage(scope).is_some_and(|(_, stage)| stage.logging) {
+            return out_of_phase(scope, map);
+        }
+        match self.readable(scope, map) {
+            Err(refusal) => refusal,
+            Ok(lines) => Reply::Done(Answer::Size(
+                lines
+                    .0
+                    .iter()
+                    .map(|(name, value)| name.len() + value.len())
+                    .sum(),
+            )),
+        }
+    }
+
+    pub(super) fn add_header(
+        &mut self,
+        scope: &Scope,
+        map: MapType,
+        name: &[u8],
+        value: &[u8],
+    ) -> Reply {
+        self.change(scope, map, |lines| {
+            lines.add(&name.to_ascii_lowercase(), value);
+        })
+    }
+
+    pub(super) fn replace_header(
+        &mut self,
+        scope: &Scope,
+        map: MapType,
+        name: &[u8],
+        value: &[u8],
+    ) -> Reply {
+        self.change(scope, map, |lines| {
+            lines.replace(&name.to_ascii_lowercase(), value);
+        })
+    }
+
+    pub(super) fn remove_header(&mut self, scope: &Scope, map: MapType, name: &[u8]) -> Reply {
+        self.change(scope, map, |lines| lines.remove(&name.to_ascii_lowercase()))
+    }
+
+    pub(super) fn set_headers(&mut self, scope: &Scope, map: MapType, new: &Serialized) -> Reply {
+        // As on Envoy: pairs that are too large or cannot be read are no pairs, which wipes the map.
+        let too_large = new.0.len() > pairs::MAX_BYTES;
+        let new: Vec<HeaderLine> = match Pairs::parse(&new.0) {
+            Ok(new) if !too_large && new.len() <= pairs::MAX_PAIRS => new
+                .iter()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()))
+                .collect(),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        self.change(scope, map, |lines| lines.0 = new)
+    }
+
+    fn readable(&self, scope: &Scope, map_type: MapType) -> Result<&Lines, Reply> {
+        let map = map_of(map_type)?;
+        let (stream, stage) = self.at_stage(scope).ok_or_else(|| no_stream(map_type))?;
+        if stage.logging || is_visible(stage, map) {
+            Ok(lines(stream, map))
+        } else {
+            Err(out_of_phase(scope, map_type))
+        }
+    }
+
+    fn change(
+        &mut self,
+        scope: &Scope,
+        map_type: MapType,
+        change: impl FnOnce(&mut Lines),
+    ) -> Reply {
+        let map = match map_of(map_type) {
+            Ok(map) => map,
+            Err(refusal) => return refusal,
+        };
+        let visible = self
+            .at_stage(scope)
+            .map(|(_, stage)| is_visible(stage, map));
+        match (visible, self.at_stage_mut(scope)) {
+            (Some(true), Some((stream, _))) => {
+                let message = stream.message_mut(map.direction);
+                change(if map.trailers {
+                    &mut message.trailers
+                } else {
+                    &mut message.headers
+                });
+                Reply::OK
+            }
+            (Some(false), _) => out_of_phase(scope, map_type),
+            (Some(true) | None, _) => no_stream(map_type),
+        }
+    }
+}
+
+fn out_of_phase(scope: &Scope, map: MapType) -> Reply {
+    let phase = match &scope.callback {
+        Some(callback) => callback.kind().name(),
+        None => "the start function",
+    };
+    let first = match map_of(map) {
+        Ok(Map {
+            direction: Direction::Request,
+            trailers: false,
+        }) => "proxy_on_request_headers",
+        Ok(Map {
+            direction: Direction::Request,
+            trailers: true,
+        }) => "proxy_on_request_trailers",
+        Ok(Map {
+            direction: Direction::Response,
+            trailers: false,
+        }) => "proxy_on_response_headers",
+        Ok(Map {
+            direction: Direction::Response,
+            trailers: true,
+        }) => "proxy_on_response_trailers",
+        Err(refusal) => return refusal,
+    };
+    Reply::refused(
+        Status::BadArgument,
+        format!("{map} are not available in {phase}, only in {first} and while it holds them"),
+    )
+}
+
+fn map_of(map: MapType) -> Result<Map, Reply> {
+    let (direction, trailers) = match map {
+        MapType::RequestHeaders => (Direction::Request, false),
+        MapType::RequestTrailers => (Direction::Request, true),
+        MapType::ResponseHeaders => (Direction::Response, false),
+        MapType::ResponseTrailers => (Direction::Response, true),
+        MapType::GrpcReceiveInitialMetadata
+        | MapType::GrpcReceiveTrailingMetadata
+        | MapType::HttpCallResponseHeaders
+        | MapType::HttpCallResponseTrailers => {
+            return Err(Reply::refused(
+                Status::BadArgument,
+                format!("{map} are available only while the answer to a callout is delivered"),
+            ));
+        }
+        MapType::Unknown(map) => {
+            return Err(Reply::refused(
+                Status::BadArgument,
+                format!("{map} is not a kind of header map"),
+            ));
+        }
+    };
+    Ok(Map {
+        direction,
+        trailers,
+    })
+}
+
+fn is_visible(stage: &Stage, map: Map) -> bool {
+    let lane = stage.lane(map.direction);
+    if map.trailers {
+        lane.trailers_visible
+    } else {
+        lane.headers_visible
+    }
+}
+
+fn lines(stream: &Stream, map: Map) -> &Lines {
+    let message = stream.message(map.direction);
+    if map.trailers {
+        &message.trailers
+    } else {
+        &message.headers
+    }
+}
+
+fn no_stream(map: MapType) -> Reply {
+    Reply::refused(
+        Status::BadArgument,
+        format!("{map} belong to a stream; this context is none"),
+    )
+}

@@ -1,0 +1,278 @@
+//! The state of the host, and its answers to host calls.
+//!
+//! One file per family of calls. A [`World`] is everything that guests of one proxy share and own: it
+//! has no globals, so that many can live side by side.
+
+mod buffer;
+mod clock;
+mod header;
+mod log;
+mod metric;
+mod property;
+mod queue;
+mod shared;
+mod stream;
+mod vm;
+mod wasi;
+
+use std::collections::BTreeMap;
+
+use tollgate_abi::{
+    Answer, Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status,
+};
+
+pub use clock::{Clock, EPOCH};
+pub use stream::{Direction, LocalReply};
+pub use vm::{Plugin, VmId};
+
+pub(crate) use stream::{Hold, Lane, Piece, Stage, Stream, StreamId};
+pub(crate) use vm::{Context, Place, Vm};
+
+use crate::proxy::LogLine;
+use crate::scenario::Fault;
+use crate::transcript::Entry;
+use metric::Metrics;
+use queue::Queues;
+use shared::SharedData;
+use wasi::Random;
+
+/// The state of the host for one proxy.
+#[derive(Debug, Default)]
+pub struct World {
+    /// The clocks.
+    pub clock: Clock,
+    pub(crate) log_level: Option<LogLevel>,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) shared: SharedData,
+    pub(crate) queues: Queues,
+    pub(crate) metrics: Metrics,
+    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) vms: Vec<Vm>,
+    pub(crate) streams: BTreeMap<StreamId, Stream>,
+    pub(crate) faults: Vec<ArmedFault>,
+    pub(crate) host_calls: u64,
+    pub(crate) unserved: Option<String>,
+    random: Random,
+    scope: Option<Scope>,
+    transcript: Option<Vec<Entry>>,
+}
+
+/// Where the running guest is.
+#[derive(Clone, Debug)]
+struct Scope {
+    vm: VmId,
+    /// The context that host calls act on.
+    effective: u32,
+    callback: Option<Callback>,
+}
+
+/// A fault that waits for its call.
+#[derive(Clone, Debug)]
+pub(crate) struct ArmedFault {
+    pub(crate) fault: Fault,
+    pub(crate) seen: u64,
+}
+
+impl World {
+    /// A world before its first guest.
+    pub fn new(log_level: LogLevel) -> Self {
+        Self {
+            log_level: Some(log_level),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps a transcript from here on.
+    pub fn record(&mut self) {
+        self.transcript.get_or_insert_default();
+    }
+
+    /// Takes what the transcript holds so far.
+    pub fn take_transcript(&mut self) -> Vec<Entry> {
+        self.transcript
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Answers a host call of the guest that is running.
+    pub fn handle(&mut self, call: Call) -> Reply {
+        self.host_calls += 1;
+        let reply = match self.armed_fault(call.function()) {
+            Some(status) => Reply::refused(status, "the scenario asked for this fault"),
+            None => self.answer(&call),
+        };
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(Entry::Call {
+                call,
+                reply: reply.clone(),
+            });
+        }
+        reply
+    }
+
+    /// Answers a host call whose arguments could not be read.
+    pub fn refuse(&mut self, function: Function, fault: BadPointer) -> Reply {
+        self.host_calls += 1;
+        self.note_entry(Entry::Fault { function, fault });
+        Reply::refused(Status::InvalidMemoryAccess, fault.to_string())
+    }
+
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(Entry::Note(text()));
+        }
+    }
+
+    pub(crate) fn note_entry(&mut self, entry: Entry) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(entry);
+        }
+    }
+
+    /// A guest starts to run `callback`, or its start function.
+    pub(crate) fn enter(&mut self, vm: VmId, callback: Option<&Callback>) {
+        let effective = callback.map_or(0, Callback::context);
+        self.scope = Some(Scope {
+            vm,
+            effective,
+            callback: callback.copied(),
+        });
+        if self.transcript.is_some() {
+            let guest = self.guest_name(vm);
+            self.note_entry(Entry::Enter {
+                guest,
+                callback: callback.copied(),
+            });
+        }
+    }
+
+    /// The guest no longer runs.
+    pub(crate) fn leave(&mut self) {
+        self.scope = None;
+    }
+
+    fn answer(&mut self, call: &Call) -> Reply {
+        let Some(scope) = self.scope.clone() else {
+            return Reply::Trap {
+                why: "a host call while no guest runs".into(),
+            };
+        };
+        if scope.callback.is_none() && !call.function().is_allowed_at_start() {
+            return Reply::Trap {
+                why: "this function is not available before the VM starts".into(),
+            };
+        }
+        match call {
+            Call::Log { level, message } => self.log(*level, message),
+            Call::GetLogLevel {} => self.current_log_level(),
+            Call::GetProperty { path } => self.property(&scope, path),
+            Call::GetCurrentTime {} => self.current_time(),
+            Call::SetTickPeriod { period_millis } => self.set_tick_period(&scope, *period_millis),
+
+            Call::GetSharedData { key } => self.get_shared_data(&scope, key),
+            Call::SetSharedData { key, value, cas } => {
+                self.set_shared_data(&scope, key, value, *cas)
+            }
+            Call::RegisterSharedQueue { name } => self.register_queue(&scope, name),
+            Call::ResolveSharedQueue { vm_id, name } => self.resolve_queue(vm_id, name),
+            Call::EnqueueSharedQueue { queue, message } => self.enqueue(*queue, message),
+            Call::DequeueSharedQueue { queue } => self.dequeue(*queue),
+            Call::DefineMetric { kind, name } => self.define_metric(&scope, *kind, name),
+            Call::IncrementMetric { metric, offset } => {
+                self.increment_metric(&scope, *metric, *offset)
+            }
+            Call::RecordMetric { metric, value } => self.record_metric(&scope, *metric, *value),
+            Call::GetMetric { metric } => self.read_metric(&scope, *metric),
+
+            Call::GetHeaderMapValue { map, name } => self.header_value(&scope, *map, name),
+            Call::GetHeaderMapPairs { map } => self.header_pairs(&scope, *map),
+            Call::GetHeaderMapSize { map } => self.header_size(&scope, *map),
+            Call::AddHeaderMapValue { map, name, value } => {
+                self.add_header(&scope, *map, name, value)
+            }
+            Call::ReplaceHeaderMapValue { map, name, value } => {
+                self.replace_header(&scope, *map, name, value)
+            }
+            Call::RemoveHeaderMapValue { map, name } => self.remove_header(&scope, *map, name),
+            Call::SetHeaderMapPairs { map, pairs } => self.set_headers(&scope, *map, pairs),
+            Call::GetBufferBytes {
+                buffer,
+                start,
+                max_size,
+            } => self.read_buffer(&scope, *buffer, *start, *max_size),
+            Call::SetBufferBytes {
+                buffer,
+                start,
+                size,
+                value,
+            } => self.write_buffer(&scope, *buffer, *start, *size, value),
+            Call::GetBufferStatus { buffer } => self.buffer_status(&scope, *buffer),
+            Call::GetConfiguration {} => self.configuration(&scope),
+
+            Call::SendLocalResponse {
+                status_code,
+                body,
+                headers,
+                grpc_status,
+                ..
+            } => self.send_local_response(&scope, *status_code, body, headers, *grpc_status),
+            Call::ContinueStream { stream } => self.continue_stream(&scope, *stream),
+            Call::ContinueRequest {} => self.resume(&scope, Direction::Request),
+            Call::ContinueResponse {} => self.resume(&scope, Direction::Response),
+            Call::SetEffectiveContext { context } => self.set_effective_context(&scope, *context),
+
+            Call::FdWrite { fd, data } => self.fd_write(*fd, &data.0),
+            Call::RandomGet { buffer } => self.random_get(buffer.size),
+            Call::ClockTimeGet { clock, .. } => self.clock_time(*clock),
+            Call::ClockResGet { clock } => wasi::clock_resolution(*clock),
+            Call::EnvironSizesGet {} | Call::ArgsSizesGet {} => wasi::no_strings_sizes(),
+            Call::EnvironGet {} | Call::ArgsGet {} => wasi::no_strings(),
+            Call::ProcExit { code } => Reply::Trap {
+                why: format!("the guest called proc_exit({code})").into(),
+            },
+
+            // Outside of a callout's answer, as on Envoy.
+            Call::GetStatus {} => Reply::Done(Answer::Status {
+                code: 0,
+                message: Vec::new(),
+            }),
+
+            Call::SetProperty { .. }
+            | Call::HttpCall { .. }
+            | Call::GrpcCall { .. }
+            | Call::GrpcStream { .. }
+            | Call::GrpcSend { .. }
+            | Call::GrpcCancel { .. }
+            | Call::GrpcClose { .. }
+            | Call::Done {}
+            | Call::CallForeignFunction { .. }
+            | Call::CloseStream { .. }
+            | Call::ClearRouteCache {} => self.unserved(call),
+        }
+    }
+
+    /// Answers a call that this host does not serve, so that whoever runs the guest learns of it.
+    fn unserved(&mut self, call: &Call) -> Reply {
+        self.unserved.get_or_insert_with(|| call.to_string());
+        Reply::refused(
+            Status::Unimplemented,
+            "this host does not serve the function",
+        )
+    }
+
+    fn armed_fault(&mut self, function: Function) -> Option<Status> {
+        let mut status = None;
+        for armed in self
+            .faults
+            .iter_mut()
+            .filter(|armed| armed.fault.call == function)
+        {
+            armed.seen += 1;
+            if armed.fault.nth.is_none_or(|nth| nth == armed.seen) {
+                status = status.or(Some(armed.fault.status));
+            }
+        }
+        status
+    }
+}

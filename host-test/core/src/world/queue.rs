@@ -1,0 +1,91 @@
+//! Shared queues: messages from any worker to the one that registered last.
+
+use std::collections::VecDeque;
+
+use tollgate_abi::{Answer, Reply, Status};
+
+use super::{Scope, VmId, World};
+
+/// All queues; the token of a queue is its place, counted from 1.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    queues: Vec<Queue>,
+    /// Queues with a message that their owner has not been told of.
+    pub(crate) ready: VecDeque<(VmId, u32)>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    vm_id: Vec<u8>,
+    name: Vec<u8>,
+    owner: VmId,
+    messages: VecDeque<Vec<u8>>,
+}
+
+impl Queues {
+    fn get_mut(&mut self, token: u32) -> Option<&mut Queue> {
+        let index = usize::try_from(token).ok()?.checked_sub(1)?;
+        self.queues.get_mut(index)
+    }
+
+    fn token(&self, vm_id: &[u8], name: &[u8]) -> Option<u32> {
+        let at = self
+            .queues
+            .iter()
+            .position(|queue| queue.vm_id == vm_id && queue.name == name)?;
+        u32::try_from(at + 1).ok()
+    }
+}
+
+impl World {
+    pub(super) fn register_queue(&mut self, scope: &Scope, name: &[u8]) -> Reply {
+        let vm_id = self
+            .plugin_of(scope.vm)
+            .map(|plugin| plugin.vm_id.clone())
+            .unwrap_or_default();
+        if let Some(token) = self.queues.token(&vm_id, name) {
+            if let Some(queue) = self.queues.get_mut(token) {
+                queue.owner = scope.vm;
+            }
+            return Reply::Done(Answer::U32(token));
+        }
+        let queue = Queue {
+            vm_id,
+            name: name.to_vec(),
+            owner: scope.vm,
+            messages: VecDeque::new(),
+        };
+        self.queues.queues.push(queue);
+        match u32::try_from(self.queues.queues.len()) {
+            Ok(token) => Reply::Done(Answer::U32(token)),
+            Err(_) => Reply::refused(Status::InternalFailure, "too many queues"),
+        }
+    }
+
+    pub(super) fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Reply {
+        match self.queues.token(vm_id, name) {
+            Some(token) => Reply::Done(Answer::U32(token)),
+            None => Reply::refused(Status::NotFound, "no such queue"),
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, token: u32, message: &[u8]) -> Reply {
+        let Some(queue) = self.queues.get_mut(token) else {
+            return Reply::refused(Status::NotFound, format!("no queue has the token {token}"));
+        };
+        queue.messages.push_back(message.to_vec());
+        let owner = queue.owner;
+        self.queues.ready.push_back((owner, token));
+        Reply::OK
+    }
+
+    pub(super) fn dequeue(&mut self, token: u32) -> Reply {
+        let Some(queue) = self.queues.get_mut(token) else {
+            return Reply::refused(Status::NotFound, format!("no queue has the token {token}"));
+        };
+        match queue.messages.pop_front() {
+            Some(message) => Reply::Done(Answer::Bytes(message)),
+            None => Reply::refused(Status::Empty, "the queue is empty"),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Shared data: values that all workers of a proxy see, per `vm_id`.
+
+use std::collections::HashMap;
+
+use tollgate_abi::{Answer, Reply, Status};
+
+use super::{Scope, World};
+
+/// The values of all VMs with their compare-and-swap numbers.
+#[derive(Debug, Default)]
+pub(crate) struct SharedData {
+    values: HashMap<Key, (Vec<u8>, u32)>,
+    last_cas: u32,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    vm_id: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl SharedData {
+    fn next_cas(&mut self) -> u32 {
+        // 0 never stands for a value: it means "write in any case".
+        self.last_cas = self.last_cas.checked_add(1).unwrap_or(1);
+        self.last_cas
+    }
+}
+
+impl World {
+    pub(super) fn get_shared_data(&self, scope: &Scope, key: &[u8]) -> Reply {
+        match self.shared.values.get(&self.shared_key(scope, key)) {
+            Some((value, cas)) => Reply::Done(Answer::Shared {
+                value: value.clone(),
+                cas: *cas,
+            }),
+            None => Reply::refused(Status::NotFound, "no such key"),
+        }
+    }
+
+    pub(super) fn set_shared_data(
+        &mut self,
+        scope: &Scope,
+        key: &[u8],
+        value: &[u8],
+        cas: u32,
+    ) -> Reply {
+        let key = self.shared_key(scope, key);
+        // As on Envoy: the number is compared only when the key is there, so that any number creates.
+        match self.shared.values.get(&key) {
+            Some((_, current)) if cas != 0 && cas != *current => {
+                let why = format!("the value has been written since: cas is {current}, not {cas}");
+                return Reply::refused(Status::CasMismatch, why);
+            }
+            Some(_) | None => {}
+        }
+        let cas = self.shared.next_cas();
+        self.shared.values.insert(key, (value.to_vec(), cas));
+        Reply::OK
+    }
+
+    fn shared_key(&self, scope: &Scope, key: &[u8]) -> Key {
+        let plugin = self.plugin_of(scope.vm);
+        let vm_id = plugin
+            .map(|plugin| plugin.vm_id.clone())
+            .unwrap_or_default();
+        Key {
+            vm_id,
+            key: key.to_vec(),
+        }
+    }
+}

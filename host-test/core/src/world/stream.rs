@@ -1,0 +1,215 @@
+//! HTTP streams as the guests see them: messages, and how far each filter has let them go.
+
+use std::collections::VecDeque;
+
+use tollgate_abi::pairs::Pairs;
+use tollgate_abi::{Reply, Serialized, Status, StreamType};
+
+use super::header::Lines;
+use super::{Scope, World};
+
+/// A stream by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamId(pub(crate) u64);
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the upstream.
+    Request,
+    /// From the upstream to the client.
+    Response,
+}
+
+/// A request and its response on their way through the chain.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) request: Message,
+    pub(crate) response: Message,
+    /// One per filter, in the order of the chain.
+    pub(crate) stages: Vec<Stage>,
+    /// Set by a guest, carried out when its callback returns.
+    pub(crate) local_reply: Option<LocalReply>,
+}
+
+/// Headers and trailers of one direction; the body is on its way in the lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Message {
+    pub(crate) headers: Lines,
+    pub(crate) trailers: Lines,
+}
+
+/// A stream at one filter.
+#[derive(Debug, Default)]
+pub(crate) struct Stage {
+    /// The context, once the guest has one.
+    pub(crate) context: Option<u32>,
+    pub(crate) request: Lane,
+    pub(crate) response: Lane,
+    /// `proxy_on_log` runs: everything can be read and nothing changed.
+    pub(crate) logging: bool,
+}
+
+/// One direction of a stream at one filter.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, not one state"
+)]
+pub(crate) struct Lane {
+    /// What has come and was not delivered yet.
+    pub(crate) waiting: VecDeque<Piece>,
+    pub(crate) hold: Hold,
+    pub(crate) headers_visible: bool,
+    pub(crate) trailers_visible: bool,
+    /// The body that the guest can see: during its callback, and while it holds it.
+    pub(crate) body: Option<Vec<u8>>,
+    /// The end of the stream came with what is held.
+    pub(crate) end_held: bool,
+    /// The guest asked to go on; done when the outermost callback has returned.
+    pub(crate) resume_asked: bool,
+}
+
+/// What a filter holds back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hold {
+    #[default]
+    Nothing,
+    /// The headers, and all that follows waits.
+    Headers,
+    /// Body bytes; more of them are delivered.
+    Body,
+    /// The trailers, with the body bytes before them.
+    Trailers,
+}
+
+/// A part of a message.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Headers { end: bool },
+    Data { bytes: Vec<u8>, end: bool },
+    Trailers,
+}
+
+/// An answer that a guest sends in place of the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// Status code.
+    pub status: u32,
+    /// Header lines.
+    pub headers: Vec<crate::scenario::HeaderLine>,
+    /// Body.
+    pub body: Vec<u8>,
+    /// gRPC status, when the guest gave one.
+    pub grpc_status: Option<u32>,
+}
+
+impl Stream {
+    pub(crate) fn message(&self, direction: Direction) -> &Message {
+        match direction {
+            Direction::Request => &self.request,
+            Direction::Response => &self.response,
+        }
+    }
+
+    pub(crate) fn message_mut(&mut self, direction: Direction) -> &mut Message {
+        match direction {
+            Direction::Request => &mut self.request,
+            Direction::Response => &mut self.response,
+        }
+    }
+}
+
+impl Stage {
+    pub(crate) fn lane(&self, direction: Direction) -> &Lane {
+        match direction {
+            Direction::Request => &self.request,
+            Direction::Response => &self.response,
+        }
+    }
+
+    pub(crate) fn lane_mut(&mut self, direction: Direction) -> &mut Lane {
+        match direction {
+            Direction::Request => &mut self.request,
+            Direction::Response => &mut self.response,
+        }
+    }
+}
+
+impl World {
+    /// The stream that the guest acts on, with the guest's place in its chain.
+    pub(super) fn at_stage(&self, scope: &Scope) -> Option<(&Stream, &Stage)> {
+        let stream = self.streams.get(&self.stream_of(scope)?)?;
+        Some((stream, stream.stages.get(self.vm(scope.vm)?.plugin)?))
+    }
+
+    pub(super) fn at_stage_mut(&mut self, scope: &Scope) -> Option<(&mut Stream, usize)> {
+        let id = self.stream_of(scope)?;
+        let plugin = self.vm(scope.vm)?.plugin;
+        let stream = self.streams.get_mut(&id)?;
+        (plugin < stream.stages.len()).then_some((stream, plugin))
+    }
+
+    pub(super) fn send_local_response(
+        &mut self,
+        scope: &Scope,
+        status: u32,
+        body: &[u8],
+        headers: &Serialized,
+        grpc_status: u32,
+    ) -> Reply {
+        // As on Envoy: from a root context there is nobody to answer, which is no error.
+        let Some((stream, _)) = self.at_stage_mut(scope) else {
+            return Reply::OK;
+        };
+        // As on Envoy: pairs that cannot be read are no pairs.
+        let headers = Pairs::parse(&headers.0).map_or_else(
+            |_| Vec::new(),
+            |pairs| {
+                pairs
+                    .iter()
+                    .map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()))
+                    .collect()
+            },
+        );
+        // The guest says "no gRPC status" with -1.
+        let grpc_status = Some(grpc_status).filter(|&status| status != u32::MAX);
+        stream.local_reply.get_or_insert(LocalReply {
+            status,
+            headers,
+            body: body.to_vec(),
+            grpc_status,
+        });
+        Reply::OK
+    }
+
+    pub(super) fn continue_stream(&mut self, scope: &Scope, stream: StreamType) -> Reply {
+        match stream {
+            StreamType::HttpRequest => self.resume(scope, Direction::Request),
+            StreamType::HttpResponse => self.resume(scope, Direction::Response),
+            StreamType::Downstream => Reply::OK,
+            StreamType::Upstream => Reply::refused(
+                Status::Unimplemented,
+                "the upstream direction cannot be continued",
+            ),
+            StreamType::Unknown(stream) => Reply::refused(
+                Status::BadArgument,
+                format!("{stream} is not a kind of stream"),
+            ),
+        }
+    }
+
+    pub(super) fn resume(&mut self, scope: &Scope, direction: Direction) -> Reply {
+        let Some((stream, at)) = self.at_stage_mut(scope) else {
+            return Reply::OK;
+        };
+        if let Some(stage) = stream.stages.get_mut(at) {
+            let lane = stage.lane_mut(direction);
+            lane.resume_asked = true;
+            // As on Envoy: the guest loses sight of the message at once, the rest happens later.
+            lane.headers_visible = false;
+            lane.trailers_visible = false;
+        }
+        Reply::OK
+    }
+}

@@ -1,0 +1,168 @@
+//! The border itself: host functions with their C names, callbacks by theirs.
+//!
+//! Both are made from the tables of `tollgate-abi`. Pointers are those of this process, and are trusted
+//! as far as the filter is: it is Rust code linked into the same program.
+#![expect(
+    unsafe_code,
+    reason = "the null engine's guests hand over pointers of this process"
+)]
+
+use std::cell::RefCell;
+
+use tollgate_abi::{Call, Callback, Function, Memory, PointerWidth, Reply, Status};
+use tollgate_host::world::World;
+
+thread_local! {
+    /// The world while a guest runs on this thread.
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+/// Runs `guest` with the world in reach of its host calls, and hands the world back.
+pub(crate) fn with_world(world: World, guest: impl FnOnce() -> u32) -> (World, u32) {
+    WORLD.set(Some(world));
+    let word = guest();
+    (WORLD.take().unwrap_or_default(), word)
+}
+
+fn host_call(function: Function, words: &[u64]) -> u32 {
+    let call = Call::decode(function, words, &Process);
+    let reply = WORLD.with_borrow_mut(|world| match (world, call) {
+        (Some(world), Ok(call)) => world.handle(call),
+        (Some(world), Err(fault)) => world.refuse(function, fault),
+        (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
+    });
+    // The world is free again: writing the answer runs the guest's allocator.
+    u32::from(
+        reply
+            .deliver(function, words, &mut Process)
+            .unwrap_or(Status::InternalFailure),
+    )
+}
+
+/// The memory of this process.
+struct Process;
+
+impl Memory for Process {
+    fn pointer_width(&self) -> PointerWidth {
+        PointerWidth::Eight
+    }
+
+    fn read(&self, address: u64, size: u64) -> Option<&[u8]> {
+        let pointer = pointer(address)?;
+        // SAFETY: the filter passed pointer and size of a slice that it borrows for the host call.
+        Some(unsafe { std::slice::from_raw_parts(pointer, usize::try_from(size).ok()?) })
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
+        let pointer = pointer(address)?;
+        // SAFETY: the filter passed the address of a slot of this size, or of memory that it has just
+        // allocated for these bytes.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), pointer, bytes.len()) };
+        Some(())
+    }
+
+    fn allocate(&mut self, size: usize) -> Option<u64> {
+        // SAFETY: the allocator of the filter takes any size.
+        let pointer = unsafe { proxy_on_memory_allocate(size) };
+        u64::try_from(pointer.expose_provenance())
+            .ok()
+            .filter(|&address| address != 0)
+    }
+}
+
+fn pointer(address: u64) -> Option<*mut u8> {
+    let address = usize::try_from(address)
+        .ok()
+        .filter(|&address| address != 0)?;
+    Some(std::ptr::with_exposed_provenance_mut(address))
+}
+
+/// A raw argument or result in 64 bits.
+trait Bits {
+    fn bits(self) -> u64;
+}
+
+impl Bits for u32 {
+    fn bits(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Bits for usize {
+    fn bits(self) -> u64 {
+        u64::try_from(self).unwrap_or(u64::MAX)
+    }
+}
+
+impl Bits for u64 {
+    fn bits(self) -> u64 {
+        self
+    }
+}
+
+impl Bits for i64 {
+    fn bits(self) -> u64 {
+        self.cast_unsigned()
+    }
+}
+
+impl<T> Bits for *const T {
+    fn bits(self) -> u64 {
+        self.expose_provenance().bits()
+    }
+}
+
+impl<T> Bits for *mut T {
+    fn bits(self) -> u64 {
+        self.expose_provenance().bits()
+    }
+}
+
+impl Bits for bool {
+    fn bits(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Bits for () {
+    fn bits(self) -> u64 {
+        0
+    }
+}
+
+macro_rules! define_host_functions {
+    ($( $(#[$doc:meta])* $versions:ident $module:tt $name:ident = $variant:ident { $( $field:ident : $kind:ty [ $($word:ident : $word_type:ty),* ] ),* } -> $answer:ident [ $($slot:ident : $slot_type:ty),* ]; )*) => {
+        $( define_host_functions!(@ $module $name $variant ($($($word: $word_type,)*)* $($slot: $slot_type,)*)); )*
+    };
+    (@ "env" $name:ident $variant:ident ($($word:ident : $type:ty,)*)) => {
+        // SAFETY: the name belongs to the ABI; nothing else in a filter's program defines it.
+        #[unsafe(no_mangle)]
+        extern "C" fn $name($($word: $type),*) -> u32 {
+            host_call(Function::$variant, &[$($word.bits()),*])
+        }
+    };
+    // A native filter takes what WASI offers from the operating system.
+    (@ "wasi_snapshot_preview1" $($rest:tt)*) => {};
+}
+
+tollgate_abi::host_functions!(define_host_functions);
+
+macro_rules! define_callbacks {
+    ($( $(#[$doc:meta])* $name:ident = $variant:ident { $( $field:ident : $type:ty ),* } -> $returns:ident $rust:ty; )*) => {
+        unsafe extern "C" {
+            fn proxy_on_memory_allocate(size: usize) -> *mut u8;
+            $( fn $name(context: u32, $($field: $type),*) -> $rust; )*
+        }
+
+        /// Runs a callback of the filter.
+        pub(crate) fn call(callback: &Callback) -> u32 {
+            let bits = match *callback { $(
+                // SAFETY: the callback is defined by the `proxy-wasm` crate with this signature.
+                Callback::$variant { context, $($field),* } => unsafe { $name(context, $($field),*) }.bits(),
+            )* };
+            u32::try_from(bits).unwrap_or(u32::MAX)
+        }
+    };
+}
+
+tollgate_abi::callbacks!(define_callbacks);

@@ -1,0 +1,254 @@
+//! An instance of a module: its memory, its limits, and its way to the host.
+
+use tollgate_abi::{AbiVersion, Call, Callback, Function, Memory, PointerWidth, Reply};
+use tollgate_host::engine::{Instance, Trap};
+use tollgate_host::world::World;
+use wasmtime::{
+    AsContextMut, Caller, Error, InstancePre, Store, StoreLimits, StoreLimitsBuilder, TypedFunc,
+    Val, WasmBacktrace,
+};
+
+use crate::{EPOCH, Limits};
+
+/// What a store carries: the world while the guest runs, and what its host calls need.
+pub(crate) struct Slot {
+    world: World,
+    memory: Option<wasmtime::Memory>,
+    allocate: Option<TypedFunc<u32, u32>>,
+    limits: StoreLimits,
+}
+
+/// A guest with its memory.
+pub(crate) struct Guest {
+    store: Store<Slot>,
+    instance: wasmtime::Instance,
+    abi: AbiVersion,
+    limits: Limits,
+    fuel_used: u64,
+}
+
+impl Guest {
+    pub(crate) fn new(
+        linked: &InstancePre<Slot>,
+        abi: AbiVersion,
+        limits: Limits,
+    ) -> Result<Self, Trap> {
+        let engine = linked.module().engine();
+        let slot = Slot {
+            world: World::default(),
+            memory: None,
+            allocate: None,
+            limits: StoreLimitsBuilder::new()
+                .memory_size(limits.memory_bytes)
+                .build(),
+        };
+        let mut store = Store::new(engine, slot);
+        store.limiter(|slot| &mut slot.limits);
+        arm(&mut store, limits).map_err(|error| trap(&error))?;
+        let instance = linked
+            .instantiate(&mut store)
+            .map_err(|error| trap(&error))?;
+        let memory = instance.get_memory(&mut store, "memory");
+        let allocate = ["malloc", "proxy_on_memory_allocate"]
+            .iter()
+            .find_map(|name| instance.get_typed_func::<u32, u32>(&mut store, name).ok());
+        let slot = store.data_mut();
+        slot.memory = memory;
+        slot.allocate = allocate;
+        let fuel_used = used(&store, limits);
+        Ok(Self {
+            store,
+            instance,
+            abi,
+            limits,
+            fuel_used,
+        })
+    }
+
+    /// Runs an export with the world in the store.
+    fn run(&mut self, world: &mut World, name: &str, words: &[u32]) -> Result<u32, Trap> {
+        let function = self
+            .instance
+            .get_func(&mut self.store, name)
+            .ok_or_else(|| message(format!("the module does not export {name}")))?;
+        arm(&mut self.store, self.limits).map_err(|error| trap(&error))?;
+        std::mem::swap(&mut self.store.data_mut().world, world);
+        let words: Vec<Val> = words
+            .iter()
+            .map(|word| Val::I32(word.cast_signed()))
+            .collect();
+        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        let result = function.call(&mut self.store, &words, &mut results);
+        std::mem::swap(&mut self.store.data_mut().world, world);
+        self.fuel_used += used(&self.store, self.limits);
+        result.map_err(|error| trap(&error))?;
+        Ok(match results.first() {
+            Some(Val::I32(word)) => word.cast_unsigned(),
+            _ => 0,
+        })
+    }
+
+    fn exports(&mut self, name: &str) -> bool {
+        self.instance.get_func(&mut self.store, name).is_some()
+    }
+}
+
+impl Instance for Guest {
+    fn start(&mut self, world: &mut World) -> Result<(), Trap> {
+        // As proxy-wasm-cpp-host: a reactor has `_initialize`, and then perhaps `main`; a command `_start`.
+        if self.exports("_initialize") {
+            self.run(world, "_initialize", &[])?;
+            if self.exports("main") {
+                self.run(world, "main", &[0, 0])?;
+            }
+        } else if self.exports("_start") {
+            self.run(world, "_start", &[])?;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap> {
+        self.run(world, callback.kind().name(), &callback.words(self.abi))
+    }
+
+    fn fuel_used(&self) -> Option<u64> {
+        Some(self.fuel_used)
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        let memory = self.store.data().memory?;
+        u64::try_from(memory.data_size(&self.store)).ok()
+    }
+}
+
+/// Serves one host call.
+pub(crate) fn serve(
+    function: Function,
+    mut caller: Caller<'_, Slot>,
+    words: &[Val],
+    results: &mut [Val],
+) -> Result<(), Error> {
+    let mut bits = [0; MOST_WORDS];
+    let bits = bits
+        .get_mut(..words.len())
+        .ok_or_else(|| Error::msg("too many arguments"))?;
+    for (bits, word) in bits.iter_mut().zip(words) {
+        *bits = match word {
+            Val::I32(word) => u64::from(word.cast_unsigned()),
+            Val::I64(word) => word.cast_unsigned(),
+            _ => return Err(Error::msg("an argument is neither i32 nor i64")),
+        };
+    }
+    let memory = GuestMemory {
+        caller: &mut caller,
+    };
+    let call = Call::decode(function, bits, &memory);
+    let world = &mut caller.data_mut().world;
+    let reply = match call {
+        Ok(call) => world.handle(call),
+        Err(fault) => world.refuse(function, fault),
+    };
+    if let Reply::Trap { why } = reply {
+        return Err(Error::msg(format!("{function}: {why}")));
+    }
+    let status = reply.deliver(
+        function,
+        bits,
+        &mut GuestMemory {
+            caller: &mut caller,
+        },
+    )?;
+    if let Some(result) = results.first_mut() {
+        *result = Val::I32(u32::from(status).cast_signed());
+    }
+    Ok(())
+}
+
+/// No host function takes more; `proxy_grpc_call` takes the most.
+const MOST_WORDS: usize = 16;
+
+/// The guest's linear memory, seen from a host call.
+struct GuestMemory<'a, 'b> {
+    caller: &'a mut Caller<'b, Slot>,
+}
+
+impl GuestMemory<'_, '_> {
+    fn memory(&self) -> Option<wasmtime::Memory> {
+        // Not known yet only while the module's own start section runs.
+        self.caller.data().memory
+    }
+}
+
+impl Memory for GuestMemory<'_, '_> {
+    fn pointer_width(&self) -> PointerWidth {
+        PointerWidth::Four
+    }
+
+    fn read(&self, address: u64, size: u64) -> Option<&[u8]> {
+        let start = usize::try_from(address).ok()?;
+        let end = start.checked_add(usize::try_from(size).ok()?)?;
+        self.memory()?.data(&*self.caller).get(start..end)
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
+        let start = usize::try_from(address).ok()?;
+        let end = start.checked_add(bytes.len())?;
+        let target = self
+            .memory()?
+            .data_mut(&mut *self.caller)
+            .get_mut(start..end)?;
+        target.copy_from_slice(bytes);
+        Some(())
+    }
+
+    fn allocate(&mut self, size: usize) -> Option<u64> {
+        let allocate = self.caller.data().allocate.clone()?;
+        let size = u32::try_from(size).ok()?;
+        let address = allocate.call(self.caller.as_context_mut(), size).ok()?;
+        (address != 0).then(|| u64::from(address))
+    }
+}
+
+/// Gives a callback its fuel and its deadline.
+fn arm(store: &mut Store<Slot>, limits: Limits) -> Result<(), Error> {
+    store.set_fuel(limits.fuel_per_call)?;
+    let ticks = limits.time_per_call.as_nanos().div_ceil(EPOCH.as_nanos());
+    store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX).max(1));
+    Ok(())
+}
+
+fn used(store: &Store<Slot>, limits: Limits) -> u64 {
+    limits
+        .fuel_per_call
+        .saturating_sub(store.get_fuel().unwrap_or(0))
+}
+
+fn trap(error: &Error) -> Trap {
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(|backtrace| {
+        backtrace
+            .frames()
+            .iter()
+            .map(|frame| match frame.func_name() {
+                Some(name) => name.to_owned(),
+                None => format!("function {}", frame.func_index()),
+            })
+            .collect()
+    });
+    let message = match error.downcast_ref::<wasmtime::Trap>() {
+        Some(wasmtime::Trap::OutOfFuel) => "the callback used up its fuel".into(),
+        Some(wasmtime::Trap::Interrupt) => "the callback ran past its deadline".into(),
+        Some(cause) => cause.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    Trap {
+        message,
+        backtrace: backtrace.unwrap_or_default(),
+    }
+}
+
+fn message(message: String) -> Trap {
+    Trap {
+        message,
+        backtrace: Vec::new(),
+    }
+}

@@ -1,0 +1,105 @@
+//! Runs Proxy-Wasm modules on wasmtime: memory, fuel, deadlines, and compiled modules cached on disk.
+//!
+//! What a host call means is decided in `tollgate-host`; here a call is only read out of the guest's
+//! memory and its answer written back.
+
+#![forbid(unsafe_code)]
+
+mod guest;
+mod load;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wasmtime::{Cache, CacheConfig, Config, Engine};
+
+pub use load::{LoadError, WasmModule};
+
+/// How often a running guest is asked whether its time is over.
+const EPOCH: Duration = Duration::from_millis(10);
+
+/// What a guest may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Linear memory in bytes. Envoy has no limit of its own but the 1 GiB of its engine.
+    pub memory_bytes: usize,
+    /// Fuel for one callback, about one unit per wasm instruction.
+    pub fuel_per_call: u64,
+    /// Wall-clock time for one callback.
+    pub time_per_call: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 << 20,
+            fuel_per_call: 10_000_000_000,
+            time_per_call: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A wasmtime engine; modules that it compiled run on it.
+pub struct Wasmtime {
+    engine: Engine,
+    limits: Limits,
+}
+
+impl Wasmtime {
+    /// An engine that keeps compiled modules in `cache`, an absolute path, or nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when the cache cannot be used or this machine cannot run wasmtime.
+    pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self, EngineError> {
+        let mut config = Config::new();
+        config.consume_fuel(true).epoch_interruption(true);
+        if let Some(folder) = cache {
+            let mut cache = CacheConfig::new();
+            cache.with_directory(folder);
+            config.cache(Some(Cache::new(cache).map_err(EngineError::new)?));
+        }
+        let engine = Engine::new(&config).map_err(EngineError::new)?;
+        let weak = engine.weak();
+        // The clock ends with the engine: within one tick of the last module being gone.
+        std::thread::Builder::new()
+            .name("epoch".into())
+            .spawn(move || {
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(EPOCH);
+                }
+            })
+            .map_err(|error| EngineError(error.to_string()))?;
+        Ok(Self { engine, limits })
+    }
+
+    /// Compiles a module, or takes it from the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when it is not wasm, has no known ABI, or imports what no table lists.
+    pub fn load(&self, bytes: &[u8]) -> Result<WasmModule, LoadError> {
+        load::load(&self.engine, self.limits, bytes)
+    }
+}
+
+/// The engine cannot run here.
+#[derive(Debug)]
+pub struct EngineError(String);
+
+impl EngineError {
+    fn new(error: impl fmt::Display) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wasmtime: {}", self.0)
+    }
+}
+
+impl std::error::Error for EngineError {}
