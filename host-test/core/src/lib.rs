@@ -16,3 +16,4 @@ pub mod run;
 pub mod scenario;
 pub mod transcript;
 pub mod world;
+pub mod yaml;

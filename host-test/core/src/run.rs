@@ -16,14 +16,8 @@ const ENOUGH_FAILURES: usize = 8;
 
 /// Plays a scenario on a host.
 pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Verdict {
-    if let Some(only) = scenario
-        .only
-        .as_ref()
-        .filter(|only| !only.on.contains(&host.name()))
-    {
-        return Verdict::Skipped {
-            reason: only.reason.clone(),
-        };
+    if let Some(only) = scenario.only.as_ref().filter(|only| !only.on.contains(&host.name())) {
+        return Verdict::Skipped { reason: only.reason.clone() };
     }
     let failures = match (host.start(scenario), &scenario.refused) {
         (Ok(_), Some(words)) => vec![Failure {
@@ -35,17 +29,10 @@ pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Verdict {
             place: "start".into(),
             what: format!("expected a refusal with `{words}`, got:\n{got}"),
         }],
-        (Err(error), _) => vec![Failure {
-            place: "start".into(),
-            what: error.to_string(),
-        }],
+        (Err(error), _) => vec![Failure { place: "start".into(), what: error.to_string() }],
         (Ok(mut proxy), None) => play(scenario, proxy.as_mut()),
     };
-    if failures.is_empty() {
-        Verdict::Passed
-    } else {
-        Verdict::Failed { failures }
-    }
+    if failures.is_empty() { Verdict::Passed } else { Verdict::Failed { failures } }
 }
 
 /// Plays the steps of a scenario on a running proxy, and gives what was not as expected.
@@ -53,11 +40,7 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
     for (index, step) in scenario.steps.iter().enumerate() {
-        let place = Place {
-            step: index + 1,
-            what: step,
-            repeat: None,
-        };
+        let place = Place { step: index + 1, what: step, repeat: None };
         let result = match step {
             Step::Advance(by) => proxy.advance(*by),
             Step::Clock(by) => proxy.step_clock(*by),
@@ -92,19 +75,12 @@ fn play_request(
 ) -> Result<(), HostFailure> {
     let expect = &step.expect;
     let watches_logs = !expect.logs.is_empty() || !expect.no_logs.is_empty();
-    let logs_before = if watches_logs {
-        proxy.observe(&|_| true)?.logs.len()
-    } else {
-        0
-    };
+    let logs_before = if watches_logs { proxy.observe(&|_| true)?.logs.len() } else { 0 };
     let repeats = step.repeat.get();
     for repeat in 1..=repeats {
         let worker = deal();
         let exchange = proxy.exchange(worker, step)?;
-        let place = Place {
-            repeat: (repeats > 1).then_some((repeat, repeats)),
-            ..place
-        };
+        let place = Place { repeat: (repeats > 1).then_some((repeat, repeats)), ..place };
         let mut fail = |what: String| failures.push(place.failure(what));
         judge_exchange(expect, &exchange, &mut fail);
         if failures.len() >= ENOUGH_FAILURES {
@@ -116,11 +92,7 @@ fn play_request(
         let seen = proxy.observe(&settled)?;
         failures.extend(missing(expect, &seen, logs_before).map(|what| place.failure(what)));
         for line in seen.logs.get(logs_before..).unwrap_or_default() {
-            for text in expect
-                .no_logs
-                .iter()
-                .filter(|text| text.matches(&line.message))
-            {
+            for text in expect.no_logs.iter().filter(|text| text.matches(&line.message)) {
                 failures
                     .push(place.failure(format!("log: expected nothing with {text}, got {line}")));
             }
@@ -140,10 +112,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn failure(&self, what: String) -> Failure {
-        Failure {
-            place: self.to_string(),
-            what,
-        }
+        Failure { place: self.to_string(), what }
     }
 }
 
@@ -172,10 +141,7 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
             fail("response: expected one, but the stream was reset".into());
         }
         (Some(ExpectedOutcome::Reset), Outcome::Response(response)) => {
-            fail(format!(
-                "response: expected a reset, got status {}",
-                response.status
-            ));
+            fail(format!("response: expected a reset, got status {}", response.status));
         }
         (Some(_), Outcome::Unanswered) => fail("response: none came".into()),
     }
@@ -194,15 +160,8 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
         }
     }
     let Some(cost) = exchange.cost else { return };
-    if let Some(most) = expect
-        .budget
-        .host_calls
-        .filter(|&most| cost.host_calls > most)
-    {
-        fail(format!(
-            "budget: {} host calls, at most {most} are allowed",
-            cost.host_calls
-        ));
+    if let Some(most) = expect.budget.host_calls.filter(|&most| cost.host_calls > most) {
+        fail(format!("budget: {} host calls, at most {most} are allowed", cost.host_calls));
     }
     if let (Some(most), Some(fuel)) = (expect.budget.fuel, cost.fuel)
         && fuel > most
@@ -225,15 +184,9 @@ fn judge_response(expected: &ExpectedResponse, got: &Response, fail: &mut dyn Fn
 }
 
 fn judge_received(expected: &ExpectedRequest, got: &Received, fail: &mut dyn FnMut(String)) {
-    if let Some(method) = expected
-        .method
-        .as_ref()
-        .filter(|method| method.as_bytes() != got.method)
+    if let Some(method) = expected.method.as_ref().filter(|method| method.as_bytes() != got.method)
     {
-        fail(format!(
-            "upstream method: expected {method}, got {}",
-            got.method.escape_ascii()
-        ));
+        fail(format!("upstream method: expected {method}, got {}", got.method.escape_ascii()));
     }
     judge_value("upstream path", expected.path.as_ref(), &got.path, fail);
     judge_headers("upstream header", &expected.headers, &got.headers, fail);
@@ -243,10 +196,7 @@ fn judge_received(expected: &ExpectedRequest, got: &Received, fail: &mut dyn FnM
 
 fn judge_value(what: &str, expected: Option<&Matcher>, got: &[u8], fail: &mut dyn FnMut(String)) {
     if let Some(expected) = expected.filter(|expected| !expected.matches(got)) {
-        fail(format!(
-            "{what}: expected {expected}, got \"{}\"",
-            got.escape_ascii()
-        ));
+        fail(format!("{what}: expected {expected}, got \"{}\"", got.escape_ascii()));
     }
 }
 
@@ -258,10 +208,7 @@ fn judge_headers(
     fail: &mut dyn FnMut(String),
 ) {
     let values = |name: &[u8]| -> Vec<&[u8]> {
-        got.iter()
-            .filter(|(line, _)| line == name)
-            .map(|(_, value)| value.as_slice())
-            .collect()
+        got.iter().filter(|(line, _)| line == name).map(|(_, value)| value.as_slice()).collect()
     };
     let mut seen: Vec<&[u8]> = Vec::new();
     for (name, _) in &expected.lines {
@@ -277,44 +224,28 @@ fn judge_headers(
             .collect();
         let got = values(name);
         let matches = wanted.len() == got.len()
-            && wanted
-                .iter()
-                .zip(&got)
-                .all(|(wanted, got)| wanted.matches(got));
+            && wanted.iter().zip(&got).all(|(wanted, got)| wanted.matches(got));
         if !matches {
             fail(format!(
                 "{what} {}: expected {}, got {}",
                 name.escape_ascii(),
                 list(wanted.iter().map(ToString::to_string)),
-                list(
-                    got.iter()
-                        .map(|value| format!("\"{}\"", value.escape_ascii()))
-                ),
+                list(got.iter().map(|value| format!("\"{}\"", value.escape_ascii()))),
             ));
         }
     }
     for name in &expected.absent {
         let got = values(name);
         if !got.is_empty() {
-            let got = list(
-                got.iter()
-                    .map(|value| format!("\"{}\"", value.escape_ascii())),
-            );
-            fail(format!(
-                "{what} {}: expected none, got {got}",
-                name.escape_ascii()
-            ));
+            let got = list(got.iter().map(|value| format!("\"{}\"", value.escape_ascii())));
+            fail(format!("{what} {}: expected none, got {got}", name.escape_ascii()));
         }
     }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();
-    if items.is_empty() {
-        "no line".into()
-    } else {
-        items.join(", ")
-    }
+    if items.is_empty() { "no line".into() } else { items.join(", ") }
 }
 
 /// What is expected of metrics and logs and is not there (yet).
@@ -324,25 +255,18 @@ fn missing<'a>(
     logs_before: usize,
 ) -> impl Iterator<Item = String> + 'a {
     let metrics =
-        expect
-            .metrics
-            .iter()
-            .filter_map(|(name, expected)| match seen.metrics.get(name) {
-                Some(value) if value == expected => None,
-                Some(value) => Some(format!("metric {name}: expected {expected}, got {value}")),
-                None => Some(format!(
-                    "metric {name}: expected {expected}, but it is not defined"
-                )),
-            });
+        expect.metrics.iter().filter_map(|(name, expected)| match seen.metrics.get(name) {
+            Some(value) if value == expected => None,
+            Some(value) => Some(format!("metric {name}: expected {expected}, got {value}")),
+            None => Some(format!("metric {name}: expected {expected}, but it is not defined")),
+        });
     let lines = seen.logs.get(logs_before..).unwrap_or_default();
     let logs = expect.logs.iter().filter_map(move |log| {
         let wanted = Matcher::Contains(log.contains.clone());
         let found = lines.iter().any(|line| {
             log.level.is_none_or(|level| level == line.level) && wanted.matches(&line.message)
         });
-        let level = log
-            .level
-            .map_or(String::new(), |level| format!(" at {level}"));
+        let level = log.level.map_or(String::new(), |level| format!(" at {level}"));
         (!found).then(|| {
             let lines = list(lines.iter().map(ToString::to_string));
             format!("log{level}: expected {wanted}, got {lines}")

@@ -45,20 +45,11 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Note(text) => f.write_str(text),
-            Self::Enter {
-                guest,
-                callback: Some(callback),
-            } => write!(f, "  {guest} {callback}"),
-            Self::Enter {
-                guest,
-                callback: None,
-            } => write!(f, "  {guest} start"),
+            Self::Enter { guest, callback: Some(callback) } => write!(f, "  {guest} {callback}"),
+            Self::Enter { guest, callback: None } => write!(f, "  {guest} start"),
             Self::Call { call, reply } => write!(f, "    {call} = {reply}"),
             Self::Fault { function, fault } => write!(f, "    {function}(…) = {fault}"),
-            Self::Return {
-                callback: Some(callback),
-                word,
-            } => {
+            Self::Return { callback: Some(callback), word } => {
                 write!(f, "  -> {}", callback.kind().show_return(*word))
             }
             Self::Return { callback: None, .. } => f.write_str("  -> started"),

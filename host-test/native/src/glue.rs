@@ -2,10 +2,7 @@
 //!
 //! Both are made from the tables of `tollgate-abi`. Pointers are those of this process, and are trusted
 //! as far as the filter is: it is Rust code linked into the same program.
-#![expect(
-    unsafe_code,
-    reason = "the null engine's guests hand over pointers of this process"
-)]
+#![expect(unsafe_code, reason = "the null engine's guests hand over pointers of this process")]
 
 use std::cell::RefCell;
 
@@ -32,11 +29,7 @@ fn host_call(function: Function, words: &[u64]) -> u32 {
         (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
     });
     // The world is free again: writing the answer runs the guest's allocator.
-    u32::from(
-        reply
-            .deliver(function, words, &mut Process)
-            .unwrap_or(Status::InternalFailure),
-    )
+    u32::from(reply.deliver(function, words, &mut Process).unwrap_or(Status::InternalFailure))
 }
 
 /// The memory of this process.
@@ -64,16 +57,12 @@ impl Memory for Process {
     fn allocate(&mut self, size: usize) -> Option<u64> {
         // SAFETY: the allocator of the filter takes any size.
         let pointer = unsafe { proxy_on_memory_allocate(size) };
-        u64::try_from(pointer.expose_provenance())
-            .ok()
-            .filter(|&address| address != 0)
+        u64::try_from(pointer.expose_provenance()).ok().filter(|&address| address != 0)
     }
 }
 
 fn pointer(address: u64) -> Option<*mut u8> {
-    let address = usize::try_from(address)
-        .ok()
-        .filter(|&address| address != 0)?;
+    let address = usize::try_from(address).ok().filter(|&address| address != 0)?;
     Some(std::ptr::with_exposed_provenance_mut(address))
 }
 

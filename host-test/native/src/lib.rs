@@ -119,9 +119,7 @@ impl Guest {
 
     fn run(&mut self, world: &mut World, job: Job) -> Result<u32, Trap> {
         let gone = || trap("the thread of the guest is gone".into());
-        self.jobs
-            .send((std::mem::take(world), job))
-            .map_err(|_| gone())?;
+        self.jobs.send((std::mem::take(world), job)).map_err(|_| gone())?;
         let (returned, word) = self.results.recv().map_err(|_| gone())?;
         *world = returned;
         Ok(word)
@@ -147,8 +145,5 @@ impl Instance for Guest {
 }
 
 fn trap(message: String) -> Trap {
-    Trap {
-        message,
-        backtrace: Vec::new(),
-    }
+    Trap { message, backtrace: Vec::new() }
 }

@@ -38,16 +38,12 @@ impl Guest {
             world: World::default(),
             memory: None,
             allocate: None,
-            limits: StoreLimitsBuilder::new()
-                .memory_size(limits.memory_bytes)
-                .build(),
+            limits: StoreLimitsBuilder::new().memory_size(limits.memory_bytes).build(),
         };
         let mut store = Store::new(engine, slot);
         store.limiter(|slot| &mut slot.limits);
         arm(&mut store, limits).map_err(|error| trap(&error))?;
-        let instance = linked
-            .instantiate(&mut store)
-            .map_err(|error| trap(&error))?;
+        let instance = linked.instantiate(&mut store).map_err(|error| trap(&error))?;
         let memory = instance.get_memory(&mut store, "memory");
         let allocate = ["malloc", "proxy_on_memory_allocate"]
             .iter()
@@ -56,13 +52,7 @@ impl Guest {
         slot.memory = memory;
         slot.allocate = allocate;
         let fuel_used = used(&store, limits);
-        Ok(Self {
-            store,
-            instance,
-            abi,
-            limits,
-            fuel_used,
-        })
+        Ok(Self { store, instance, abi, limits, fuel_used })
     }
 
     /// Runs an export with the world in the store.
@@ -73,10 +63,7 @@ impl Guest {
             .ok_or_else(|| message(format!("the module does not export {name}")))?;
         arm(&mut self.store, self.limits).map_err(|error| trap(&error))?;
         std::mem::swap(&mut self.store.data_mut().world, world);
-        let words: Vec<Val> = words
-            .iter()
-            .map(|word| Val::I32(word.cast_signed()))
-            .collect();
+        let words: Vec<Val> = words.iter().map(|word| Val::I32(word.cast_signed())).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         let result = function.call(&mut self.store, &words, &mut results);
         std::mem::swap(&mut self.store.data_mut().world, world);
@@ -129,9 +116,7 @@ pub(crate) fn serve(
     results: &mut [Val],
 ) -> Result<(), Error> {
     let mut bits = [0; MOST_WORDS];
-    let bits = bits
-        .get_mut(..words.len())
-        .ok_or_else(|| Error::msg("too many arguments"))?;
+    let bits = bits.get_mut(..words.len()).ok_or_else(|| Error::msg("too many arguments"))?;
     for (bits, word) in bits.iter_mut().zip(words) {
         *bits = match word {
             Val::I32(word) => u64::from(word.cast_unsigned()),
@@ -139,9 +124,7 @@ pub(crate) fn serve(
             _ => return Err(Error::msg("an argument is neither i32 nor i64")),
         };
     }
-    let memory = GuestMemory {
-        caller: &mut caller,
-    };
+    let memory = GuestMemory { caller: &mut caller };
     let call = Call::decode(function, bits, &memory);
     let world = &mut caller.data_mut().world;
     let reply = match call {
@@ -151,13 +134,7 @@ pub(crate) fn serve(
     if let Reply::Trap { why } = reply {
         return Err(Error::msg(format!("{function}: {why}")));
     }
-    let status = reply.deliver(
-        function,
-        bits,
-        &mut GuestMemory {
-            caller: &mut caller,
-        },
-    )?;
+    let status = reply.deliver(function, bits, &mut GuestMemory { caller: &mut caller })?;
     if let Some(result) = results.first_mut() {
         *result = Val::I32(u32::from(status).cast_signed());
     }
@@ -193,10 +170,7 @@ impl Memory for GuestMemory<'_, '_> {
     fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
         let start = usize::try_from(address).ok()?;
         let end = start.checked_add(bytes.len())?;
-        let target = self
-            .memory()?
-            .data_mut(&mut *self.caller)
-            .get_mut(start..end)?;
+        let target = self.memory()?.data_mut(&mut *self.caller).get_mut(start..end)?;
         target.copy_from_slice(bytes);
         Some(())
     }
@@ -218,9 +192,7 @@ fn arm(store: &mut Store<Slot>, limits: Limits) -> Result<(), Error> {
 }
 
 fn used(store: &Store<Slot>, limits: Limits) -> u64 {
-    limits
-        .fuel_per_call
-        .saturating_sub(store.get_fuel().unwrap_or(0))
+    limits.fuel_per_call.saturating_sub(store.get_fuel().unwrap_or(0))
 }
 
 fn trap(error: &Error) -> Trap {
@@ -240,15 +212,9 @@ fn trap(error: &Error) -> Trap {
         Some(cause) => cause.to_string(),
         None => error.root_cause().to_string(),
     };
-    Trap {
-        message,
-        backtrace: backtrace.unwrap_or_default(),
-    }
+    Trap { message, backtrace: backtrace.unwrap_or_default() }
 }
 
 fn message(message: String) -> Trap {
-    Trap {
-        message,
-        backtrace: Vec::new(),
-    }
+    Trap { message, backtrace: Vec::new() }
 }

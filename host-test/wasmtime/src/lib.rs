@@ -44,6 +44,7 @@ impl Default for Limits {
 pub struct Wasmtime {
     engine: Engine,
     limits: Limits,
+    cache: Option<Cache>,
 }
 
 impl Wasmtime {
@@ -55,11 +56,13 @@ impl Wasmtime {
     pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self, EngineError> {
         let mut config = Config::new();
         config.consume_fuel(true).epoch_interruption(true);
-        if let Some(folder) = cache {
-            let mut cache = CacheConfig::new();
-            cache.with_directory(folder);
-            config.cache(Some(Cache::new(cache).map_err(EngineError::new)?));
-        }
+        let cache = cache.map(|folder| {
+            let mut config = CacheConfig::new();
+            config.with_directory(folder);
+            Cache::new(config)
+        });
+        let cache = cache.transpose().map_err(EngineError::new)?;
+        config.cache(cache.clone());
         let engine = Engine::new(&config).map_err(EngineError::new)?;
         let weak = engine.weak();
         // The clock ends with the engine: within one tick of the last module being gone.
@@ -73,7 +76,7 @@ impl Wasmtime {
                 }
             })
             .map_err(|error| EngineError(error.to_string()))?;
-        Ok(Self { engine, limits })
+        Ok(Self { engine, limits, cache })
     }
 
     /// Compiles a module, or takes it from the cache.
@@ -83,6 +86,11 @@ impl Wasmtime {
     /// [`LoadError`] when it is not wasm, has no known ABI, or imports what no table lists.
     pub fn load(&self, bytes: &[u8]) -> Result<WasmModule, LoadError> {
         load::load(&self.engine, self.limits, bytes)
+    }
+
+    /// How many modules were taken from the cache instead of being compiled.
+    pub fn cache_hits(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::cache_hits)
     }
 }
 

@@ -63,10 +63,7 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
     let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
     let module = wasmtime::Module::from_binary(engine, bytes).map_err(invalid)?;
     let exports = |name: &str| matches!(module.get_export(name), Some(ExternType::Func(_)));
-    let abi = AbiVersion::ALL
-        .into_iter()
-        .rev()
-        .find(|abi| exports(abi.marker()));
+    let abi = AbiVersion::ALL.into_iter().rev().find(|abi| exports(abi.marker()));
     let abi = abi.ok_or(LoadError::NoAbi)?;
 
     let mut linker = Linker::new(engine);
@@ -77,12 +74,9 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
         match (function, import.ty()) {
             (Some(function), ExternType::Func(ty)) if is_signature(function, &ty) => {
                 linker
-                    .func_new(
-                        import.module(),
-                        import.name(),
-                        ty,
-                        move |caller, words, results| serve(function, caller, words, results),
-                    )
+                    .func_new(import.module(), import.name(), ty, move |caller, words, results| {
+                        serve(function, caller, words, results)
+                    })
                     .map_err(invalid)?;
             }
             (Some(_) | None, _) => unserved.push(format!("{}.{}", import.module(), import.name())),
@@ -91,34 +85,17 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
     if !unserved.is_empty() {
         return Err(LoadError::Imports(unserved));
     }
-    let callbacks = CallbackKind::ALL
-        .iter()
-        .copied()
-        .filter(|kind| exports(kind.name()))
-        .collect();
+    let callbacks = CallbackKind::ALL.iter().copied().filter(|kind| exports(kind.name())).collect();
     let linked = linker.instantiate_pre(&module).map_err(invalid)?;
-    Ok(WasmModule {
-        abi,
-        callbacks,
-        linked,
-        limits,
-    })
+    Ok(WasmModule { abi, callbacks, linked, limits })
 }
 
 fn is_signature(function: Function, ty: &FuncType) -> bool {
-    let params = function
-        .words()
-        .iter()
-        .map(|&wide| if wide { ValType::I64 } else { ValType::I32 });
+    let params =
+        function.words().iter().map(|&wide| if wide { ValType::I64 } else { ValType::I32 });
     let results = function.returns_status().then_some(ValType::I32);
     ty.params().len() == function.words().len()
-        && ty
-            .params()
-            .zip(params)
-            .all(|(got, wanted)| ValType::eq(&got, &wanted))
+        && ty.params().zip(params).all(|(got, wanted)| ValType::eq(&got, &wanted))
         && ty.results().len() == results.iter().len()
-        && ty
-            .results()
-            .zip(results)
-            .all(|(got, wanted)| ValType::eq(&got, &wanted))
+        && ty.results().zip(results).all(|(got, wanted)| ValType::eq(&got, &wanted))
 }

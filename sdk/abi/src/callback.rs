@@ -199,11 +199,7 @@ mod tests {
 
     #[test]
     fn only_the_first_version_hides_the_end_of_the_stream() {
-        let headers = Callback::RequestHeaders {
-            context: 2,
-            count: 5,
-            end_of_stream: true,
-        };
+        let headers = Callback::RequestHeaders { context: 2, count: 5, end_of_stream: true };
         assert_eq!(headers.words(AbiVersion::V0_1_0), [2, 5]);
         assert_eq!(headers.words(AbiVersion::V0_2_0), [2, 5, 1]);
         assert_eq!(headers.words(AbiVersion::V0_2_1), [2, 5, 1]);
@@ -211,11 +207,7 @@ mod tests {
 
     #[test]
     fn a_callback_reads_as_a_call() {
-        let body = Callback::RequestBody {
-            context: 2,
-            size: 10,
-            end_of_stream: false,
-        };
+        let body = Callback::RequestBody { context: 2, size: 10, end_of_stream: false };
         assert_eq!(
             body.to_string(),
             "proxy_on_request_body(context=2, size=10, end_of_stream=false)"

@@ -168,12 +168,7 @@ impl Field for Serialized {
         f.write_str("[")?;
         for (index, (name, value)) in pairs.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
-            write!(
-                f,
-                "{comma}{}: {}",
-                name.escape_ascii(),
-                value.escape_ascii()
-            )?;
+            write!(f, "{comma}{}: {}", name.escape_ascii(), value.escape_ascii())?;
         }
         f.write_str("]")
     }
@@ -186,23 +181,15 @@ impl Field for Gathered {
             PointerWidth::Four => 4,
             PointerWidth::Eight => 8,
         };
-        let outside = Fault::OutOfBounds {
-            address: list,
-            size: count,
-        };
-        let size = width
-            .checked_mul(2)
-            .and_then(|entry| entry.checked_mul(count))
-            .ok_or(outside)?;
+        let outside = Fault::OutOfBounds { address: list, size: count };
+        let size =
+            width.checked_mul(2).and_then(|entry| entry.checked_mul(count)).ok_or(outside)?;
         // The list is copied first: it is short, and its buffers are read from the same memory.
         let list = read(memory, list, size)?;
         let mut gathered = Vec::new();
         let width = usize::try_from(width).map_err(|_| outside)?;
         let mut numbers = list.chunks_exact(width).map(|bytes| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0u64, |number, &byte| (number << 8) | u64::from(byte))
+            bytes.iter().rev().fold(0u64, |number, &byte| (number << 8) | u64::from(byte))
         });
         while let (Some(address), Some(size)) = (numbers.next(), numbers.next()) {
             gathered.extend_from_slice(read(memory, address, size)?);
@@ -248,7 +235,5 @@ fn read(memory: &impl Memory, address: u64, size: u64) -> Result<&[u8], Fault> {
     if size == 0 {
         return Ok(&[]);
     }
-    memory
-        .read(address, size)
-        .ok_or(Fault::OutOfBounds { address, size })
+    memory.read(address, size).ok_or(Fault::OutOfBounds { address, size })
 }

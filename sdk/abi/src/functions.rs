@@ -164,15 +164,8 @@ host_functions!(define_function);
 impl Function {
     /// Looks an import up. `wasi_unstable` is the older name of `wasi_snapshot_preview1`.
     pub fn from_import(module: &str, name: &str) -> Option<Self> {
-        let module = if module == "wasi_unstable" {
-            "wasi_snapshot_preview1"
-        } else {
-            module
-        };
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|f| f.name() == name && f.module() == module)
+        let module = if module == "wasi_unstable" { "wasi_snapshot_preview1" } else { module };
+        Self::ALL.iter().copied().find(|f| f.name() == name && f.module() == module)
     }
 
     /// Whether it returns a status. All do but `proc_exit`, which does not return.
@@ -204,10 +197,7 @@ mod tests {
     #[test]
     fn a_function_stands_once_in_the_table() {
         for (index, function) in Function::ALL.iter().enumerate() {
-            let twin = Function::ALL
-                .iter()
-                .skip(index + 1)
-                .find(|f| f.name() == function.name());
+            let twin = Function::ALL.iter().skip(index + 1).find(|f| f.name() == function.name());
             assert_eq!(twin, None, "{function} stands twice");
         }
     }
@@ -215,19 +205,11 @@ mod tests {
     #[test]
     fn an_import_is_found_by_module_and_name() {
         let check = |module, name, expected| {
-            assert_eq!(
-                Function::from_import(module, name),
-                expected,
-                "{module}.{name}"
-            );
+            assert_eq!(Function::from_import(module, name), expected, "{module}.{name}");
         };
         check("env", "proxy_log", Some(Function::Log));
         check("env", "fd_write", None);
-        check(
-            "wasi_snapshot_preview1",
-            "fd_write",
-            Some(Function::FdWrite),
-        );
+        check("wasi_snapshot_preview1", "fd_write", Some(Function::FdWrite));
         check("wasi_unstable", "fd_write", Some(Function::FdWrite));
         check("env", "proxy_get_secret", None);
     }

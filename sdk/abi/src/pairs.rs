@@ -35,26 +35,15 @@ impl<'a> Pairs<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, InvalidPairs> {
         // The specification allows one zero byte as the empty map.
         if matches!(bytes, [] | [0]) {
-            return Ok(Self {
-                lengths: &[],
-                text: &[],
-            });
+            return Ok(Self { lengths: &[], text: &[] });
         }
-        let (count, rest) = word(bytes).ok_or(InvalidPairs::Truncated {
-            at: bytes.len(),
-            part: "count",
-        })?;
-        let sizes = count
-            .checked_mul(2 * WORD)
-            .filter(|&sizes| sizes <= rest.len());
-        let sizes = sizes.ok_or(InvalidPairs::Count {
-            count,
-            bytes: bytes.len(),
-        })?;
-        let (lengths, text) = rest.split_at_checked(sizes).ok_or(InvalidPairs::Count {
-            count,
-            bytes: bytes.len(),
-        })?;
+        let (count, rest) =
+            word(bytes).ok_or(InvalidPairs::Truncated { at: bytes.len(), part: "count" })?;
+        let sizes = count.checked_mul(2 * WORD).filter(|&sizes| sizes <= rest.len());
+        let sizes = sizes.ok_or(InvalidPairs::Count { count, bytes: bytes.len() })?;
+        let (lengths, text) = rest
+            .split_at_checked(sizes)
+            .ok_or(InvalidPairs::Count { count, bytes: bytes.len() })?;
         let pairs = Self { lengths, text };
         pairs.check(bytes.len())?;
         Ok(pairs)
@@ -72,10 +61,7 @@ impl<'a> Pairs<'a> {
 
     /// The lines in their order.
     pub fn iter(&self) -> Iter<'a> {
-        Iter {
-            lengths: self.lengths,
-            text: self.text,
-        }
+        Iter { lengths: self.lengths, text: self.text }
     }
 
     fn check(&self, size: usize) -> Result<(), InvalidPairs> {
@@ -137,10 +123,7 @@ pub fn encode<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Result<Vec<u8
         .iter()
         .map(|(name, value)| name.as_ref().len().saturating_add(value.as_ref().len()))
         .fold(0, usize::saturating_add);
-    let overhead = pairs
-        .len()
-        .saturating_mul(2 * WORD + 2)
-        .saturating_add(WORD);
+    let overhead = pairs.len().saturating_mul(2 * WORD + 2).saturating_add(WORD);
     let mut bytes = Vec::with_capacity(text.saturating_add(overhead));
     bytes.extend_from_slice(&length(pairs.len())?);
     for (name, value) in pairs {
@@ -194,10 +177,7 @@ impl fmt::Display for InvalidPairs {
                 write!(f, "header map ends at byte {at} inside its {part}")
             }
             Self::Count { count, bytes } => {
-                write!(
-                    f,
-                    "header map announces {count} pairs, which do not fit its {bytes} bytes"
-                )
+                write!(f, "header map announces {count} pairs, which do not fit its {bytes} bytes")
             }
             Self::Text { index, at } => write!(
                 f,
@@ -226,9 +206,7 @@ impl fmt::Display for TooLarge {
 impl core::error::Error for TooLarge {}
 
 fn length(length: usize) -> Result<[u8; WORD], TooLarge> {
-    u32::try_from(length)
-        .map(u32::to_le_bytes)
-        .map_err(|_| TooLarge { length })
+    u32::try_from(length).map(u32::to_le_bytes).map_err(|_| TooLarge { length })
 }
 
 fn word(bytes: &[u8]) -> Option<(usize, &[u8])> {

@@ -31,9 +31,7 @@ pub fn join<S: AsRef<[u8]>>(segments: &[S]) -> Result<Vec<u8>, InvalidSegment> {
 
 /// Splits a property path into its segments. One trailing NUL, which some SDKs add, is dropped.
 pub fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.strip_suffix(&[0])
-        .unwrap_or(path)
-        .split(|&byte| byte == 0)
+    path.strip_suffix(&[0]).unwrap_or(path).split(|&byte| byte == 0)
 }
 
 /// A segment of a property path that contains NUL.
@@ -45,11 +43,7 @@ pub struct InvalidSegment {
 
 impl fmt::Display for InvalidSegment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "segment {} of the property path contains NUL",
-            self.index
-        )
+        write!(f, "segment {} of the property path contains NUL", self.index)
     }
 }
 
@@ -64,10 +58,7 @@ mod tests {
         for segments in [&["a"][..], &["request", "headers", "x-user"], &["", "a"]] {
             let path = join(segments).unwrap();
             let split: Vec<&[u8]> = split(&path).collect();
-            assert_eq!(
-                split,
-                segments.iter().map(|s| s.as_bytes()).collect::<Vec<_>>()
-            );
+            assert_eq!(split, segments.iter().map(|s| s.as_bytes()).collect::<Vec<_>>());
         }
     }
 
@@ -78,9 +69,6 @@ mod tests {
 
     #[test]
     fn one_trailing_nul_is_dropped() {
-        assert_eq!(
-            split(b"request\0path\0").collect::<Vec<_>>(),
-            [&b"request"[..], b"path"]
-        );
+        assert_eq!(split(b"request\0path\0").collect::<Vec<_>>(), [&b"request"[..], b"path"]);
     }
 }

@@ -34,10 +34,7 @@ impl Reply {
 
     /// A refusal with its reason.
     pub fn refused(status: Status, why: impl Into<Cow<'static, str>>) -> Self {
-        Self::Refused {
-            status,
-            why: why.into(),
-        }
+        Self::Refused { status, why: why.into() }
     }
 }
 
@@ -155,11 +152,7 @@ impl Answer {
             }
             Self::Strings(strings) => write_strings(memory, slots, strings)?,
         }
-        if slots.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Fault::MissingWord)
-        }
+        if slots.0.is_empty() { Ok(()) } else { Err(Fault::MissingWord) }
     }
 }
 
@@ -201,11 +194,7 @@ pub struct WrongAnswer {
 
 impl fmt::Display for WrongAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the host gave {} an answer of the wrong kind",
-            self.function
-        )
+        write!(f, "the host gave {} an answer of the wrong kind", self.function)
     }
 }
 
@@ -213,9 +202,7 @@ impl core::error::Error for WrongAnswer {}
 
 fn write(memory: &mut impl Memory, address: u64, bytes: &[u8]) -> Result<(), Fault> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    memory
-        .write(address, bytes)
-        .ok_or(Fault::OutOfBounds { address, size })
+    memory.write(address, bytes).ok_or(Fault::OutOfBounds { address, size })
 }
 
 /// Writes a pointer or a size, which are as wide as the guest's pointers.
@@ -223,10 +210,7 @@ fn write_pointer(memory: &mut impl Memory, address: u64, value: u64) -> Result<(
     match memory.pointer_width() {
         PointerWidth::Eight => write(memory, address, &value.to_le_bytes()),
         PointerWidth::Four => {
-            let outside = Fault::OutOfBounds {
-                address: value,
-                size: 0,
-            };
+            let outside = Fault::OutOfBounds { address: value, size: 0 };
             let value = u32::try_from(value).map_err(|_| outside)?;
             write(memory, address, &value.to_le_bytes())
         }
@@ -270,10 +254,7 @@ fn write_strings(
         write_pointer(memory, pointers, text)?;
         write(memory, text, string)?;
         let size = u64::try_from(string.len()).unwrap_or(u64::MAX);
-        let end = Fault::OutOfBounds {
-            address: text,
-            size,
-        };
+        let end = Fault::OutOfBounds { address: text, size };
         text = text.checked_add(size).ok_or(end)?;
         write(memory, text, &[0])?;
         text = text.checked_add(1).ok_or(end)?;

@@ -48,25 +48,13 @@ pub struct Versions {
 
 impl Versions {
     /// Known to every version.
-    pub const ANY: Self = Self {
-        first: AbiVersion::V0_1_0,
-        last: AbiVersion::V0_2_1,
-    };
+    pub const ANY: Self = Self { first: AbiVersion::V0_1_0, last: AbiVersion::V0_2_1 };
     /// Dropped after 0.1.0.
-    pub const UNTIL_0_1_0: Self = Self {
-        first: AbiVersion::V0_1_0,
-        last: AbiVersion::V0_1_0,
-    };
+    pub const UNTIL_0_1_0: Self = Self { first: AbiVersion::V0_1_0, last: AbiVersion::V0_1_0 };
     /// Added in 0.2.0.
-    pub const SINCE_0_2_0: Self = Self {
-        first: AbiVersion::V0_2_0,
-        last: AbiVersion::V0_2_1,
-    };
+    pub const SINCE_0_2_0: Self = Self { first: AbiVersion::V0_2_0, last: AbiVersion::V0_2_1 };
     /// Added in 0.2.1.
-    pub const SINCE_0_2_1: Self = Self {
-        first: AbiVersion::V0_2_1,
-        last: AbiVersion::V0_2_1,
-    };
+    pub const SINCE_0_2_1: Self = Self { first: AbiVersion::V0_2_1, last: AbiVersion::V0_2_1 };
 
     /// Whether a module of `version` may use the function.
     pub fn contain(self, version: AbiVersion) -> bool {

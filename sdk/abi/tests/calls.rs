@@ -2,6 +2,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
@@ -19,10 +21,7 @@ struct Plain {
 
 impl Plain {
     fn new() -> Self {
-        Self {
-            bytes: vec![0; 4096],
-            next: 2048,
-        }
+        Self { bytes: vec![0; 4096], next: 2048 }
     }
 
     fn u32(&self, address: usize) -> u32 {
@@ -37,24 +36,18 @@ impl Memory for Plain {
 
     fn read(&self, address: u64, size: u64) -> Option<&[u8]> {
         let start = usize::try_from(address).ok()?;
-        self.bytes
-            .get(start..start.checked_add(usize::try_from(size).ok()?)?)
+        self.bytes.get(start..start.checked_add(usize::try_from(size).ok()?)?)
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
         let start = usize::try_from(address).ok()?;
-        self.bytes
-            .get_mut(start..start.checked_add(bytes.len())?)?
-            .copy_from_slice(bytes);
+        self.bytes.get_mut(start..start.checked_add(bytes.len())?)?.copy_from_slice(bytes);
         Some(())
     }
 
     fn allocate(&mut self, size: usize) -> Option<u64> {
         let address = self.next;
-        self.next = self
-            .next
-            .checked_add(size)
-            .filter(|&end| end <= self.bytes.len())?;
+        self.next = self.next.checked_add(size).filter(|&end| end <= self.bytes.len())?;
         u64::try_from(address).ok()
     }
 }
@@ -64,13 +57,7 @@ fn a_call_is_read_with_its_arguments() {
     let mut memory = Plain::new();
     memory.write(16, b"hello").unwrap();
     let call = Call::decode(Function::Log, &[2, 16, 5], &memory).unwrap();
-    assert_eq!(
-        call,
-        Call::Log {
-            level: LogLevel::Info,
-            message: b"hello".to_vec()
-        }
-    );
+    assert_eq!(call, Call::Log { level: LogLevel::Info, message: b"hello".to_vec() });
     assert_eq!(call.to_string(), "proxy_log(level=info, message=\"hello\")");
 }
 
@@ -78,9 +65,7 @@ fn a_call_is_read_with_its_arguments() {
 fn scattered_buffers_are_put_together() {
     let mut memory = Plain::new();
     memory.write(16, b"hello").unwrap();
-    memory
-        .write(32, &[16, 0, 0, 0, 4, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0])
-        .unwrap();
+    memory.write(32, &[16, 0, 0, 0, 4, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0]).unwrap();
     let call = Call::decode(Function::FdWrite, &[1, 32, 2, 64], &memory).unwrap();
     assert_eq!(call.to_string(), "fd_write(fd=1, data=\"hello\")");
 }
@@ -99,28 +84,16 @@ fn a_pointer_outside_of_memory_is_a_fault() {
 #[test]
 fn an_empty_argument_may_point_anywhere() {
     let call = Call::decode(Function::Log, &[2, u64::MAX, 0], &Plain::new()).unwrap();
-    assert_eq!(
-        call,
-        Call::Log {
-            level: LogLevel::Info,
-            message: Vec::new()
-        }
-    );
+    assert_eq!(call, Call::Log { level: LogLevel::Info, message: Vec::new() });
 }
 
 #[test]
 fn an_answer_goes_into_memory_of_the_guests_allocator() {
     let mut memory = Plain::new();
-    let reply = Reply::Done(Answer::Shared {
-        value: b"abc".to_vec(),
-        cas: 7,
-    });
+    let reply = Reply::Done(Answer::Shared { value: b"abc".to_vec(), cas: 7 });
     let status = reply.deliver(Function::GetSharedData, &[0, 0, 100, 104, 108], &mut memory);
     assert_eq!(status, Ok(Status::Ok));
-    assert_eq!(
-        (memory.u32(100), memory.u32(104), memory.u32(108)),
-        (2048, 3, 7)
-    );
+    assert_eq!((memory.u32(100), memory.u32(104), memory.u32(108)), (2048, 3, 7));
     assert_eq!(&memory.bytes[2048..2051], b"abc");
 }
 
@@ -142,33 +115,17 @@ fn an_answer_that_finds_no_room_is_invalid_memory_access() {
             Ok(Status::InvalidMemoryAccess)
         );
     };
-    check(
-        Reply::Done(Answer::U64(1)),
-        &[4092],
-        Function::GetCurrentTime,
-    );
-    check(
-        Reply::Done(Answer::Bytes(vec![0; 4096])),
-        &[0, 0, 0, 100, 104],
-        Function::GetProperty,
-    );
+    check(Reply::Done(Answer::U64(1)), &[4092], Function::GetCurrentTime);
+    check(Reply::Done(Answer::Bytes(vec![0; 4096])), &[0, 0, 0, 100, 104], Function::GetProperty);
 }
 
 #[test]
 fn an_answer_of_the_wrong_kind_is_a_bug_of_the_host() {
     let mut memory = Plain::new();
     let reply = Reply::Done(Answer::U32(1));
-    assert!(
-        reply
-            .deliver(Function::Log, &[2, 0, 0], &mut memory)
-            .is_err()
-    );
+    assert!(reply.deliver(Function::Log, &[2, 0, 0], &mut memory).is_err());
     let reply = Reply::OK;
-    assert!(
-        reply
-            .deliver(Function::GetCurrentTime, &[8], &mut memory)
-            .is_err()
-    );
+    assert!(reply.deliver(Function::GetCurrentTime, &[8], &mut memory).is_err());
 }
 
 proptest! {

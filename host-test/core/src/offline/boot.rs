@@ -21,12 +21,7 @@ pub(super) fn boot(
     scenario: &Scenario,
 ) -> Result<Run, Box<(StartError, World)>> {
     let workers = scenario.workers.get();
-    let mut run = Run {
-        world,
-        guests: Vec::new(),
-        chains: vec![Vec::new(); workers],
-        requests: 0,
-    };
+    let mut run = Run { world, guests: Vec::new(), chains: vec![Vec::new(); workers], requests: 0 };
     match run.boot_all(loader, scenario) {
         Ok(()) => Ok(run),
         Err(error) => Err(Box::new((error, run.world))),
@@ -60,9 +55,10 @@ impl Run {
                 }
             }
         }
-        self.world.unserved.take().map_or(Ok(()), |call| {
-            Err(StartError::Host(Box::new(HostFailure::Unserved { call })))
-        })
+        self.world
+            .unserved
+            .take()
+            .map_or(Ok(()), |call| Err(StartError::Host(Box::new(HostFailure::Unserved { call }))))
     }
 
     fn boot_one(
@@ -72,11 +68,7 @@ impl Run {
         place: Place,
     ) -> Result<VmId, StartError> {
         let first_log = self.world.logs.len();
-        let size = self
-            .world
-            .plugins
-            .get(plugin)
-            .map_or(0, |plugin| plugin.configuration.len());
+        let size = self.world.plugins.get(plugin).map_or(0, |plugin| plugin.configuration.len());
         let mut vm = Vm::new(plugin, place);
         vm.add_context(Context::Root);
         let vm = self.world.add_vm(vm);
@@ -84,10 +76,7 @@ impl Run {
         let refused = |run: &Self, words: String| Err(run.refusal(vm, first_log, &words));
         match instance {
             Ok(instance) => {
-                self.guests.push(Guest {
-                    module: Arc::clone(module),
-                    instance: Some(instance),
-                });
+                self.guests.push(Guest { module: Arc::clone(module), instance: Some(instance) });
             }
             Err(trap) => return refused(self, trap.to_string()),
         }
@@ -95,25 +84,10 @@ impl Run {
             return refused(self, format!("the module's start function trapped: {trap}"));
         }
         let steps = [
+            (Callback::ContextCreate { context: ROOT, parent: 0 }, "failed to create its context"),
+            (Callback::VmStart { context: ROOT, configuration_size: 0 }, "failed to start the VM"),
             (
-                Callback::ContextCreate {
-                    context: ROOT,
-                    parent: 0,
-                },
-                "failed to create its context",
-            ),
-            (
-                Callback::VmStart {
-                    context: ROOT,
-                    configuration_size: 0,
-                },
-                "failed to start the VM",
-            ),
-            (
-                Callback::Configure {
-                    context: ROOT,
-                    configuration_size: size,
-                },
+                Callback::Configure { context: ROOT, configuration_size: size },
                 "refused its configuration",
             ),
         ];
@@ -131,26 +105,16 @@ impl Run {
 
     /// What the guest logged since `first_log`, and what the host says of it.
     fn refusal(&self, vm: VmId, first_log: usize, words: &str) -> StartError {
-        let plugin = self
-            .world
-            .plugin_of(vm)
-            .map_or("?", |plugin| plugin.name.as_str());
+        let plugin = self.world.plugin_of(vm).map_or("?", |plugin| plugin.name.as_str());
         let logs = self.world.logs.get(first_log..).unwrap_or_default();
-        let mut lines: Vec<String> = logs
-            .iter()
-            .map(|line| String::from_utf8_lossy(&line.message).into_owned())
-            .collect();
+        let mut lines: Vec<String> =
+            logs.iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect();
         lines.push(format!("plugin {plugin}: {words}"));
-        StartError::Refused {
-            words: lines.join("\n"),
-        }
+        StartError::Refused { words: lines.join("\n") }
     }
 
     fn start(&mut self, vm: VmId) -> Result<(), Trap> {
-        let Some(instance) = self
-            .guests
-            .get_mut(vm.0)
-            .and_then(|guest| guest.instance.as_mut())
+        let Some(instance) = self.guests.get_mut(vm.0).and_then(|guest| guest.instance.as_mut())
         else {
             return Ok(());
         };
@@ -158,10 +122,7 @@ impl Run {
         let result = instance.start(&mut self.world);
         self.world.leave();
         self.world.note_entry(match &result {
-            Ok(()) => Entry::Return {
-                callback: None,
-                word: 0,
-            },
+            Ok(()) => Entry::Return { callback: None, word: 0 },
             Err(trap) => Entry::Trap(trap.to_string()),
         });
         result
@@ -183,10 +144,7 @@ impl Run {
         self.world.leave();
         match result {
             Ok(word) => {
-                self.world.note_entry(Entry::Return {
-                    callback: Some(callback),
-                    word,
-                });
+                self.world.note_entry(Entry::Return { callback: Some(callback), word });
                 Ok(Some(word))
             }
             Err(trap) => {

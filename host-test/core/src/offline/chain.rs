@@ -39,18 +39,11 @@ impl Run {
         step: &RequestStep,
     ) -> Result<(Outcome, Option<Received>), HostFailure> {
         let Some(chain) = self.chains.get(worker).cloned() else {
-            return Err(HostFailure::Impossible {
-                what: format!("there is no worker {worker}"),
-            });
+            return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
         let id = StreamId(self.requests);
         self.world.streams.insert(id, new_stream(step, chain.len()));
-        let mut carrier = Carrier {
-            run: self,
-            id,
-            chain,
-            ends: Ends::default(),
-        };
+        let mut carrier = Carrier { run: self, id, chain, ends: Ends::default() };
         carrier.send_request(step);
         carrier.wait(&step.upstream)?;
         let outcome = carrier.finish();
@@ -70,13 +63,7 @@ impl Run {
 
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
         while let Some((vm, queue)) = self.world.queues.ready.pop_front() {
-            let _trapped = self.try_call(
-                vm,
-                Callback::QueueReady {
-                    context: ROOT,
-                    queue,
-                },
-            );
+            let _trapped = self.try_call(vm, Callback::QueueReady { context: ROOT, queue });
         }
         self.refuse_unserved()
     }
@@ -102,34 +89,14 @@ impl Carrier<'_> {
     fn send_request(&mut self, step: &RequestStep) {
         let has_body = !step.request.body.is_empty();
         let has_trailers = !step.request.trailers.is_empty();
-        self.arrive(
-            Direction::Request,
-            0,
-            Piece::Headers {
-                end: !has_body && !has_trailers,
-            },
-        );
+        self.arrive(Direction::Request, 0, Piece::Headers { end: !has_body && !has_trailers });
         for chunk in &step.request.body {
-            self.arrive(
-                Direction::Request,
-                0,
-                Piece::Data {
-                    bytes: chunk.clone(),
-                    end: false,
-                },
-            );
+            self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
         }
         if has_trailers {
             self.arrive(Direction::Request, 0, Piece::Trailers);
         } else if has_body {
-            self.arrive(
-                Direction::Request,
-                0,
-                Piece::Data {
-                    bytes: Vec::new(),
-                    end: true,
-                },
-            );
+            self.arrive(Direction::Request, 0, Piece::Data { bytes: Vec::new(), end: true });
         }
     }
 
@@ -178,20 +145,14 @@ impl Carrier<'_> {
         self.arrive(Direction::Response, last, Piece::Headers { end });
         for chunk in &answer.body {
             if has_body && !chunk.is_empty() {
-                let piece = Piece::Data {
-                    bytes: chunk.clone(),
-                    end: false,
-                };
+                let piece = Piece::Data { bytes: chunk.clone(), end: false };
                 self.arrive(Direction::Response, last, piece);
             }
         }
         if has_trailers {
             self.arrive(Direction::Response, last, Piece::Trailers);
         } else if has_body {
-            let piece = Piece::Data {
-                bytes: Vec::new(),
-                end: true,
-            };
+            let piece = Piece::Data { bytes: Vec::new(), end: true };
             self.arrive(Direction::Response, last, piece);
         }
     }
@@ -283,16 +244,8 @@ impl Carrier<'_> {
             stage.lane_mut(direction).headers_visible = true;
         }
         let returned = self.call(at, |context| match direction {
-            Direction::Request => Callback::RequestHeaders {
-                context,
-                count,
-                end_of_stream: end,
-            },
-            Direction::Response => Callback::ResponseHeaders {
-                context,
-                count,
-                end_of_stream: end,
-            },
+            Direction::Request => Callback::RequestHeaders { context, count, end_of_stream: end },
+            Direction::Response => Callback::ResponseHeaders { context, count, end_of_stream: end },
         });
         self.judge(returned, |word| match HeadersAction::from(word) {
             HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
@@ -312,16 +265,8 @@ impl Carrier<'_> {
         }
         let size = stage.lane(direction).body.as_ref().map_or(0, Vec::len);
         let returned = self.call(at, |context| match direction {
-            Direction::Request => Callback::RequestBody {
-                context,
-                size,
-                end_of_stream: end,
-            },
-            Direction::Response => Callback::ResponseBody {
-                context,
-                size,
-                end_of_stream: end,
-            },
+            Direction::Request => Callback::RequestBody { context, size, end_of_stream: end },
+            Direction::Response => Callback::ResponseBody { context, size, end_of_stream: end },
         });
         self.judge(returned, |word| match BodyAction::from(word) {
             BodyAction::Continue => Verdict::Pass,
@@ -399,17 +344,10 @@ impl Carrier<'_> {
             return false;
         }
         let id = self.id;
-        let context = self
-            .run
-            .world
-            .vm_mut(vm)
-            .map(|vm| vm.add_context(Context::Stream(id)));
+        let context = self.run.world.vm_mut(vm).map(|vm| vm.add_context(Context::Stream(id)));
         if let (Some(context), Some(stage)) = (context, self.stage(at)) {
             stage.context = Some(context);
-            let create = Callback::ContextCreate {
-                context,
-                parent: ROOT,
-            };
+            let create = Callback::ContextCreate { context, parent: ROOT };
             if self.run.try_call(vm, create).is_err() {
                 self.reply(failed_closed());
                 return false;
@@ -445,9 +383,7 @@ impl Carrier<'_> {
     }
 
     fn release_body(&mut self, direction: Direction, at: usize, end: bool) {
-        let bytes = self
-            .stage(at)
-            .and_then(|stage| stage.lane_mut(direction).body.take());
+        let bytes = self.stage(at).and_then(|stage| stage.lane_mut(direction).body.take());
         let bytes = bytes.unwrap_or_default();
         if end || !bytes.is_empty() {
             self.pass(direction, at, Piece::Data { bytes, end });
@@ -483,9 +419,7 @@ impl Carrier<'_> {
     /// Answers the client from the proxy: through the response callbacks, unless a response is on its
     /// way already, which is then replaced.
     fn reply(&mut self, reply: LocalReply) {
-        self.run
-            .world
-            .note(|| format!("  local reply {}", reply.status));
+        self.run.world.note(|| format!("  local reply {}", reply.status));
         let last = self.last();
         let started = self.ends.client.is_some();
         let Some(stream) = self.stream() else { return };
@@ -506,10 +440,7 @@ impl Carrier<'_> {
         let end = reply.body.is_empty();
         self.arrive(Direction::Response, to, Piece::Headers { end });
         if !end {
-            let piece = Piece::Data {
-                bytes: reply.body,
-                end: true,
-            };
+            let piece = Piece::Data { bytes: reply.body, end: true };
             self.arrive(Direction::Response, to, piece);
         }
     }
@@ -522,11 +453,7 @@ impl Carrier<'_> {
         match piece {
             Piece::Headers { end } => {
                 let pseudo = |name: &[u8]| request.headers.first(name).unwrap_or_default().to_vec();
-                let headers = request
-                    .headers
-                    .0
-                    .iter()
-                    .filter(|(name, _)| !name.starts_with(b":"));
+                let headers = request.headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
                 self.ends.upstream = Some(Received {
                     method: pseudo(b":method"),
                     path: pseudo(b":path"),
@@ -562,18 +489,12 @@ impl Carrier<'_> {
                 if headers.first(b"date").is_none() {
                     headers.add(b"date", date.as_bytes());
                 }
-                let status = headers
-                    .first(b":status")
-                    .and_then(|text| str::from_utf8(text).ok());
+                let status = headers.first(b":status").and_then(|text| str::from_utf8(text).ok());
                 let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
                 let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
                 let headers = lines.cloned().collect();
-                self.ends.client = Some(Response {
-                    status,
-                    headers,
-                    body: Vec::new(),
-                    trailers: Vec::new(),
-                });
+                self.ends.client =
+                    Some(Response { status, headers, body: Vec::new(), trailers: Vec::new() });
                 self.ends.response_whole = end;
             }
             Piece::Data { bytes, end } => {
@@ -688,17 +609,13 @@ fn answer_headers(answer: &Answer) -> Vec<HeaderLine> {
 /// What an HTTP/1.1 sender puts after its header lines to tell where the body ends: the length of a
 /// body in one piece, chunks otherwise.
 fn add_framing(headers: &mut Vec<HeaderLine>, body: &[Vec<u8>], trailers: bool) {
-    let is_framed = headers
-        .iter()
-        .any(|(name, _)| name == b"content-length" || name == b"transfer-encoding");
+    let is_framed =
+        headers.iter().any(|(name, _)| name == b"content-length" || name == b"transfer-encoding");
     match body {
         _ if is_framed => {}
         [] if !trailers => {}
         [whole] if !trailers => {
-            headers.push((
-                b"content-length".to_vec(),
-                whole.len().to_string().into_bytes(),
-            ));
+            headers.push((b"content-length".to_vec(), whole.len().to_string().into_bytes()));
         }
         _ => headers.push((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
     }
@@ -707,19 +624,14 @@ fn add_framing(headers: &mut Vec<HeaderLine>, body: &[Vec<u8>], trailers: bool) 
 /// The response headers of a local reply, in Envoy's order.
 fn reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
     let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
-    let own = reply
-        .headers
-        .iter()
-        .filter(|(name, _)| name != b":status" && name != b"content-length");
+    let own =
+        reply.headers.iter().filter(|(name, _)| name != b":status" && name != b"content-length");
     headers.extend(own.cloned());
     let has_type = headers.iter().any(|(name, _)| name == b"content-type");
     if reply.body.is_empty() {
         headers.retain(|(name, _)| name != b"content-type");
     } else {
-        headers.push((
-            b"content-length".to_vec(),
-            reply.body.len().to_string().into_bytes(),
-        ));
+        headers.push((b"content-length".to_vec(), reply.body.len().to_string().into_bytes()));
         if !has_type {
             headers.push((b"content-type".to_vec(), b"text/plain".to_vec()));
         }
@@ -729,10 +641,5 @@ fn reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
 
 /// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.
 fn failed_closed() -> LocalReply {
-    LocalReply {
-        status: 503,
-        headers: Vec::new(),
-        body: Vec::new(),
-        grpc_status: None,
-    }
+    LocalReply { status: 503, headers: Vec::new(), body: Vec::new(), grpc_status: None }
 }

@@ -84,10 +84,7 @@ impl Run {
 
     /// The memory of the largest guest in bytes; `None` when the engine has none of its own.
     pub fn memory_bytes(&self) -> Option<u64> {
-        self.guests
-            .iter()
-            .filter_map(|guest| guest.instance.as_ref()?.memory_bytes())
-            .max()
+        self.guests.iter().filter_map(|guest| guest.instance.as_ref()?.memory_bytes()).max()
     }
 
     /// Lets virtual time pass until `until`, with the ticks that fall due and the queues that fill.
@@ -113,11 +110,7 @@ impl Run {
     fn fuel_used(&self) -> Option<u64> {
         let mut used = None;
         for guest in &self.guests {
-            if let Some(fuel) = guest
-                .instance
-                .as_ref()
-                .and_then(|instance| instance.fuel_used())
-            {
+            if let Some(fuel) = guest.instance.as_ref().and_then(|instance| instance.fuel_used()) {
                 *used.get_or_insert(0) += fuel;
             }
         }
@@ -142,14 +135,8 @@ impl Proxy for Run {
                 step.request.method, step.request.path
             )
         });
-        self.world.faults = step
-            .faults
-            .iter()
-            .map(|fault| ArmedFault {
-                fault: fault.clone(),
-                seen: 0,
-            })
-            .collect();
+        self.world.faults =
+            step.faults.iter().map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
         let (outcome, upstream) = self.carry(worker, step)?;
@@ -165,15 +152,8 @@ impl Proxy for Run {
             (Some(before), Some(after)) => Some(after.saturating_sub(before)),
             (_, after) => after,
         };
-        let cost = Cost {
-            host_calls: self.world.host_calls.saturating_sub(calls_before),
-            fuel,
-        };
-        Ok(Exchange {
-            outcome,
-            upstream,
-            cost: Some(cost),
-        })
+        let cost = Cost { host_calls: self.world.host_calls.saturating_sub(calls_before), fuel };
+        Ok(Exchange { outcome, upstream, cost: Some(cost) })
     }
 
     fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
@@ -193,9 +173,6 @@ impl Proxy for Run {
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
         let metrics: BTreeMap<String, u64> = self.world.metrics.values();
-        Ok(Observation {
-            metrics,
-            logs: self.world.logs.clone(),
-        })
+        Ok(Observation { metrics, logs: self.world.logs.clone() })
     }
 }

@@ -18,7 +18,7 @@ pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
-pub use read::{InvalidScenario, ReadError};
+pub use read::ReadError;
 pub use value::{ClockStep, Matcher};
 
 /// A header line: name in lower case and value, both bytes.
@@ -41,6 +41,21 @@ pub struct Scenario {
     pub refused: Option<String>,
     /// What happens, in order.
     pub steps: Vec<Step>,
+}
+
+impl Scenario {
+    /// A proxy with one filter and one worker, to see whether it starts.
+    pub fn without_steps(filter: FilterUse) -> Self {
+        Self {
+            name: format!("{} starts", filter.name),
+            filters: vec![filter],
+            workers: NonZeroUsize::MIN,
+            log_level: LogLevel::Info,
+            only: None,
+            refused: None,
+            steps: Vec::new(),
+        }
+    }
 }
 
 /// A filter in the chain.
@@ -70,11 +85,7 @@ impl FilterSource {
     pub fn new(text: &str) -> Self {
         let path = Path::new(text);
         let is_path = text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm");
-        if is_path {
-            Self::File(path.to_owned())
-        } else {
-            Self::BuiltIn(text.to_owned())
-        }
+        if is_path { Self::File(path.to_owned()) } else { Self::BuiltIn(text.to_owned()) }
     }
 
     /// The module's file; those of built-in filters are in `built_ins`.

@@ -20,6 +20,7 @@ use super::{
     Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request, RequestStep,
     Scenario, Step, Upstream,
 };
+use crate::yaml::{self, InvalidYaml};
 
 const MOST_WORKERS: usize = 16;
 const MOST_REPEATS: usize = 1_000_000;
@@ -35,15 +36,9 @@ impl Scenario {
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let before = error.as_bytes().get(..valid).unwrap_or_default();
-            let last_line = before
-                .rsplit(|&byte| byte == b'\n')
-                .next()
-                .unwrap_or_default();
+            let last_line = before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
             let line = before.split(|&byte| byte == b'\n').count();
-            ReadError::NotUtf8 {
-                line,
-                column: last_line.len() + 1,
-            }
+            ReadError::NotUtf8 { line, column: last_line.len() + 1 }
         })?;
         let mut scenario = Self::parse(&text).map_err(ReadError::Invalid)?;
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -59,16 +54,9 @@ impl Scenario {
     ///
     /// # Errors
     ///
-    /// [`InvalidScenario`] with line, column and the lines around it.
-    pub fn parse(text: &str) -> Result<Self, InvalidScenario> {
-        serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location();
-            InvalidScenario {
-                line: place.map_or(1, |place| place.line()),
-                column: place.map_or(1, |place| place.column()),
-                text: error.to_string(),
-            }
-        })
+    /// [`InvalidYaml`] with line, column and the lines around it.
+    pub fn parse(text: &str) -> Result<Self, InvalidYaml> {
+        yaml::parse(text)
     }
 }
 
@@ -85,7 +73,7 @@ pub enum ReadError {
         column: usize,
     },
     /// The file is not a scenario.
-    Invalid(InvalidScenario),
+    Invalid(InvalidYaml),
 }
 
 impl fmt::Display for ReadError {
@@ -102,25 +90,6 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
-
-/// A text that is not a scenario.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidScenario {
-    /// Line, counted from 1.
-    pub line: u64,
-    /// Column, counted from 1.
-    pub column: u64,
-    /// What is wrong, with the lines around it.
-    pub text: String,
-}
-
-impl fmt::Display for InvalidScenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text.trim_start_matches("error: "))
-    }
-}
-
-impl std::error::Error for InvalidScenario {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,10 +119,7 @@ impl RawScenario {
             return Err("filters: an empty list; name at least one filter".into());
         }
         if self.workers.get() > MOST_WORKERS {
-            return Err(format!(
-                "workers: {} is above the bound of {MOST_WORKERS}",
-                self.workers
-            ));
+            return Err(format!("workers: {} is above the bound of {MOST_WORKERS}", self.workers));
         }
         match (&self.refused, self.steps.is_empty()) {
             (Some(_), false) => {
@@ -168,9 +134,7 @@ impl RawScenario {
         }
         let only = self.only.map(RawOnly::check).transpose()?;
         let steps: Vec<Step> = self.steps.into_iter().map(|RawStep(step)| step).collect();
-        let on_envoy = only
-            .as_ref()
-            .is_none_or(|only| only.on.contains(&HostName::Envoy));
+        let on_envoy = only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy));
         for (index, step) in steps.iter().enumerate() {
             let Step::Request(step) = step else { continue };
             if let Some(worker) = step.worker.filter(|&worker| worker >= self.workers.get()) {
@@ -217,19 +181,10 @@ impl RawFilter {
             Some(serde_json::Value::String(text)) => text.into_bytes(),
             Some(value) => value.to_string().into_bytes(),
         };
-        let stem = Path::new(&self.filter)
-            .file_stem()
-            .map(|stem| stem.to_string_lossy());
-        let name = self
-            .name
-            .unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
+        let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
+        let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
         let source = FilterSource::new(&self.filter);
-        FilterUse {
-            source,
-            name,
-            root_id: self.root_id,
-            config,
-        }
+        FilterUse { source, name, root_id: self.root_id, config }
     }
 }
 
@@ -248,10 +203,7 @@ impl RawOnly {
         if self.reason.trim().is_empty() {
             return Err("only.reason: empty; say why the other hosts cannot run it".into());
         }
-        Ok(Only {
-            on: self.on,
-            reason: self.reason,
-        })
+        Ok(Only { on: self.on, reason: self.reason })
     }
 }
 
@@ -286,10 +238,7 @@ impl StepFields {
             ("faults", self.faults.is_some()),
             ("expect", self.expect.is_some()),
         ];
-        let beside = beside
-            .iter()
-            .find(|(_, is_there)| *is_there)
-            .map(|(key, _)| key);
+        let beside = beside.iter().find(|(_, is_there)| *is_there).map(|(key, _)| key);
         match (self.request, self.advance, self.clock) {
             (None, Some(Span(by)), None) => match beside {
                 None => Ok(Step::Advance(by)),
@@ -302,9 +251,7 @@ impl StepFields {
             (Some(request), None, None) => {
                 let repeat = self.repeat.unwrap_or_else(one);
                 if repeat.get() > MOST_REPEATS {
-                    return Err(format!(
-                        "repeat: {repeat} is above the bound of {MOST_REPEATS}"
-                    ));
+                    return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
                 }
                 Ok(Step::Request(Box::new(RequestStep {
                     request: request.check(),
@@ -384,9 +331,7 @@ impl RawUpstream {
         }
         let status = self.status.unwrap_or(200);
         if !(200..=599).contains(&status) {
-            return Err(format!(
-                "upstream.status: {status} is not between 200 and 599"
-            ));
+            return Err(format!("upstream.status: {status} is not between 200 and 599"));
         }
         Ok(Upstream::Answer(Answer {
             status,
@@ -415,11 +360,7 @@ impl RawFault {
         }
         match Status::from(self.status) {
             Status::Ok => Err("faults.status: 0 is success, not a fault".into()),
-            status => Ok(Fault {
-                call,
-                nth: self.nth,
-                status,
-            }),
+            status => Ok(Fault { call, nth: self.nth, status }),
         }
     }
 }
@@ -445,9 +386,7 @@ impl RawExpectation {
             None => None,
             Some(WordOr::Word(word)) if word == "reset" => Some(ExpectedOutcome::Reset),
             Some(WordOr::Word(word)) => {
-                return Err(format!(
-                    "expect.response: `{word}`; write `reset` or a response"
-                ));
+                return Err(format!("expect.response: `{word}`; write `reset` or a response"));
             }
             Some(WordOr::Other(response)) => Some(ExpectedOutcome::Response(ExpectedResponse {
                 status: response.status,
@@ -460,9 +399,7 @@ impl RawExpectation {
             None => None,
             Some(WordOr::Word(word)) if word == "none" => Some(ExpectedUpstream::Nothing),
             Some(WordOr::Word(word)) => {
-                return Err(format!(
-                    "expect.upstream: `{word}`; write `none` or a request"
-                ));
+                return Err(format!("expect.upstream: `{word}`; write `none` or a request"));
             }
             Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(ExpectedRequest {
                 method: request.method,
@@ -482,10 +419,7 @@ impl RawExpectation {
                 .into_iter()
                 .map(|text| Matcher::Contains(text.into_bytes()))
                 .collect(),
-            budget: Budget {
-                host_calls: self.budget.host_calls,
-                fuel: self.budget.fuel,
-            },
+            budget: Budget { host_calls: self.budget.host_calls, fuel: self.budget.fuel },
         })
     }
 }
@@ -558,10 +492,7 @@ impl<'de> Deserialize<'de> for RawLog {
             contains: String,
         }
         let log = match WordOr::<Fields>::deserialize(deserializer)? {
-            WordOr::Word(text) => ExpectedLog {
-                level: None,
-                contains: text.into_bytes(),
-            },
+            WordOr::Word(text) => ExpectedLog { level: None, contains: text.into_bytes() },
             WordOr::Other(fields) => ExpectedLog {
                 level: fields.level.map(|Level(level)| level),
                 contains: fields.contains.into_bytes(),
@@ -590,9 +521,7 @@ impl Default for Level {
 impl<'de> Deserialize<'de> for Level {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let level = LogLevel::LISTED
-            .iter()
-            .find(|level| level.to_string() == name);
+        let level = LogLevel::LISTED.iter().find(|level| level.to_string() == name);
         level.copied().map(Self).ok_or_else(|| {
             de::Error::custom(format!(
                 "`{name}` is not a log level; write trace, debug, info, warn, error or critical"
@@ -656,18 +585,12 @@ impl<'de> Deserialize<'de> for Body {
 }
 
 fn lines(lines: Vec<RawLine>) -> Vec<HeaderLine> {
-    lines
-        .into_iter()
-        .map(|(Name(name), Bytes(value))| (name, value))
-        .collect()
+    lines.into_iter().map(|(Name(name), Bytes(value))| (name, value)).collect()
 }
 
 fn expected(lines: Vec<(Name, Matcher)>, absent: Vec<Name>) -> HeaderExpectations {
     HeaderExpectations {
-        lines: lines
-            .into_iter()
-            .map(|(Name(name), value)| (name, value))
-            .collect(),
+        lines: lines.into_iter().map(|(Name(name), value)| (name, value)).collect(),
         absent: absent.into_iter().map(|Name(name)| name).collect(),
     }
 }

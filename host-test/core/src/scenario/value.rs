@@ -58,9 +58,9 @@ impl<'de> Deserialize<'de> for Bytes {
         match Value::deserialize(deserializer)? {
             Value::Text(text) => Ok(Self(text.into_bytes())),
             Value::Hex(bytes) => Ok(Self(bytes)),
-            Value::Contains(_) => Err(de::Error::custom(
-                "`contains` compares; here the bytes themselves are needed",
-            )),
+            Value::Contains(_) => {
+                Err(de::Error::custom("`contains` compares; here the bytes themselves are needed"))
+            }
         }
     }
 }
@@ -115,17 +115,21 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Text(text.to_owned()))
             }
 
-            // YAML reads an unquoted 1 or true as a number or a boolean: the text is what was meant.
+            // YAML would turn 0x10 into 16 and 1.0 into 1: what was written is lost.
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value, E> {
-                Ok(Value::Text(number.to_string()))
+                Err(unquoted(&number))
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
-                Ok(Value::Text(number.to_string()))
+                Err(unquoted(&number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value, E> {
+                Err(unquoted(&number))
             }
 
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
-                Ok(Value::Text(value.to_string()))
+                Err(unquoted(&value))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
@@ -138,9 +142,9 @@ impl<'de> Deserialize<'de> for Value {
                 };
                 match map.next_key::<String>()? {
                     None => Ok(value),
-                    Some(key) => Err(de::Error::custom(format!(
-                        "one key is enough; remove `{key}`"
-                    ))),
+                    Some(key) => {
+                        Err(de::Error::custom(format!("one key is enough; remove `{key}`")))
+                    }
                 }
             }
         }
@@ -149,19 +153,15 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
+fn unquoted<E: de::Error>(value: &dyn fmt::Display) -> E {
+    E::custom(format!("write it in quotes: \"{value}\""))
+}
+
 fn unhex<E: de::Error>(text: &str) -> Result<Vec<u8>, E> {
-    let wrong = || {
-        E::custom(format!(
-            "`{text}` is not hex: write two digits per byte, as in ff00"
-        ))
-    };
+    let wrong = || E::custom(format!("`{text}` is not hex: write two digits per byte, as in ff00"));
     let digits: Vec<u8> = text
         .chars()
-        .map(|digit| {
-            digit
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-        })
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()
         .ok_or_else(wrong)?;
     let (pairs, rest) = digits.as_chunks::<2>();
@@ -174,11 +174,7 @@ fn unhex<E: de::Error>(text: &str) -> Result<Vec<u8>, E> {
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write a whole number and ms, s, m or h");
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = text
-        .strip_suffix(unit)
-        .unwrap_or(text)
-        .parse()
-        .map_err(|_| wrong())?;
+    let number: u64 = text.strip_suffix(unit).unwrap_or(text).parse().map_err(|_| wrong())?;
     let duration = match unit {
         "ms" => Some(Duration::from_millis(number)),
         "s" => Some(Duration::from_secs(number)),

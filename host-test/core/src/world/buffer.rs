@@ -51,10 +51,8 @@ impl World {
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return no_buffer(buffer);
         };
-        let body = stream
-            .stages
-            .get_mut(at)
-            .and_then(|stage| stage.lane_mut(direction).body.as_mut());
+        let body =
+            stream.stages.get_mut(at).and_then(|stage| stage.lane_mut(direction).body.as_mut());
         let Some(body) = body else {
             return no_buffer(buffer);
         };
@@ -79,10 +77,7 @@ impl World {
 
     pub(super) fn buffer_status(&self, scope: &Scope, buffer: BufferType) -> Reply {
         match self.buffer(scope, buffer) {
-            Ok(bytes) => Reply::Done(Answer::Buffer {
-                size: bytes.len(),
-                flags: 0,
-            }),
+            Ok(bytes) => Reply::Done(Answer::Buffer { size: bytes.len(), flags: 0 }),
             Err(refusal) => refusal,
         }
     }

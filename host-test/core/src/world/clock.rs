@@ -19,10 +19,7 @@ pub struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self {
-            passed: Duration::ZERO,
-            wall: EPOCH,
-        }
+        Self { passed: Duration::ZERO, wall: EPOCH }
     }
 }
 

@@ -13,10 +13,7 @@ pub(crate) struct Lines(pub(crate) Vec<HeaderLine>);
 
 impl Lines {
     pub(crate) fn first(&self, name: &[u8]) -> Option<&[u8]> {
-        self.0
-            .iter()
-            .find(|(line, _)| line == name)
-            .map(|(_, value)| value.as_slice())
+        self.0.iter().find(|(line, _)| line == name).map(|(_, value)| value.as_slice())
     }
 
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
@@ -88,11 +85,7 @@ impl World {
         match self.readable(scope, map) {
             Err(refusal) => refusal,
             Ok(lines) => Reply::Done(Answer::Size(
-                lines
-                    .0
-                    .iter()
-                    .map(|(name, value)| name.len() + value.len())
-                    .sum(),
+                lines.0.iter().map(|(name, value)| name.len() + value.len()).sum(),
             )),
         }
     }
@@ -158,17 +151,11 @@ impl World {
             Ok(map) => map,
             Err(refusal) => return refusal,
         };
-        let visible = self
-            .at_stage(scope)
-            .map(|(_, stage)| is_visible(stage, map));
+        let visible = self.at_stage(scope).map(|(_, stage)| is_visible(stage, map));
         match (visible, self.at_stage_mut(scope)) {
             (Some(true), Some((stream, _))) => {
                 let message = stream.message_mut(map.direction);
-                change(if map.trailers {
-                    &mut message.trailers
-                } else {
-                    &mut message.headers
-                });
+                change(if map.trailers { &mut message.trailers } else { &mut message.headers });
                 Reply::OK
             }
             (Some(false), _) => out_of_phase(scope, map_type),
@@ -183,22 +170,10 @@ fn out_of_phase(scope: &Scope, map: MapType) -> Reply {
         None => "the start function",
     };
     let first = match map_of(map) {
-        Ok(Map {
-            direction: Direction::Request,
-            trailers: false,
-        }) => "proxy_on_request_headers",
-        Ok(Map {
-            direction: Direction::Request,
-            trailers: true,
-        }) => "proxy_on_request_trailers",
-        Ok(Map {
-            direction: Direction::Response,
-            trailers: false,
-        }) => "proxy_on_response_headers",
-        Ok(Map {
-            direction: Direction::Response,
-            trailers: true,
-        }) => "proxy_on_response_trailers",
+        Ok(Map { direction: Direction::Request, trailers: false }) => "proxy_on_request_headers",
+        Ok(Map { direction: Direction::Request, trailers: true }) => "proxy_on_request_trailers",
+        Ok(Map { direction: Direction::Response, trailers: false }) => "proxy_on_response_headers",
+        Ok(Map { direction: Direction::Response, trailers: true }) => "proxy_on_response_trailers",
         Err(refusal) => return refusal,
     };
     Reply::refused(
@@ -229,33 +204,19 @@ fn map_of(map: MapType) -> Result<Map, Reply> {
             ));
         }
     };
-    Ok(Map {
-        direction,
-        trailers,
-    })
+    Ok(Map { direction, trailers })
 }
 
 fn is_visible(stage: &Stage, map: Map) -> bool {
     let lane = stage.lane(map.direction);
-    if map.trailers {
-        lane.trailers_visible
-    } else {
-        lane.headers_visible
-    }
+    if map.trailers { lane.trailers_visible } else { lane.headers_visible }
 }
 
 fn lines(stream: &Stream, map: Map) -> &Lines {
     let message = stream.message(map.direction);
-    if map.trailers {
-        &message.trailers
-    } else {
-        &message.headers
-    }
+    if map.trailers { &message.trailers } else { &message.headers }
 }
 
 fn no_stream(map: MapType) -> Reply {
-    Reply::refused(
-        Status::BadArgument,
-        format!("{map} belong to a stream; this context is none"),
-    )
+    Reply::refused(Status::BadArgument, format!("{map} belong to a stream; this context is none"))
 }

@@ -20,10 +20,7 @@ impl World {
 
     pub(super) fn write_log(&mut self, level: LogLevel, message: &[u8]) {
         if u32::from(level) >= u32::from(self.log_level()) {
-            self.logs.push(LogLine {
-                level,
-                message: message.to_vec(),
-            });
+            self.logs.push(LogLine { level, message: message.to_vec() });
         }
     }
 

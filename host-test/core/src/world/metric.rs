@@ -23,12 +23,7 @@ impl Metrics {
         self.0
             .iter()
             .filter(|metric| metric.kind != MetricType::Histogram)
-            .map(|metric| {
-                (
-                    String::from_utf8_lossy(&metric.name).into_owned(),
-                    metric.value,
-                )
-            })
+            .map(|metric| (String::from_utf8_lossy(&metric.name).into_owned(), metric.value))
             .collect()
     }
 }
@@ -38,27 +33,16 @@ impl World {
     /// that counts the definitions of that kind in this VM.
     pub(super) fn define_metric(&mut self, scope: &Scope, kind: MetricType, name: &[u8]) -> Reply {
         if let MetricType::Unknown(kind) = kind {
-            return Reply::refused(
-                Status::BadArgument,
-                format!("{kind} is not a kind of metric"),
-            );
+            return Reply::refused(Status::BadArgument, format!("{kind} is not a kind of metric"));
         }
         let metrics = &mut self.metrics.0;
-        let known = metrics
-            .iter()
-            .position(|metric| metric.kind == kind && metric.name == name);
+        let known = metrics.iter().position(|metric| metric.kind == kind && metric.name == name);
         let index = known.unwrap_or_else(|| {
-            metrics.push(Metric {
-                kind,
-                name: name.to_vec(),
-                value: 0,
-            });
+            metrics.push(Metric { kind, name: name.to_vec(), value: 0 });
             metrics.len() - 1
         });
         let kind = u32::from(kind);
-        let ids = self
-            .vm_mut(scope.vm)
-            .and_then(|vm| vm.metric_ids.get_mut(slot(kind)));
+        let ids = self.vm_mut(scope.vm).and_then(|vm| vm.metric_ids.get_mut(slot(kind)));
         let id = ids.and_then(|ids| {
             ids.push(index);
             u32::try_from(ids.len() - 1).ok()?.checked_mul(4)
@@ -74,10 +58,9 @@ impl World {
             return unknown(id);
         };
         match metric.kind {
-            MetricType::Counter if offset <= 0 => Reply::refused(
-                Status::BadArgument,
-                format!("a counter cannot grow by {offset}"),
-            ),
+            MetricType::Counter if offset <= 0 => {
+                Reply::refused(Status::BadArgument, format!("a counter cannot grow by {offset}"))
+            }
             MetricType::Counter | MetricType::Gauge => {
                 metric.value = metric.value.wrapping_add_signed(offset);
                 Reply::OK
@@ -114,11 +97,7 @@ impl World {
 
     fn metric(&mut self, scope: &Scope, id: u32) -> Option<&mut Metric> {
         let number = usize::try_from(id >> 2).ok()?;
-        let index = *self
-            .vm(scope.vm)?
-            .metric_ids
-            .get(slot(id & 3))?
-            .get(number)?;
+        let index = *self.vm(scope.vm)?.metric_ids.get(slot(id & 3))?.get(number)?;
         self.metrics.0.get_mut(index)
     }
 }

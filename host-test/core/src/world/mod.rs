@@ -76,10 +76,7 @@ pub(crate) struct ArmedFault {
 impl World {
     /// A world before its first guest.
     pub fn new(log_level: LogLevel) -> Self {
-        Self {
-            log_level: Some(log_level),
-            ..Self::default()
-        }
+        Self { log_level: Some(log_level), ..Self::default() }
     }
 
     /// Keeps a transcript from here on.
@@ -89,10 +86,7 @@ impl World {
 
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
-        self.transcript
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.transcript.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Answers a host call of the guest that is running.
@@ -103,10 +97,7 @@ impl World {
             None => self.answer(&call),
         };
         if let Some(transcript) = &mut self.transcript {
-            transcript.push(Entry::Call {
-                call,
-                reply: reply.clone(),
-            });
+            transcript.push(Entry::Call { call, reply: reply.clone() });
         }
         reply
     }
@@ -133,17 +124,10 @@ impl World {
     /// A guest starts to run `callback`, or its start function.
     pub(crate) fn enter(&mut self, vm: VmId, callback: Option<&Callback>) {
         let effective = callback.map_or(0, Callback::context);
-        self.scope = Some(Scope {
-            vm,
-            effective,
-            callback: callback.copied(),
-        });
+        self.scope = Some(Scope { vm, effective, callback: callback.copied() });
         if self.transcript.is_some() {
             let guest = self.guest_name(vm);
-            self.note_entry(Entry::Enter {
-                guest,
-                callback: callback.copied(),
-            });
+            self.note_entry(Entry::Enter { guest, callback: callback.copied() });
         }
     }
 
@@ -154,9 +138,7 @@ impl World {
 
     fn answer(&mut self, call: &Call) -> Reply {
         let Some(scope) = self.scope.clone() else {
-            return Reply::Trap {
-                why: "a host call while no guest runs".into(),
-            };
+            return Reply::Trap { why: "a host call while no guest runs".into() };
         };
         if scope.callback.is_none() && !call.function().is_allowed_at_start() {
             return Reply::Trap {
@@ -196,27 +178,18 @@ impl World {
             }
             Call::RemoveHeaderMapValue { map, name } => self.remove_header(&scope, *map, name),
             Call::SetHeaderMapPairs { map, pairs } => self.set_headers(&scope, *map, pairs),
-            Call::GetBufferBytes {
-                buffer,
-                start,
-                max_size,
-            } => self.read_buffer(&scope, *buffer, *start, *max_size),
-            Call::SetBufferBytes {
-                buffer,
-                start,
-                size,
-                value,
-            } => self.write_buffer(&scope, *buffer, *start, *size, value),
+            Call::GetBufferBytes { buffer, start, max_size } => {
+                self.read_buffer(&scope, *buffer, *start, *max_size)
+            }
+            Call::SetBufferBytes { buffer, start, size, value } => {
+                self.write_buffer(&scope, *buffer, *start, *size, value)
+            }
             Call::GetBufferStatus { buffer } => self.buffer_status(&scope, *buffer),
             Call::GetConfiguration {} => self.configuration(&scope),
 
-            Call::SendLocalResponse {
-                status_code,
-                body,
-                headers,
-                grpc_status,
-                ..
-            } => self.send_local_response(&scope, *status_code, body, headers, *grpc_status),
+            Call::SendLocalResponse { status_code, body, headers, grpc_status, .. } => {
+                self.send_local_response(&scope, *status_code, body, headers, *grpc_status)
+            }
             Call::ContinueStream { stream } => self.continue_stream(&scope, *stream),
             Call::ContinueRequest {} => self.resume(&scope, Direction::Request),
             Call::ContinueResponse {} => self.resume(&scope, Direction::Response),
@@ -228,15 +201,12 @@ impl World {
             Call::ClockResGet { clock } => wasi::clock_resolution(*clock),
             Call::EnvironSizesGet {} | Call::ArgsSizesGet {} => wasi::no_strings_sizes(),
             Call::EnvironGet {} | Call::ArgsGet {} => wasi::no_strings(),
-            Call::ProcExit { code } => Reply::Trap {
-                why: format!("the guest called proc_exit({code})").into(),
-            },
+            Call::ProcExit { code } => {
+                Reply::Trap { why: format!("the guest called proc_exit({code})").into() }
+            }
 
             // Outside of a callout's answer, as on Envoy.
-            Call::GetStatus {} => Reply::Done(Answer::Status {
-                code: 0,
-                message: Vec::new(),
-            }),
+            Call::GetStatus {} => Reply::Done(Answer::Status { code: 0, message: Vec::new() }),
 
             Call::SetProperty { .. }
             | Call::HttpCall { .. }
@@ -255,19 +225,12 @@ impl World {
     /// Answers a call that this host does not serve, so that whoever runs the guest learns of it.
     fn unserved(&mut self, call: &Call) -> Reply {
         self.unserved.get_or_insert_with(|| call.to_string());
-        Reply::refused(
-            Status::Unimplemented,
-            "this host does not serve the function",
-        )
+        Reply::refused(Status::Unimplemented, "this host does not serve the function")
     }
 
     fn armed_fault(&mut self, function: Function) -> Option<Status> {
         let mut status = None;
-        for armed in self
-            .faults
-            .iter_mut()
-            .filter(|armed| armed.fault.call == function)
-        {
+        for armed in self.faults.iter_mut().filter(|armed| armed.fault.call == function) {
             armed.seen += 1;
             if armed.fault.nth.is_none_or(|nth| nth == armed.seen) {
                 status = status.or(Some(armed.fault.status));

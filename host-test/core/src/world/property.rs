@@ -29,29 +29,24 @@ impl World {
             property::split(path).map(String::from_utf8_lossy).collect();
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let value = match segments.as_slice() {
-            ["plugin_name"] => self
-                .plugin_of(scope.vm)
-                .map(|plugin| plugin.name.clone().into()),
-            ["plugin_root_id"] => self
-                .plugin_of(scope.vm)
-                .map(|plugin| plugin.root_id.clone().into()),
+            ["plugin_name"] => self.plugin_of(scope.vm).map(|plugin| plugin.name.clone().into()),
+            ["plugin_root_id"] => {
+                self.plugin_of(scope.vm).map(|plugin| plugin.root_id.clone().into())
+            }
             ["plugin_vm_id"] => self.plugin_of(scope.vm).map(|plugin| plugin.vm_id.clone()),
-            [
-                "request",
-                name @ ("path" | "url_path" | "query" | "host" | "scheme" | "method"),
-            ] => self.request_line(scope, name),
+            ["request", name @ ("path" | "url_path" | "query" | "host" | "scheme" | "method")] => {
+                self.request_line(scope, name)
+            }
             ["xds", "cluster_name"] => self.at_stage(scope).map(|_| b"upstream".to_vec()),
             ["xds", "route_name"] => self.at_stage(scope).map(|_| b"route".to_vec()),
             ["xds", "virtual_host_name"] => self.at_stage(scope).map(|_| b"vhost".to_vec()),
             ["request", "protocol"] => self.at_stage(scope).map(|_| b"HTTP/1.1".to_vec()),
             ["connection", "mtls"] => self.at_stage(scope).map(|_| vec![0]),
-            ["request", "headers", name] => self
-                .request_headers(scope)
-                .and_then(|lines| joined(lines, name)),
+            ["request", "headers", name] => {
+                self.request_headers(scope).and_then(|lines| joined(lines, name))
+            }
             [root, ..] if KNOWN_ROOTS.contains(root) => {
-                return self.unserved(&Call::GetProperty {
-                    path: path.to_vec(),
-                });
+                return self.unserved(&Call::GetProperty { path: path.to_vec() });
             }
             _ => None,
         };
@@ -67,9 +62,7 @@ impl World {
         let question_mark = || path().iter().position(|&byte| byte == b'?');
         Some(match name {
             "path" => lines.first(b":path")?.to_vec(),
-            "url_path" => path()
-                .get(..question_mark().unwrap_or(path().len()))?
-                .to_vec(),
+            "url_path" => path().get(..question_mark().unwrap_or(path().len()))?.to_vec(),
             "query" => match question_mark() {
                 Some(at) => path().get(at + 1..)?.to_vec(),
                 None => Vec::new(),

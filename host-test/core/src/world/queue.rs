@@ -29,32 +29,22 @@ impl Queues {
     }
 
     fn token(&self, vm_id: &[u8], name: &[u8]) -> Option<u32> {
-        let at = self
-            .queues
-            .iter()
-            .position(|queue| queue.vm_id == vm_id && queue.name == name)?;
+        let at = self.queues.iter().position(|queue| queue.vm_id == vm_id && queue.name == name)?;
         u32::try_from(at + 1).ok()
     }
 }
 
 impl World {
     pub(super) fn register_queue(&mut self, scope: &Scope, name: &[u8]) -> Reply {
-        let vm_id = self
-            .plugin_of(scope.vm)
-            .map(|plugin| plugin.vm_id.clone())
-            .unwrap_or_default();
+        let vm_id = self.plugin_of(scope.vm).map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
         if let Some(token) = self.queues.token(&vm_id, name) {
             if let Some(queue) = self.queues.get_mut(token) {
                 queue.owner = scope.vm;
             }
             return Reply::Done(Answer::U32(token));
         }
-        let queue = Queue {
-            vm_id,
-            name: name.to_vec(),
-            owner: scope.vm,
-            messages: VecDeque::new(),
-        };
+        let queue =
+            Queue { vm_id, name: name.to_vec(), owner: scope.vm, messages: VecDeque::new() };
         self.queues.queues.push(queue);
         match u32::try_from(self.queues.queues.len()) {
             Ok(token) => Reply::Done(Answer::U32(token)),

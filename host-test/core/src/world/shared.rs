@@ -30,10 +30,7 @@ impl SharedData {
 impl World {
     pub(super) fn get_shared_data(&self, scope: &Scope, key: &[u8]) -> Reply {
         match self.shared.values.get(&self.shared_key(scope, key)) {
-            Some((value, cas)) => Reply::Done(Answer::Shared {
-                value: value.clone(),
-                cas: *cas,
-            }),
+            Some((value, cas)) => Reply::Done(Answer::Shared { value: value.clone(), cas: *cas }),
             None => Reply::refused(Status::NotFound, "no such key"),
         }
     }
@@ -61,12 +58,7 @@ impl World {
 
     fn shared_key(&self, scope: &Scope, key: &[u8]) -> Key {
         let plugin = self.plugin_of(scope.vm);
-        let vm_id = plugin
-            .map(|plugin| plugin.vm_id.clone())
-            .unwrap_or_default();
-        Key {
-            vm_id,
-            key: key.to_vec(),
-        }
+        let vm_id = plugin.map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
+        Key { vm_id, key: key.to_vec() }
     }
 }

@@ -52,10 +52,7 @@ pub(crate) struct Stage {
 
 /// One direction of a stream at one filter.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent facts, not one state"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not one state")]
 pub(crate) struct Lane {
     /// What has come and was not delivered yet.
     pub(crate) waiting: VecDeque<Piece>,
@@ -188,14 +185,12 @@ impl World {
             StreamType::HttpRequest => self.resume(scope, Direction::Request),
             StreamType::HttpResponse => self.resume(scope, Direction::Response),
             StreamType::Downstream => Reply::OK,
-            StreamType::Upstream => Reply::refused(
-                Status::Unimplemented,
-                "the upstream direction cannot be continued",
-            ),
-            StreamType::Unknown(stream) => Reply::refused(
-                Status::BadArgument,
-                format!("{stream} is not a kind of stream"),
-            ),
+            StreamType::Upstream => {
+                Reply::refused(Status::Unimplemented, "the upstream direction cannot be continued")
+            }
+            StreamType::Unknown(stream) => {
+                Reply::refused(Status::BadArgument, format!("{stream} is not a kind of stream"))
+            }
         }
     }
 

@@ -99,9 +99,7 @@ impl World {
     }
 
     pub(crate) fn guest_name(&self, vm: VmId) -> String {
-        let plugin = self
-            .plugin_of(vm)
-            .map_or("?", |plugin| plugin.name.as_str());
+        let plugin = self.plugin_of(vm).map_or("?", |plugin| plugin.name.as_str());
         match self.vm(vm).map(|vm| vm.place) {
             Some(Place::Worker(worker)) => format!("{plugin}@{worker}"),
             Some(Place::Main) => format!("{plugin}@main"),
@@ -118,14 +116,8 @@ impl World {
     }
 
     pub(super) fn set_effective_context(&mut self, scope: &Scope, context: u32) -> Reply {
-        if self
-            .vm(scope.vm)
-            .is_none_or(|vm| !vm.contexts.contains_key(&context))
-        {
-            return Reply::refused(
-                Status::BadArgument,
-                format!("there is no context {context}"),
-            );
+        if self.vm(scope.vm).is_none_or(|vm| !vm.contexts.contains_key(&context)) {
+            return Reply::refused(Status::BadArgument, format!("there is no context {context}"));
         }
         if let Some(scope) = &mut self.scope {
             scope.effective = context;

@@ -44,10 +44,7 @@ impl World {
                 let bytes = std::iter::repeat_with(|| self.random.next().to_le_bytes());
                 Reply::Done(Answer::Fill(bytes.flatten().take(length).collect()))
             }
-            _ => errno(
-                EINVAL,
-                format!("{size} bytes are more than {MOST_RANDOM_BYTES}"),
-            ),
+            _ => errno(EINVAL, format!("{size} bytes are more than {MOST_RANDOM_BYTES}")),
         }
     }
 

@@ -1,0 +1,134 @@
+//! Scenarios from text: what is taken, and what is said of what is not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use tollgate_host::scenario::{ReadError, Scenario, Step};
+
+const FILTERS: &str = "name: x\nfilters: [ { filter: ratelimit } ]\n";
+
+fn refuse(text: &str, place: (u64, u64), expected: &str) {
+    let error = Scenario::parse(text).unwrap_err();
+    assert!(error.to_string().contains(expected), "{text}\nsays: {error}\nnot: {expected}");
+    assert_eq!((error.line, error.column), place, "{text}\nsays: {error}");
+}
+
+/// The same, for steps below the fixed head of two lines.
+fn refuse_step(step: &str, place: (u64, u64), expected: &str) {
+    refuse(&format!("{FILTERS}steps:\n  - {step}\n"), place, expected);
+}
+
+#[test]
+fn a_wrong_scenario_is_refused_with_line_and_column() {
+    refuse("", (1, 1), "unexpected end of input");
+    refuse("name: x\nfilters: []\nsteps: [ { advance: 1s } ]", (1, 1), "name at least one filter");
+    refuse(FILTERS, (1, 1), "steps: missing");
+    refuse(&format!("{FILTERS}stps: []\n"), (3, 1), "unknown field `stps`");
+    refuse(&format!("{FILTERS}workers: 0\nsteps: [ {{ advance: 1s }} ]\n"), (3, 1), "nonzero");
+    refuse(&format!("{FILTERS}workers: 17\nsteps: [ {{ advance: 1s }} ]\n"), (1, 1), "bound of 16");
+    refuse(&format!("{FILTERS}name: again\n"), (3, 1), "duplicate");
+    refuse(&format!("{FILTERS}steps: [\n"), (3, 8), "unclosed bracket");
+    refuse(
+        &format!("{FILTERS}refused: no\nsteps: [ {{ advance: 1s }} ]\n"),
+        (1, 1),
+        "takes no steps",
+    );
+    refuse(
+        &format!(
+            "{FILTERS}only: {{ on: [wasmtime], reason: ' ' }}\nsteps: [ {{ advance: 1s }} ]\n"
+        ),
+        (1, 1),
+        "only.reason: empty",
+    );
+    refuse(
+        &format!("{FILTERS}only: {{ on: [nginx], reason: x }}\nsteps: [ {{ advance: 1s }} ]\n"),
+        (3, 14),
+        "unknown variant `nginx`",
+    );
+}
+
+#[test]
+fn a_wrong_step_is_refused_with_line_and_column() {
+    refuse_step("{}", (4, 5), "one of `request`, `advance` and `clock`");
+    refuse_step("{ advance: 1s, clock: +1s }", (4, 5), "one of `request`, `advance` and `clock`");
+    refuse_step("{ advance: 1 }", (4, 16), "not a duration");
+    refuse_step("{ advance: 1s, repeat: 2 }", (4, 5), "`repeat` belongs to a request");
+    refuse_step("{ clock: 10s }", (4, 14), "has no direction");
+    refuse_step("{ request: {}, repeat: 0 }", (4, 20), "nonzero");
+    refuse_step("{ request: {}, worker: 1 }", (1, 1), "steps[0].worker: 1 does not exist");
+    refuse_step("{ request: { header: [] } }", (4, 18), "unknown field `header`");
+    refuse_step("{ request: { headers: [ [x y, a] ] } }", (4, 30), "is not a header name");
+    refuse_step("{ request: { headers: [ [x, { hex: abc }] ] } }", (4, 33), "is not hex");
+    refuse_step("{ request: { headers: [ [x, { contains: a }] ] } }", (4, 33), "compares");
+    refuse_step(
+        "{ request: {}, upstream: { reset: true, status: 200 } }",
+        (4, 5),
+        "either answers or resets",
+    );
+    refuse_step(
+        "{ request: {}, upstream: { status: 99 } }",
+        (4, 5),
+        "99 is not between 200 and 599",
+    );
+    refuse_step(
+        "{ request: {}, expect: { response: none } }",
+        (4, 5),
+        "write `reset` or a response",
+    );
+    refuse_step(
+        "{ request: {}, expect: { upstream: nothing } }",
+        (4, 5),
+        "write `none` or a request",
+    );
+    refuse_step(
+        "{ request: {}, expect: { logs: [ { level: loud, contains: x } ] } }",
+        (4, 47),
+        "not a log level",
+    );
+    refuse_step(
+        "{ request: {}, faults: [ { call: proxy_no, status: 1 } ] }",
+        (4, 5),
+        "no host function `proxy_no`",
+    );
+    refuse_step(
+        "{ request: {}, faults: [ { call: proxy_log, status: 0 } ] }",
+        (4, 5),
+        "0 is success",
+    );
+    refuse_step(
+        "{ request: {}, faults: [ { call: proxy_log, status: 1 } ] }",
+        (1, 1),
+        "cannot be told to fail",
+    );
+}
+
+#[test]
+fn a_value_is_what_was_written() {
+    let text = format!(
+        "{FILTERS}steps:\n  - request: {{ headers: [ [a, '1'], [b, no], [c, {{ hex: 'ff00' }}] ] }}\n"
+    );
+    let scenario = Scenario::parse(&text).unwrap();
+    let Some(Step::Request(step)) = scenario.steps.first() else { panic!("no request") };
+    let lines: Vec<(&[u8], &[u8])> =
+        step.request.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    assert_eq!(lines, [(&b"a"[..], &b"1"[..]), (b"b", b"no"), (b"c", b"\xff\0")]);
+    refuse_step("{ request: { headers: [ [a, 0x10] ] } }", (4, 33), "in quotes: \"16\"");
+    refuse_step("{ request: { headers: [ [a, true] ] } }", (4, 33), "in quotes: \"true\"");
+}
+
+#[test]
+fn a_file_that_is_not_utf8_says_where() {
+    let file = std::env::temp_dir().join(format!("tollgate-not-utf8-{}.yaml", std::process::id()));
+    std::fs::write(&file, b"name: x\nfilters: \xff\n").unwrap();
+    let result = Scenario::read(&file);
+    std::fs::remove_file(&file).unwrap();
+    match result {
+        Err(ReadError::NotUtf8 { line, column }) => assert_eq!((line, column), (2, 10)),
+        other => panic!("{other:?}"),
+    }
+}

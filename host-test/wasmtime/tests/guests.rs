@@ -1,0 +1,224 @@
+//! Modules written by hand: what loads, what is refused, and where a hostile guest ends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_abi::LogLevel;
+use tollgate_host::engine::Module;
+use tollgate_host::offline::Offline;
+use tollgate_host::proxy::{Outcome, ProxyHost, StartError};
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario, Step};
+use tollgate_host_wasmtime::{Limits, LoadError, Wasmtime};
+
+const ABI: &str = r#"(func (export "proxy_abi_version_0_2_1"))"#;
+const MEMORY: &str = r#"(memory (export "memory") 1)
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)"#;
+
+fn engine(limits: Limits) -> Wasmtime {
+    Wasmtime::new(limits, None).unwrap()
+}
+
+fn load(wat: &str) -> Result<(), LoadError> {
+    engine(Limits::default()).load(&wat::parse_str(wat).unwrap()).map(|_| ())
+}
+
+/// A guest that runs `body` on the request headers.
+fn guest(imports: &str, body: &str) -> Vec<u8> {
+    let module = format!(
+        r#"(module {imports} {ABI} {MEMORY}
+            (data (i32.const 64) "hello")
+            (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
+                {body}
+                i32.const 0))"#
+    );
+    wat::parse_str(&module).expect(&module)
+}
+
+/// What the client gets of one request, and what the guest logged.
+fn send(limits: Limits, module: &[u8]) -> (Outcome, Vec<String>) {
+    let engine = engine(limits);
+    let loader = |_: &FilterUse| -> Result<Arc<dyn Module>, StartError> {
+        let module = engine.load(module).map_err(|error| StartError::Module(error.into()))?;
+        Ok(Arc::new(module))
+    };
+    let host = Offline::new(HostName::Wasmtime, &loader);
+    let text = "name: x\nfilters: [ { filter: x } ]\nsteps: [ { request: {} } ]";
+    let scenario = Scenario::parse(text).unwrap();
+    let Some(Step::Request(step)) = scenario.steps.first() else { unreachable!() };
+    let mut proxy = host.start(&scenario).unwrap();
+    let exchange = proxy.exchange(0, step).unwrap();
+    let logs = proxy.observe(&|_| true).unwrap().logs;
+    (exchange.outcome, logs.iter().map(ToString::to_string).collect())
+}
+
+fn status(outcome: &Outcome) -> u16 {
+    let Outcome::Response(response) = outcome else { panic!("{outcome:?}") };
+    response.status
+}
+
+const LOG: &str = r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))"#;
+
+#[test]
+fn a_guest_logs_through_its_memory() {
+    let (outcome, logs) = send(
+        Limits::default(),
+        &guest(LOG, "(drop (call $log (i32.const 3) (i32.const 64) (i32.const 5)))"),
+    );
+    assert_eq!(status(&outcome), 200);
+    assert_eq!(logs, [format!("{}: hello", LogLevel::Warn)]);
+}
+
+#[test]
+fn what_no_table_lists_is_refused_with_all_names() {
+    let imports = r#"(import "env" "proxy_no" (func)) (import "env" "proxy_log" (func (param i64)))
+        (import "wasi_snapshot_preview1" "sock_recv" (func)) (import "env" "proxy_done" (func (result i32)))"#;
+    let expected =
+        ["env.proxy_no", "env.proxy_log", "wasi_snapshot_preview1.sock_recv"].map(String::from);
+    assert_eq!(
+        load(&format!("(module {imports} {ABI} {MEMORY})")),
+        Err(LoadError::Imports(expected.to_vec()))
+    );
+}
+
+#[test]
+fn a_function_of_another_version_is_refused() {
+    let import = r#"(import "env" "proxy_get_log_level" (func (param i32) (result i32)))"#;
+    let with = |version: &str| {
+        load(&format!(
+            r#"(module {import} {MEMORY} (func (export "proxy_abi_version_{version}")))"#
+        ))
+    };
+    assert_eq!(with("0_2_1"), Ok(()));
+    let unserved = Err(LoadError::Imports(vec!["env.proxy_get_log_level".into()]));
+    assert_eq!(with("0_2_0"), unserved);
+    assert_eq!(with("0_1_0"), unserved);
+}
+
+#[test]
+fn a_module_without_an_abi_marker_is_refused() {
+    assert_eq!(load(&format!("(module {MEMORY})")), Err(LoadError::NoAbi));
+    assert_eq!(
+        load(&format!(r#"(module {MEMORY} (func (export "proxy_abi_version_0_2_100")))"#)),
+        Err(LoadError::NoAbi)
+    );
+}
+
+#[test]
+fn an_endless_loop_ends_with_its_fuel() {
+    let limits = Limits { fuel_per_call: 1_000_000, ..Limits::default() };
+    let (outcome, _) = send(limits, &guest("", "(loop $again (br $again))"));
+    assert_eq!(status(&outcome), 503);
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_deadline() {
+    let limits = Limits {
+        fuel_per_call: u64::MAX,
+        time_per_call: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let (outcome, _) = send(limits, &guest("", "(loop $again (br $again))"));
+    assert_eq!(status(&outcome), 503);
+}
+
+#[test]
+fn memory_grows_up_to_its_limit() {
+    let grow = |pages: u32| {
+        let body = format!(
+            "(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"
+        );
+        let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
+        status(&send(limits, &guest("", &body)).0)
+    };
+    assert_eq!(grow(15), 200);
+    assert_eq!(grow(16), 503);
+}
+
+#[test]
+fn endless_recursion_is_a_trap() {
+    let module = format!(
+        r#"(module {ABI} {MEMORY}
+            (func $deeper (param i32) (result i32) (call $deeper (local.get 0)))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (call $deeper (local.get 0))))"#
+    );
+    let (outcome, _) = send(Limits::default(), &wat::parse_str(module).unwrap());
+    assert_eq!(status(&outcome), 503);
+}
+
+#[test]
+fn pointers_out_of_memory_are_answered_and_the_guest_lives() {
+    // 6 is invalid memory access: anything else traps, and the client would see 503.
+    for (address, size) in [("65530", "7"), ("-1", "1"), ("64", "-1"), ("-1", "-1")] {
+        let body = format!(
+            "(if (i32.ne (call $log (i32.const 2) (i32.const {address}) (i32.const {size})) (i32.const 6))
+                (then unreachable))"
+        );
+        let (outcome, _) = send(Limits::default(), &guest(LOG, &body));
+        assert_eq!(status(&outcome), 200, "{address} {size}");
+    }
+}
+
+#[test]
+fn an_allocator_that_gives_nothing_or_lies_is_answered_and_the_guest_lives() {
+    let get = r#"(import "env" "proxy_get_header_map_pairs" (func $pairs (param i32 i32 i32) (result i32)))"#;
+    for allocator in ["i32.const 0", "i32.const -1", "i32.const 65530", "unreachable"] {
+        let module = format!(
+            r#"(module {get} {ABI} (memory (export "memory") 1)
+                (func (export "malloc") (param i32) (result i32) {allocator})
+                (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                    (if (i32.ne (call $pairs (i32.const 0) (i32.const 8) (i32.const 12)) (i32.const 6))
+                        (then unreachable))
+                    i32.const 0))"#
+        );
+        let (outcome, _) = send(Limits::default(), &wat::parse_str(module).unwrap());
+        assert_eq!(status(&outcome), 200, "{allocator}");
+    }
+}
+
+#[test]
+fn a_host_call_before_the_first_context_is_a_trap() {
+    let import = r#"(import "env" "proxy_done" (func $done (result i32)))"#;
+    let module = format!(
+        r#"(module {import} {ABI} {MEMORY} (func (export "_initialize") (drop (call $done))))"#
+    );
+    let module = wat::parse_str(module).unwrap();
+    let engine = engine(Limits::default());
+    let loader = |_: &FilterUse| -> Result<Arc<dyn Module>, StartError> {
+        Ok(Arc::new(engine.load(&module).unwrap()))
+    };
+    let filter = FilterUse {
+        source: FilterSource::BuiltIn("x".into()),
+        name: "x".into(),
+        root_id: String::new(),
+        config: Vec::new(),
+    };
+    let host = Offline::new(HostName::Wasmtime, &loader);
+    match host.start(&Scenario::without_steps(filter)) {
+        Err(StartError::Refused { words }) => {
+            assert!(words.contains("not available before the VM starts"), "{words}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("started"),
+    }
+}
+
+#[test]
+fn a_compiled_module_is_taken_from_the_cache_by_another_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = guest("", "");
+    let hits = || {
+        let engine = Wasmtime::new(Limits::default(), Some(folder.path().to_owned())).unwrap();
+        engine.load(&module).unwrap();
+        engine.cache_hits()
+    };
+    assert_eq!((hits(), hits()), (0, 1));
+}
