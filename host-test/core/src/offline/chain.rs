@@ -9,9 +9,10 @@ use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
 
 use super::Run;
 use super::boot::ROOT;
+use super::wire::{self, Body};
 use crate::engine::Trap;
 use crate::proxy::{HostFailure, Outcome, Received, Response};
-use crate::scenario::{Answer, HeaderLine, RequestStep, Upstream};
+use crate::scenario::{Answer, RequestStep, Upstream};
 use crate::world::{
     Context, Direction, Hold, Lane, LocalReply, Piece, Stage, Stream, StreamId, VmId,
 };
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The ends of the chain.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 struct Ends {
     upstream: Option<Received>,
     /// The upstream has the whole request.
@@ -29,6 +31,10 @@ struct Ends {
     /// The client has the whole response.
     response_whole: bool,
     reset: bool,
+    /// The client has sent the whole request.
+    request_sent: bool,
+    /// The proxy answers before the whole request came, and closes the connection.
+    closes: bool,
 }
 
 impl Run {
@@ -77,6 +83,9 @@ struct Carrier<'a> {
     ends: Ends,
 }
 
+/// The guest trapped, now or before.
+struct VmFailed;
+
 /// What a callback makes of a piece.
 enum Verdict {
     Pass,
@@ -89,10 +98,12 @@ impl Carrier<'_> {
     fn send_request(&mut self, step: &RequestStep) {
         let has_body = !step.request.body.is_empty();
         let has_trailers = !step.request.trailers.is_empty();
+        self.ends.request_sent = !has_body && !has_trailers;
         self.arrive(Direction::Request, 0, Piece::Headers { end: !has_body && !has_trailers });
         for chunk in &step.request.body {
             self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
         }
+        self.ends.request_sent = true;
         if has_trailers {
             self.arrive(Direction::Request, 0, Piece::Trailers);
         } else if has_body {
@@ -135,10 +146,11 @@ impl Carrier<'_> {
 
     fn send_answer(&mut self, answer: &Answer) {
         let last = self.last();
-        let has_body = answer.body.iter().any(|chunk| !chunk.is_empty());
-        let has_trailers = !answer.trailers.is_empty();
+        let is_head = self.is_head();
+        let has_body = !is_head && answer.body.iter().any(|chunk| !chunk.is_empty());
+        let has_trailers = !is_head && !answer.trailers.is_empty();
         if let Some(stream) = self.stream() {
-            stream.response.headers.0 = answer_headers(answer);
+            stream.response.headers.0 = wire::answer_headers(answer);
             stream.response.trailers.0.clone_from(&answer.trailers);
         }
         let end = !has_body && !has_trailers;
@@ -327,33 +339,37 @@ impl Carrier<'_> {
         }
     }
 
-    /// Makes the context of the stream on the way to the upstream. On the way back there is none when
-    /// the request never came to the filter.
+    /// Whether the filter has a context for the stream. One is made on the way to the upstream; on the
+    /// way back there is none when the request never came to the filter.
     fn has_context(&mut self, direction: Direction, at: usize) -> bool {
-        let Some(&vm) = self.chain.get(at) else {
-            return false;
-        };
-        if self.stage(at).is_some_and(|stage| stage.context.is_some()) {
-            return true;
-        }
-        if direction == Direction::Response {
-            return false;
-        }
-        if self.run.world.vm(vm).is_none_or(|vm| vm.failed) {
-            self.reply(failed_closed());
-            return false;
-        }
-        let id = self.id;
-        let context = self.run.world.vm_mut(vm).map(|vm| vm.add_context(Context::Stream(id)));
-        if let (Some(context), Some(stage)) = (context, self.stage(at)) {
-            stage.context = Some(context);
-            let create = Callback::ContextCreate { context, parent: ROOT };
-            if self.run.try_call(vm, create).is_err() {
-                self.reply(failed_closed());
-                return false;
+        match direction {
+            Direction::Response => self.stage(at).is_some_and(|stage| stage.context.is_some()),
+            Direction::Request => {
+                let made = self.make_context(at);
+                if made.is_err() {
+                    self.reply(failed_closed());
+                }
+                made.is_ok()
             }
         }
-        true
+    }
+
+    /// Makes the context of the stream at a filter, unless it has one.
+    fn make_context(&mut self, at: usize) -> Result<(), VmFailed> {
+        let id = self.id;
+        let vm = *self.chain.get(at).ok_or(VmFailed)?;
+        let has_one = self.stage(at).is_some_and(|stage| stage.context.is_some());
+        let world = &mut self.run.world;
+        let state = world.vm_mut(vm).filter(|vm| !vm.failed).ok_or(VmFailed)?;
+        if has_one {
+            return Ok(());
+        }
+        let context = state.add_context(Context::Stream(id));
+        if let Some(stage) = self.stage(at) {
+            stage.context = Some(context);
+        }
+        let create = Callback::ContextCreate { context, parent: ROOT };
+        self.run.try_call(vm, create).map(|_| ()).map_err(|_| VmFailed)
     }
 
     fn hold(&mut self, direction: Direction, at: usize, hold: Hold, end: bool) {
@@ -424,20 +440,27 @@ impl Carrier<'_> {
         let started = self.ends.client.is_some();
         let Some(stream) = self.stream() else { return };
         let responding = !stream.response.headers.0.is_empty();
+        let is_grpc = stream
+            .request
+            .headers
+            .first(b"content-type")
+            .is_some_and(|value| value.starts_with(b"application/grpc"));
         stream.local_reply = None;
-        stream.response.headers.0 = reply_headers(&reply);
+        stream.response.headers.0 =
+            if is_grpc { wire::grpc_reply_headers(&reply) } else { wire::reply_headers(&reply) };
         stream.response.trailers.0.clear();
         for stage in &mut stream.stages {
             stage.request = Lane::default();
             stage.response = Lane::default();
         }
+        self.ends.closes = !std::mem::take(&mut self.ends.request_sent);
         self.ends.request_whole = false;
         if started {
             self.ends.reset = true;
             return;
         }
         let to = if responding { usize::MAX } else { last };
-        let end = reply.body.is_empty();
+        let end = reply.body.is_empty() || is_grpc || self.is_head();
         self.arrive(Direction::Response, to, Piece::Headers { end });
         if !end {
             let piece = Piece::Data { bytes: reply.body, end: true };
@@ -446,82 +469,66 @@ impl Carrier<'_> {
     }
 
     fn at_upstream(&mut self, piece: Piece) {
-        let Some(stream) = self.run.world.streams.get(&self.id) else {
-            return;
+        let Some(stream) = self.run.world.streams.get(&self.id) else { return };
+        let received = &mut self.ends.upstream;
+        self.ends.request_whole = match (piece, received) {
+            (Piece::Headers { end }, received) => {
+                *received = Some(wire::received(&stream.request.headers, end));
+                end
+            }
+            (Piece::Data { bytes, end }, Some(received)) => {
+                received.body.extend_from_slice(&bytes);
+                end
+            }
+            (Piece::Trailers, Some(received)) => {
+                received.trailers.clone_from(&stream.request.trailers.0);
+                true
+            }
+            (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
-        let request = &stream.request;
-        match piece {
-            Piece::Headers { end } => {
-                let pseudo = |name: &[u8]| request.headers.first(name).unwrap_or_default().to_vec();
-                let headers = request.headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
-                self.ends.upstream = Some(Received {
-                    method: pseudo(b":method"),
-                    path: pseudo(b":path"),
-                    headers: std::iter::once((b"host".to_vec(), pseudo(b":authority")))
-                        .chain(headers.cloned())
-                        .collect(),
-                    body: Vec::new(),
-                    trailers: Vec::new(),
-                });
-                self.ends.request_whole = end;
-            }
-            Piece::Data { bytes, end } => {
-                if let Some(received) = &mut self.ends.upstream {
-                    received.body.extend_from_slice(&bytes);
-                }
-                self.ends.request_whole = end;
-            }
-            Piece::Trailers => {
-                if let Some(received) = &mut self.ends.upstream {
-                    received.trailers.clone_from(&request.trailers.0);
-                }
-                self.ends.request_whole = true;
-            }
-        }
     }
 
     fn at_client(&mut self, piece: Piece) {
-        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + self.run.world.clock.wall());
-        let Some(stream) = self.stream() else { return };
-        match piece {
-            Piece::Headers { end } => {
-                let headers = &mut stream.response.headers;
-                if headers.first(b"date").is_none() {
-                    headers.add(b"date", date.as_bytes());
-                }
-                let status = headers.first(b":status").and_then(|text| str::from_utf8(text).ok());
-                let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-                let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
-                let headers = lines.cloned().collect();
-                self.ends.client =
-                    Some(Response { status, headers, body: Vec::new(), trailers: Vec::new() });
-                self.ends.response_whole = end;
+        let now = self.run.world.clock.wall();
+        let close = self.ends.closes;
+        let is_head = self.is_head();
+        let Some(stream) = self.run.world.streams.get_mut(&self.id) else { return };
+        let response = &mut self.ends.client;
+        self.ends.response_whole = match (piece, response) {
+            (Piece::Headers { end }, response) => {
+                let body = match (is_head, end) {
+                    (true, _) => Body::Omitted,
+                    (false, true) => Body::Absent,
+                    (false, false) => Body::Follows,
+                };
+                *response = Some(wire::response(&mut stream.response.headers, now, body, close));
+                end
             }
-            Piece::Data { bytes, end } => {
-                if let Some(response) = &mut self.ends.client {
-                    response.body.extend_from_slice(&bytes);
-                }
-                self.ends.response_whole = end;
+            (Piece::Data { bytes, end }, Some(response)) => {
+                response.body.extend_from_slice(&bytes);
+                end
             }
-            Piece::Trailers => {
-                let trailers = stream.response.trailers.0.clone();
-                if let Some(response) = &mut self.ends.client {
-                    response.trailers = trailers;
-                }
-                self.ends.response_whole = true;
+            (Piece::Trailers, Some(response)) => {
+                response.trailers.clone_from(&stream.response.trailers.0);
+                true
             }
-        }
+            (Piece::Data { .. } | Piece::Trailers, None) => return,
+        };
     }
 
-    /// Logs and deletes the contexts, filter by filter.
+    /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
     fn finish(&mut self) -> Outcome {
+        // A trap is in the transcript; the stream ends all the same.
         for at in 0..self.chain.len() {
-            self.set_logging(at, true);
-            let logged = self.call(at, |context| Callback::Log { context });
-            self.set_logging(at, false);
-            // A trap is in the transcript; the stream ends all the same.
-            let _trapped = logged
-                .and_then(|_| self.call(at, |context| Callback::Done { context }))
+            if self.make_context(at).is_ok() {
+                self.set_logging(at, true);
+                let _trapped = self.call(at, |context| Callback::Log { context });
+                self.set_logging(at, false);
+            }
+        }
+        for at in 0..self.chain.len() {
+            let _trapped = self
+                .call(at, |context| Callback::Done { context })
                 .and_then(|_| self.call(at, |context| Callback::Delete { context }));
             let context = self.stage(at).and_then(|stage| stage.context.take());
             let vm = self.chain.get(at).and_then(|&vm| self.run.world.vm_mut(vm));
@@ -534,6 +541,11 @@ impl Carrier<'_> {
             _ if self.ends.reset => Outcome::Reset,
             _ => Outcome::Unanswered,
         }
+    }
+
+    fn is_head(&self) -> bool {
+        let stream = self.run.world.streams.get(&self.id);
+        stream.is_some_and(|stream| stream.request.headers.first(b":method") == Some(b"HEAD"))
     }
 
     fn set_logging(&mut self, at: usize, logging: bool) {
@@ -575,68 +587,9 @@ impl Carrier<'_> {
 fn new_stream(step: &RequestStep, filters: usize) -> Stream {
     let mut stream = Stream::default();
     stream.stages.resize_with(filters, Stage::default);
-    stream.request.headers.0 = request_headers(step);
+    stream.request.headers.0 = wire::request_headers(step);
     stream.request.trailers.0.clone_from(&step.request.trailers);
     stream
-}
-
-/// The request headers as Envoy's filters see them: pseudo-headers first, its own line last.
-fn request_headers(step: &RequestStep) -> Vec<HeaderLine> {
-    let request = &step.request;
-    let mut headers: Vec<HeaderLine> = [
-        (&b":authority"[..], &request.authority),
-        (b":path", &request.path),
-        (b":method", &request.method),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_vec(), value.clone().into_bytes()))
-    .collect();
-    headers.push((b":scheme".to_vec(), b"http".to_vec()));
-    headers.extend(request.headers.iter().cloned());
-    add_framing(&mut headers, &request.body, !request.trailers.is_empty());
-    headers.push((b"x-forwarded-proto".to_vec(), b"http".to_vec()));
-    headers
-}
-
-/// The response headers as Envoy's filters see them.
-fn answer_headers(answer: &Answer) -> Vec<HeaderLine> {
-    let mut headers = vec![(b":status".to_vec(), answer.status.to_string().into_bytes())];
-    headers.extend(answer.headers.iter().cloned());
-    add_framing(&mut headers, &answer.body, !answer.trailers.is_empty());
-    headers
-}
-
-/// What an HTTP/1.1 sender puts after its header lines to tell where the body ends: the length of a
-/// body in one piece, chunks otherwise.
-fn add_framing(headers: &mut Vec<HeaderLine>, body: &[Vec<u8>], trailers: bool) {
-    let is_framed =
-        headers.iter().any(|(name, _)| name == b"content-length" || name == b"transfer-encoding");
-    match body {
-        _ if is_framed => {}
-        [] if !trailers => {}
-        [whole] if !trailers => {
-            headers.push((b"content-length".to_vec(), whole.len().to_string().into_bytes()));
-        }
-        _ => headers.push((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
-    }
-}
-
-/// The response headers of a local reply, in Envoy's order.
-fn reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
-    let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
-    let own =
-        reply.headers.iter().filter(|(name, _)| name != b":status" && name != b"content-length");
-    headers.extend(own.cloned());
-    let has_type = headers.iter().any(|(name, _)| name == b"content-type");
-    if reply.body.is_empty() {
-        headers.retain(|(name, _)| name != b"content-type");
-    } else {
-        headers.push((b"content-length".to_vec(), reply.body.len().to_string().into_bytes()));
-        if !has_type {
-            headers.push((b"content-type".to_vec(), b"text/plain".to_vec()));
-        }
-    }
-    headers
 }
 
 /// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.

@@ -5,6 +5,7 @@
 
 mod boot;
 mod chain;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

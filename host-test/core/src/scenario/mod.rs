@@ -6,6 +6,7 @@
 mod expect;
 mod read;
 mod value;
+mod written;
 
 use std::fmt;
 use std::num::NonZeroUsize;

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use tollgate_abi::{Function, LogLevel, Status};
+use tollgate_abi::{Function, Status};
 
 use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
 use super::value::{Bytes, ClockStep, Matcher, Span};
+use super::written::{Body, Level, Name, WordOr};
 use super::{
     Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request, RequestStep,
     Scenario, Step, Upstream,
@@ -424,36 +425,6 @@ impl RawExpectation {
     }
 }
 
-/// A single word, or the whole thing.
-enum WordOr<T> {
-    Word(String),
-    Other(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WordVisitor<T>(std::marker::PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for WordVisitor<T> {
-            type Value = WordOr<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a word or a mapping")
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<WordOr<T>, E> {
-                Ok(WordOr::Word(word.to_owned()))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<WordOr<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(WordOr::Other)
-            }
-        }
-
-        deserializer.deserialize_any(WordVisitor(std::marker::PhantomData))
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawResponse {
@@ -509,80 +480,7 @@ struct RawBudget {
     fuel: Option<u64>,
 }
 
-/// A log level by name; info when not said.
-struct Level(LogLevel);
-
-impl Default for Level {
-    fn default() -> Self {
-        Self(LogLevel::Info)
-    }
-}
-
-impl<'de> Deserialize<'de> for Level {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let level = LogLevel::LISTED.iter().find(|level| level.to_string() == name);
-        level.copied().map(Self).ok_or_else(|| {
-            de::Error::custom(format!(
-                "`{name}` is not a log level; write trace, debug, info, warn, error or critical"
-            ))
-        })
-    }
-}
-
-/// A header name: a token of RFC 9110, in lower case.
-struct Name(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
-            return Err(de::Error::custom(format!("`{name}` is not a header name")));
-        }
-        Ok(Self(name.to_ascii_lowercase().into_bytes()))
-    }
-}
-
 type RawLine = (Name, Bytes);
-
-/// A body: text, or a list of chunks.
-#[derive(Default)]
-struct Body(Vec<Vec<u8>>);
-
-impl<'de> Deserialize<'de> for Body {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct BodyVisitor;
-
-        impl<'de> de::Visitor<'de> for BodyVisitor {
-            type Value = Body;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text, `{ hex: … }`, or a list of chunks")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Body, E> {
-                Ok(Body(vec![text.as_bytes().to_vec()]))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Body, A::Error> {
-                let deserializer = de::value::MapAccessDeserializer::new(map);
-                Bytes::deserialize(deserializer).map(|Bytes(bytes)| Body(vec![bytes]))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Body, A::Error> {
-                let mut chunks = Vec::new();
-                while let Some(Bytes(chunk)) = list.next_element()? {
-                    chunks.push(chunk);
-                }
-                Ok(Body(chunks))
-            }
-        }
-
-        deserializer.deserialize_any(BodyVisitor)
-    }
-}
 
 fn lines(lines: Vec<RawLine>) -> Vec<HeaderLine> {
     lines.into_iter().map(|(Name(name), Bytes(value))| (name, value)).collect()

@@ -24,21 +24,15 @@ impl Lines {
         self.0.retain(|(line, _)| line != name);
     }
 
-    /// Gives the first line of `name` a new value and removes the others; adds one if there is none.
+    /// Removes every line of `name` and adds one at the end; a pseudo-header keeps its place.
     pub(crate) fn replace(&mut self, name: &[u8], value: &[u8]) {
-        let mut seen = false;
-        self.0.retain_mut(|(line, old)| {
-            if line != name {
-                return true;
-            }
-            if !seen {
-                *old = value.to_vec();
-            }
-            !std::mem::replace(&mut seen, true)
-        });
-        if !seen {
-            self.add(name, value);
+        let pseudo = self.0.iter_mut().find(|(line, _)| line == name && name.starts_with(b":"));
+        if let Some((_, old)) = pseudo {
+            *old = value.to_vec();
+            return;
         }
+        self.remove(name);
+        self.add(name, value);
     }
 }
 

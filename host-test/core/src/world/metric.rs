@@ -30,7 +30,7 @@ impl Metrics {
 
 impl World {
     /// Gives a new id at each call, as Envoy does: the kind in the two lowest bits, above them a number
-    /// that counts the definitions of that kind in this VM.
+    /// that counts the definitions of that kind in this VM, from 1.
     pub(super) fn define_metric(&mut self, scope: &Scope, kind: MetricType, name: &[u8]) -> Reply {
         if let MetricType::Unknown(kind) = kind {
             return Reply::refused(Status::BadArgument, format!("{kind} is not a kind of metric"));
@@ -45,7 +45,7 @@ impl World {
         let ids = self.vm_mut(scope.vm).and_then(|vm| vm.metric_ids.get_mut(slot(kind)));
         let id = ids.and_then(|ids| {
             ids.push(index);
-            u32::try_from(ids.len() - 1).ok()?.checked_mul(4)
+            u32::try_from(ids.len()).ok()?.checked_mul(4)
         });
         match id {
             Some(id) => Reply::Done(Answer::U32(id | kind)),
@@ -96,7 +96,7 @@ impl World {
     }
 
     fn metric(&mut self, scope: &Scope, id: u32) -> Option<&mut Metric> {
-        let number = usize::try_from(id >> 2).ok()?;
+        let number = usize::try_from(id >> 2).ok()?.checked_sub(1)?;
         let index = *self.vm(scope.vm)?.metric_ids.get(slot(id & 3))?.get(number)?;
         self.metrics.0.get_mut(index)
     }
@@ -107,5 +107,7 @@ fn slot(kind: u32) -> usize {
 }
 
 fn unknown(id: u32) -> Reply {
-    Reply::refused(Status::NotFound, format!("no metric has the id {id}"))
+    // As on Envoy: only an id whose lowest bits say counter or gauge is looked up.
+    let status = if id & 3 < 2 { Status::NotFound } else { Status::BadArgument };
+    Reply::refused(status, format!("no metric has the id {id}"))
 }

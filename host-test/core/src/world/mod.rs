@@ -25,6 +25,7 @@ pub use clock::{Clock, EPOCH};
 pub use stream::{Direction, LocalReply};
 pub use vm::{Plugin, VmId};
 
+pub(crate) use header::Lines;
 pub(crate) use stream::{Hold, Lane, Piece, Stage, Stream, StreamId};
 pub(crate) use vm::{Context, Place, Vm};
 
