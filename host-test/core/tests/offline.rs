@@ -458,6 +458,24 @@ fn a_refused_configuration_is_a_verdict() {
 }
 
 #[test]
+fn a_closed_stream_is_reset() {
+    check(
+        &[("close", |world, callback| {
+            if callback.kind() == CallbackKind::RequestHeaders {
+                world.handle(Call::CloseStream { stream: StreamType::HttpRequest });
+                return Ok(STOP);
+            }
+            Ok(agree(callback))
+        })],
+        "
+name: close
+filters: [ { filter: close } ]
+steps: [ { request: {}, expect: { upstream: none, response: reset } } ]
+",
+    );
+}
+
+#[test]
 fn an_upstream_that_resets_is_answered_by_the_proxy() {
     check(
         &[("watch", |world, callback| {

@@ -329,6 +329,10 @@ impl Carrier<'_> {
             Err(_) => Some(failed_closed()),
             Ok(_) => self.stream().and_then(|stream| stream.local_reply.take()),
         };
+        if self.stream().is_some_and(|stream| stream.close_asked) {
+            self.ends.reset = true;
+            return Verdict::Gone;
+        }
         match (reply, returned) {
             (Some(reply), _) => {
                 self.reply(reply);

@@ -192,6 +192,7 @@ impl World {
                 self.send_local_response(&scope, *status_code, body, headers, *grpc_status)
             }
             Call::ContinueStream { stream } => self.continue_stream(&scope, *stream),
+            Call::CloseStream { stream } => self.close_stream(&scope, *stream),
             Call::ContinueRequest {} => self.resume(&scope, Direction::Request),
             Call::ContinueResponse {} => self.resume(&scope, Direction::Response),
             Call::SetEffectiveContext { context } => self.set_effective_context(&scope, *context),
@@ -218,7 +219,6 @@ impl World {
             | Call::GrpcClose { .. }
             | Call::Done {}
             | Call::CallForeignFunction { .. }
-            | Call::CloseStream { .. }
             | Call::ClearRouteCache {} => self.unserved(call),
         }
     }

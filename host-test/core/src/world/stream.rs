@@ -30,6 +30,8 @@ pub(crate) struct Stream {
     pub(crate) stages: Vec<Stage>,
     /// Set by a guest, carried out when its callback returns.
     pub(crate) local_reply: Option<LocalReply>,
+    /// Set by a guest that closed the stream, carried out when its callback returns.
+    pub(crate) close_asked: bool,
 }
 
 /// Headers and trailers of one direction; the body is on its way in the lanes.
@@ -188,6 +190,22 @@ impl World {
             StreamType::Upstream => {
                 Reply::refused(Status::Unimplemented, "the upstream direction cannot be continued")
             }
+            StreamType::Unknown(stream) => {
+                Reply::refused(Status::BadArgument, format!("{stream} is not a kind of stream"))
+            }
+        }
+    }
+
+    pub(super) fn close_stream(&mut self, scope: &Scope, stream: StreamType) -> Reply {
+        match stream {
+            StreamType::HttpRequest | StreamType::HttpResponse => {
+                if let Some((stream, _)) = self.at_stage_mut(scope) {
+                    stream.close_asked = true;
+                }
+                Reply::OK
+            }
+            // As on Envoy: a stream of HTTP has no such side, which is no error.
+            StreamType::Downstream | StreamType::Upstream => Reply::OK,
             StreamType::Unknown(stream) => {
                 Reply::refused(Status::BadArgument, format!("{stream} is not a kind of stream"))
             }
