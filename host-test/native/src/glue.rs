@@ -9,26 +9,38 @@ use std::cell::RefCell;
 use tollgate_abi::{Call, Callback, Function, Memory, PointerWidth, Reply, Status};
 use tollgate_host::world::World;
 
-thread_local! {
-    /// The world while a guest runs on this thread.
-    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+/// What answers the host calls of a guest.
+pub(crate) enum Host {
+    /// The host core.
+    World(Box<World>),
+    /// A test.
+    Scripted(Box<dyn FnMut(&Call) -> Reply>),
 }
 
-/// Runs `guest` with the world in reach of its host calls, and hands the world back.
-pub(crate) fn with_world(world: World, guest: impl FnOnce() -> u32) -> (World, u32) {
-    WORLD.set(Some(world));
-    let word = guest();
-    (WORLD.take().unwrap_or_default(), word)
+thread_local! {
+    /// The host while a guest runs on this thread.
+    static HOST: RefCell<Option<Host>> = const { RefCell::new(None) };
+}
+
+/// Runs `guest` with `host` in reach of its host calls, and hands the host back.
+pub(crate) fn with_host<T>(host: Host, guest: impl FnOnce() -> T) -> (Option<Host>, T) {
+    HOST.set(Some(host));
+    let result = guest();
+    (HOST.take(), result)
 }
 
 fn host_call(function: Function, words: &[u64]) -> u32 {
     let call = Call::decode(function, words, &Process);
-    let reply = WORLD.with_borrow_mut(|world| match (world, call) {
-        (Some(world), Ok(call)) => world.handle(call),
-        (Some(world), Err(fault)) => world.refuse(function, fault),
+    let reply = HOST.with_borrow_mut(|host| match (host, call) {
+        (Some(Host::World(world)), Ok(call)) => world.handle(call),
+        (Some(Host::World(world)), Err(fault)) => world.refuse(function, fault),
+        (Some(Host::Scripted(answer)), Ok(call)) => answer(&call),
+        (Some(Host::Scripted(_)), Err(fault)) => {
+            Reply::refused(Status::InvalidMemoryAccess, fault.to_string())
+        }
         (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
     });
-    // The world is free again: writing the answer runs the guest's allocator.
+    // The host is free again: writing the answer runs the guest's allocator.
     u32::from(reply.deliver(function, words, &mut Process).unwrap_or(Status::InternalFailure))
 }
 
@@ -143,9 +155,10 @@ macro_rules! define_callbacks {
             $( fn $name(context: u32, $($field: $type),*) -> $rust; )*
         }
 
-        /// Runs a callback of the filter.
-        pub(crate) fn call(callback: &Callback) -> u32 {
-            let bits = match *callback { $(
+        /// Runs a callback of the filter that is registered on this thread, and gives what it returned;
+        /// 0 for nothing. Its host calls are answered by the host of this thread.
+        pub fn call(callback: Callback) -> u32 {
+            let bits = match callback { $(
                 // SAFETY: the callback is defined by the `proxy-wasm` crate with this signature.
                 Callback::$variant { context, $($field),* } => unsafe { $name(context, $($field),*) }.bits(),
             )* };

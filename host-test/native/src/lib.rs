@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use tollgate_abi::{AbiVersion, Callback, CallbackKind};
+use tollgate_abi::{AbiVersion, Call, Callback, CallbackKind, Reply};
 use tollgate_host::engine::{Instance, Module, Trap};
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::StartError;
@@ -21,6 +21,26 @@ use tollgate_host::report::Verdict;
 use tollgate_host::run::run;
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 use tollgate_host::world::World;
+
+pub use glue::call;
+use glue::{Host, with_host};
+
+/// Runs `guest` on a thread of its own, which stands for the memory of a VM, with `host` answering its
+/// host calls: for tests that need a host of their own making. In `guest`, [`call`] runs callbacks.
+///
+/// # Panics
+///
+/// When `guest` panics.
+pub fn on_host<T: Send + 'static>(
+    host: impl FnMut(&Call) -> Reply + Send + 'static,
+    guest: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let guest = thread::spawn(move || with_host(Host::Scripted(Box::new(host)), guest).1);
+    match guest.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
 
 /// A filter that is linked into this program.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +103,8 @@ pub fn check_scenarios(folder: &Path, filter: Filter) -> Result<usize, String> {
 
 /// A guest on its thread.
 struct Guest {
-    jobs: Sender<(World, Job)>,
-    results: Receiver<(World, u32)>,
+    jobs: Sender<(Box<World>, Job)>,
+    results: Receiver<(Box<World>, u32)>,
 }
 
 enum Job {
@@ -94,18 +114,19 @@ enum Job {
 
 impl Guest {
     fn new(register: fn()) -> Result<Self, Trap> {
-        let (jobs, inbox) = channel::<(World, Job)>();
+        let (jobs, inbox) = channel::<(Box<World>, Job)>();
         let (outbox, results) = channel();
         let guest = move || {
             for (world, job) in inbox {
-                let result = glue::with_world(world, || match job {
+                let (host, word) = with_host(Host::World(world), || match job {
                     Job::Start => {
                         register();
                         0
                     }
-                    Job::Call(callback) => glue::call(&callback),
+                    Job::Call(callback) => call(callback),
                 });
-                if outbox.send(result).is_err() {
+                let Some(Host::World(world)) = host else { return };
+                if outbox.send((world, word)).is_err() {
                     return;
                 }
             }
@@ -119,9 +140,9 @@ impl Guest {
 
     fn run(&mut self, world: &mut World, job: Job) -> Result<u32, Trap> {
         let gone = || trap("the thread of the guest is gone".into());
-        self.jobs.send((std::mem::take(world), job)).map_err(|_| gone())?;
+        self.jobs.send((Box::new(std::mem::take(world)), job)).map_err(|_| gone())?;
         let (returned, word) = self.results.recv().map_err(|_| gone())?;
-        *world = returned;
+        *world = *returned;
         Ok(word)
     }
 }

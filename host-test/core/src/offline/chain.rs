@@ -33,7 +33,7 @@ struct Ends {
     reset: bool,
     /// The client has sent the whole request.
     request_sent: bool,
-    /// The proxy answers before the whole request came, and closes the connection.
+    /// The proxy answers, and closes the connection.
     closes: bool,
 }
 
@@ -457,7 +457,8 @@ impl Carrier<'_> {
             stage.request = Lane::default();
             stage.response = Lane::default();
         }
-        self.ends.closes = !std::mem::take(&mut self.ends.request_sent);
+        // Envoy takes 400 for a sign that the connection cannot be trusted any more.
+        self.ends.closes = !self.ends.request_sent || reply.status == 400;
         self.ends.request_whole = false;
         if started {
             self.ends.reset = true;

@@ -137,15 +137,28 @@ pub(super) fn grpc_reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
     let mut headers: Vec<HeaderLine> = vec![
         (b":status".to_vec(), b"200".to_vec()),
         (b"content-type".to_vec(), b"application/grpc".to_vec()),
-        (b"grpc-status".to_vec(), status.to_string().into_bytes()),
     ];
-    let own =
-        |name: &[u8]| headers.iter().all(|(line, _)| line != name) && name != b"content-length";
-    let own: Vec<HeaderLine> =
-        reply.headers.iter().filter(|(name, _)| own(name)).cloned().collect();
+    let is_own =
+        |name: &[u8]| name != b":status" && name != b"content-type" && name != b"content-length";
+    headers.extend(reply.headers.iter().filter(|(name, _)| is_own(name)).cloned());
+    headers.push((b"grpc-status".to_vec(), status.to_string().into_bytes()));
     if !reply.body.is_empty() {
-        headers.push((b"grpc-message".to_vec(), reply.body.clone()));
+        headers.push((b"grpc-message".to_vec(), percent_encoded(&reply.body)));
     }
-    headers.extend(own);
     headers
+}
+
+/// A text as `grpc-message` carries it.
+///
+/// Source: gRPC over HTTP/2, "Responses".
+fn percent_encoded(text: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(text.len());
+    for &byte in text {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            encoded.push(byte);
+        } else {
+            encoded.extend(format!("%{byte:02X}").bytes());
+        }
+    }
+    encoded
 }
