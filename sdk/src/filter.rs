@@ -1,0 +1,112 @@
+//! What a filter author implements.
+
+use std::error::Error;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+use crate::config::InvalidConfig;
+use crate::host_error::HostError;
+use crate::live::{LoggedExchange, RequestHeaders, ResponseHeaders};
+use crate::reply::LocalReply;
+use crate::root::Root;
+
+/// A filter: one value per worker, which the streams of that worker share.
+///
+/// The phases of a stream are traits of their own. A filter implements those it takes part in, and
+/// [`export!`](crate::export!) finds out which.
+pub trait Filter: Sized + 'static {
+    /// What log lines begin with, and what the module says it is called.
+    const NAME: &'static str;
+
+    /// The configuration, which [`config::parse`](crate::config::parse) reads. It should refuse what
+    /// it does not know: `#[serde(deny_unknown_fields)]`. A filter without one takes
+    /// [`NoConfig`](crate::config::NoConfig).
+    type Config: DeserializeOwned;
+
+    /// What is kept per stream, often `()`.
+    type Stream: Default + 'static;
+
+    /// Makes the filter of a worker. The proxy does so in every worker, and once more to try the
+    /// configuration out.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigureError`] when there can be no filter with this configuration; the proxy then does
+    /// not take it.
+    fn configure(config: Self::Config, root: &Root) -> Result<Self, ConfigureError>;
+}
+
+/// A filter that takes part when the request headers are there.
+pub trait OnRequestHeaders: Filter {
+    /// Decides about a request, before any of it reaches the next filter.
+    fn on_request_headers(&self, stream: &mut Self::Stream, request: &mut RequestHeaders)
+    -> Action;
+}
+
+/// A filter that takes part when the response headers are there.
+pub trait OnResponseHeaders: Filter {
+    /// Decides about a response, also about one that a filter has made: this filter's own
+    /// [`LocalReply`] comes by here.
+    fn on_response_headers(
+        &self,
+        stream: &mut Self::Stream,
+        response: &mut ResponseHeaders,
+    ) -> Action;
+}
+
+/// A filter that takes part when a stream is over.
+pub trait OnLog: Filter {
+    /// Notes how an exchange went. It may be one whose request this filter has never seen, because an
+    /// earlier filter answered it: `stream` is then as it was made.
+    fn on_log(&self, stream: &mut Self::Stream, exchange: &mut LoggedExchange);
+}
+
+/// What becomes of a request or a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "an action is carried out by returning it"]
+pub enum Action {
+    /// It goes on to the next filter.
+    Continue,
+    /// It ends here, and the client gets this. If the host refuses to send it, the stream is closed.
+    Reply(LocalReply),
+}
+
+/// Why there is no filter with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigureError {
+    /// The configuration is wrong.
+    Invalid(InvalidConfig),
+    /// The host did not give what the filter cannot be without.
+    Host(HostError),
+}
+
+impl fmt::Display for ConfigureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(error) => write!(f, "invalid configuration: {error}"),
+            Self::Host(error) => write!(f, "cannot be configured: {error}"),
+        }
+    }
+}
+
+impl Error for ConfigureError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Invalid(error) => Some(error),
+            Self::Host(error) => Some(error),
+        }
+    }
+}
+
+impl From<InvalidConfig> for ConfigureError {
+    fn from(error: InvalidConfig) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl From<HostError> for ConfigureError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}

@@ -1,0 +1,249 @@
+//! The border: host functions as total, safe functions. All `unsafe` of the SDK is here.
+//!
+//! Each function of the ABI is declared once, from the table of `tollgate-abi`, and returns a `u32`,
+//! so that no number a host returns is undefined behaviour. The declarations of the `proxy-wasm` crate
+//! say otherwise and stay unused.
+#![expect(
+    unsafe_code,
+    reason = "host functions are foreign, and their answers lie in memory that changes owners"
+)]
+
+use std::ptr;
+
+use tollgate_abi::{BufferType, Function, LogLevel, MapType, MetricType, Status, StreamType};
+
+use crate::host_error::HostError;
+
+macro_rules! declare_host_functions {
+    ($( $(#[$doc:meta])* $versions:ident $module:tt $name:ident = $variant:ident { $( $field:ident : $kind:ty [ $($word:ident : $word_type:ty),* ] ),* } -> $answer:ident [ $($slot:ident : $slot_type:ty),* ]; )*) => {
+        $( declare_host_functions!(@ $module $name ($($($word: $word_type,)*)* $($slot: $slot_type,)*)); )*
+    };
+    (@ "env" $name:ident ($($word:ident : $type:ty,)*)) => {
+        #[link(wasm_import_module = "env")]
+        unsafe extern "C" {
+            #[allow(dead_code, reason = "the table is whole; what is not called is not imported")]
+            fn $name($($word: $type),*) -> u32;
+        }
+    };
+    // The standard library calls what it needs of WASI.
+    (@ "wasi_snapshot_preview1" $($rest:tt)*) => {};
+}
+
+tollgate_abi::host_functions!(declare_host_functions);
+
+pub(crate) fn log(level: LogLevel, message: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status = unsafe { proxy_log(level.into(), message.as_ptr(), message.len()) };
+    done(Function::Log, status)
+}
+
+pub(crate) fn log_level() -> Result<LogLevel, HostError> {
+    let mut level = 0;
+    // SAFETY: the host writes one u32 to the address of one.
+    let status = unsafe { proxy_get_log_level(&raw mut level) };
+    done(Function::GetLogLevel, status).map(|()| level.into())
+}
+
+/// Nanoseconds since the Unix epoch.
+pub(crate) fn current_time() -> Result<u64, HostError> {
+    let mut nanoseconds = 0;
+    // SAFETY: the host writes one u64 to the address of one.
+    let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+    done(Function::GetCurrentTime, status).map(|()| nanoseconds)
+}
+
+pub(crate) fn property(path: &[u8]) -> Result<Vec<u8>, HostError> {
+    let mut value = Slot::EMPTY;
+    // SAFETY: pointer and size are those of one slice, which the host only reads; it writes one
+    // pointer and one size to the addresses of such.
+    let status = unsafe {
+        proxy_get_property(path.as_ptr(), path.len(), &raw mut value.data, &raw mut value.size)
+    };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { value.take(Function::GetProperty, status) }
+}
+
+pub(crate) fn buffer(buffer: BufferType, start: u32, max_size: u32) -> Result<Vec<u8>, HostError> {
+    let mut bytes = Slot::EMPTY;
+    // SAFETY: the host writes one pointer and one size to the addresses of such.
+    let status = unsafe {
+        proxy_get_buffer_bytes(
+            buffer.into(),
+            start,
+            max_size,
+            &raw mut bytes.data,
+            &raw mut bytes.size,
+        )
+    };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { bytes.take(Function::GetBufferBytes, status) }
+}
+
+/// The header map, serialised.
+pub(crate) fn header_pairs(map: MapType) -> Result<Vec<u8>, HostError> {
+    let mut pairs = Slot::EMPTY;
+    // SAFETY: the host writes one pointer and one size to the addresses of such.
+    let status =
+        unsafe { proxy_get_header_map_pairs(map.into(), &raw mut pairs.data, &raw mut pairs.size) };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { pairs.take(Function::GetHeaderMapPairs, status) }
+}
+
+pub(crate) fn replace_header(map: MapType, name: &[u8], value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointers and sizes are those of two slices, which the host only reads.
+    let status = unsafe {
+        proxy_replace_header_map_value(
+            map.into(),
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    };
+    done(Function::ReplaceHeaderMapValue, status)
+}
+
+pub(crate) fn add_header(map: MapType, name: &[u8], value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointers and sizes are those of two slices, which the host only reads.
+    let status = unsafe {
+        proxy_add_header_map_value(
+            map.into(),
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    };
+    done(Function::AddHeaderMapValue, status)
+}
+
+pub(crate) fn remove_header(map: MapType, name: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status = unsafe { proxy_remove_header_map_value(map.into(), name.as_ptr(), name.len()) };
+    done(Function::RemoveHeaderMapValue, status)
+}
+
+/// `headers` are serialised pairs; a `grpc_status` of `u32::MAX` is none.
+pub(crate) fn send_local_response(
+    status_code: u32,
+    details: &[u8],
+    body: &[u8],
+    headers: &[u8],
+    grpc_status: u32,
+) -> Result<(), HostError> {
+    // SAFETY: pointers and sizes are those of three slices, which the host only reads.
+    let status = unsafe {
+        proxy_send_local_response(
+            status_code,
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            grpc_status,
+        )
+    };
+    done(Function::SendLocalResponse, status)
+}
+
+pub(crate) fn close_stream(stream: StreamType) -> Result<(), HostError> {
+    // SAFETY: the host is passed a number and nothing else.
+    let status = unsafe { proxy_close_stream(stream.into()) };
+    done(Function::CloseStream, status)
+}
+
+/// The value, and the number that writing it takes.
+pub(crate) fn shared_data(key: &[u8]) -> Result<(Vec<u8>, u32), HostError> {
+    let (mut value, mut cas) = (Slot::EMPTY, 0);
+    // SAFETY: pointer and size are those of one slice, which the host only reads; it writes one
+    // pointer, one size and one u32 to the addresses of such.
+    let status = unsafe {
+        proxy_get_shared_data(
+            key.as_ptr(),
+            key.len(),
+            &raw mut value.data,
+            &raw mut value.size,
+            &raw mut cas,
+        )
+    };
+    // SAFETY: only the call above has written to the slot.
+    let value = unsafe { value.take(Function::GetSharedData, status) }?;
+    Ok((value, cas))
+}
+
+pub(crate) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<(), HostError> {
+    // SAFETY: pointers and sizes are those of two slices, which the host only reads.
+    let status =
+        unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) };
+    done(Function::SetSharedData, status)
+}
+
+/// The id of the metric.
+pub(crate) fn define_metric(kind: MetricType, name: &[u8]) -> Result<u32, HostError> {
+    let mut metric = 0;
+    // SAFETY: pointer and size are those of one slice, which the host only reads; it writes one u32
+    // to the address of one.
+    let status =
+        unsafe { proxy_define_metric(kind.into(), name.as_ptr(), name.len(), &raw mut metric) };
+    done(Function::DefineMetric, status).map(|()| metric)
+}
+
+pub(crate) fn increment_metric(metric: u32, offset: i64) -> Result<(), HostError> {
+    // SAFETY: the host is passed numbers and nothing else.
+    let status = unsafe { proxy_increment_metric(metric, offset) };
+    done(Function::IncrementMetric, status)
+}
+
+/// Runs what has to run before anything else in a module.
+///
+/// A library of WASI that does not call this itself is taken for a command by the linker, which would
+/// then run it at every callback anew.
+pub(crate) fn run_constructors() {
+    #[cfg(target_os = "wasi")]
+    {
+        unsafe extern "C" {
+            fn __wasm_call_ctors();
+        }
+        // SAFETY: the linker defines it, and `_initialize` calls it once, before any other code.
+        unsafe { __wasm_call_ctors() };
+    }
+}
+
+fn done(function: Function, status: u32) -> Result<(), HostError> {
+    match Status::from(status) {
+        Status::Ok => Ok(()),
+        status => Err(HostError::Refused { function, status }),
+    }
+}
+
+/// Where the host puts bytes: it asks the module's allocator for memory and hands that over.
+struct Slot {
+    data: *mut u8,
+    size: usize,
+}
+
+impl Slot {
+    const EMPTY: Self = Self { data: ptr::null_mut(), size: 0 };
+
+    /// Takes over what the host has put here, if `status` is ok.
+    ///
+    /// # Safety
+    ///
+    /// The slot was [`Self::EMPTY`], and nothing but one call of `function` has written to it since.
+    unsafe fn take(self, function: Function, status: u32) -> Result<Vec<u8>, HostError> {
+        done(function, status)?;
+        let Self { data, size } = self;
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        if data.is_null() || isize::try_from(size).is_err() {
+            return Err(HostError::NoBytes { function, size });
+        }
+        // SAFETY: by the ABI, `data` is what `proxy_on_memory_allocate(size)` returned for this call,
+        // filled. In the `proxy-wasm` crate that is the pointer of a boxed slice of `size` bytes, which
+        // nobody else frees.
+        let bytes = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)) };
+        Ok(bytes.into_vec())
+    }
+}

@@ -1,0 +1,72 @@
+//! An SDK for Proxy-Wasm filters that cannot take the proxy down.
+//!
+//! A filter is a value: [`Filter::configure`] makes one per worker from a typed configuration, and
+//! small traits ([`OnRequestHeaders`], [`OnResponseHeaders`], [`OnLog`]) say which phases of a stream
+//! it takes part in. [`export!`] makes a module of it that exports those phases and no others.
+//!
+//! Nothing that a client or a host sends makes a filter panic: header values are bytes, and every
+//! host call gives a `Result` ([`HostError`]) for every status, listed in the ABI or not. Dispatch and
+//! contexts are those of the `proxy-wasm` crate; its wrappers of host functions, which panic, are not
+//! used.
+//!
+//! Not here yet: bodies, callouts, and holding a request for them.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod config;
+pub mod headers;
+pub mod shared_data;
+
+mod counter;
+mod dispatch;
+mod export;
+mod filter;
+mod host;
+mod host_error;
+mod live;
+mod logging;
+mod reply;
+mod root;
+
+pub use counter::Counter;
+pub use dispatch::Registration;
+pub use filter::{Action, ConfigureError, Filter, OnLog, OnRequestHeaders, OnResponseHeaders};
+pub use headers::Headers;
+pub use host_error::HostError;
+pub use live::{EditError, LoggedExchange, MessageHeaders, RequestHeaders, ResponseHeaders};
+pub use log;
+pub use reply::{InvalidStatusCode, LocalReply, StatusCode};
+pub use root::{Clock, Root};
+pub use shared_data::SharedData;
+pub use tollgate_abi::{CallbackKind, Function, Status};
+
+#[doc(hidden)]
+pub mod __private {
+    //! What the macros expand to. Not for use by hand.
+
+    pub use crate::dispatch::{
+        Handlers, LogHandler, Module, NoLog, NoRequestHeaders, NoResponseHeaders, Probe,
+        RequestHeadersHandler, ResponseHeadersHandler, initialize, registration,
+    };
+    pub use crate::export::{bytes, list, list_size};
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct RepositoryReadme;

@@ -1,0 +1,198 @@
+//! Answering a client in place of the upstream.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use tollgate_abi::pairs::{self, TooLarge};
+
+use crate::headers::{InvalidHeader, check_header};
+use crate::host;
+use crate::host_error::HostError;
+
+/// The ABI's way to say that there is no gRPC status: -1.
+const NO_GRPC_STATUS: u32 = u32::MAX;
+
+/// The status of a final response: from 200 to 599.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StatusCode(u16);
+
+impl StatusCode {
+    /// 400: the request is malformed.
+    pub const BAD_REQUEST: Self = Self(400);
+    /// 401: the client has not said who it is.
+    pub const UNAUTHORIZED: Self = Self(401);
+    /// 403: this client may not do this.
+    pub const FORBIDDEN: Self = Self(403);
+    /// 429: too many requests.
+    pub const TOO_MANY_REQUESTS: Self = Self(429);
+    /// 503: not now, and not the client's fault.
+    pub const SERVICE_UNAVAILABLE: Self = Self(503);
+
+    /// A status of this number.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidStatusCode`] below 200, where no response ends a request, and above 599.
+    pub const fn new(code: u16) -> Result<Self, InvalidStatusCode> {
+        match code {
+            200..=599 => Ok(Self(code)),
+            _ => Err(InvalidStatusCode { code }),
+        }
+    }
+
+    /// The number.
+    pub const fn as_u16(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for StatusCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A number that is no [`StatusCode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidStatusCode {
+    code: u16,
+}
+
+impl fmt::Display for InvalidStatusCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {} is not between 200 and 599", self.code)
+    }
+}
+
+impl Error for InvalidStatusCode {}
+
+/// A response that the filter gives in place of the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a reply is sent by returning it in an action"]
+pub struct LocalReply {
+    status: StatusCode,
+    headers: Vec<(&'static str, Vec<u8>)>,
+    body: Vec<u8>,
+    details: Cow<'static, str>,
+    grpc_status: Option<u32>,
+}
+
+impl LocalReply {
+    /// A response of this status, without headers of ours, body and details.
+    pub const fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            details: Cow::Borrowed(""),
+            grpc_status: None,
+        }
+    }
+
+    /// Adds a header line. The proxy sets `content-length` itself, and `content-type` where it is
+    /// not given.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sets the body.
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Says to the operator why: `%RESPONSE_CODE_DETAILS%` in Envoy's access log, where white space
+    /// becomes `_`.
+    pub fn with_details(mut self, details: impl Into<Cow<'static, str>>) -> Self {
+        self.details = details.into();
+        self
+    }
+
+    /// Sets what a gRPC client is told, which otherwise follows from the status. Other clients do not
+    /// see it.
+    ///
+    /// Source: gRPC, "Status codes and their use in gRPC".
+    pub fn with_grpc_status(mut self, grpc_status: u32) -> Self {
+        self.grpc_status = Some(grpc_status);
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn send(&self) -> Result<(), SendError> {
+        for (name, value) in &self.headers {
+            check_header(name.as_bytes(), value)?;
+        }
+        let headers = pairs::encode(&self.headers)?;
+        host::send_local_response(
+            self.status.0.into(),
+            self.details.as_bytes(),
+            &self.body,
+            &headers,
+            self.grpc_status.unwrap_or(NO_GRPC_STATUS),
+        )?;
+        Ok(())
+    }
+}
+
+/// Why a reply was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SendError {
+    /// The filter gave it a header that is none.
+    NotAHeader(InvalidHeader),
+    /// A header is too large.
+    TooLarge(TooLarge),
+    /// The host refused it.
+    Host(HostError),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAHeader(error) => write!(f, "{error}"),
+            Self::TooLarge(error) => write!(f, "{error}"),
+            Self::Host(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl Error for SendError {}
+
+impl From<InvalidHeader> for SendError {
+    fn from(error: InvalidHeader) -> Self {
+        Self::NotAHeader(error)
+    }
+}
+
+impl From<TooLarge> for SendError {
+    fn from(error: TooLarge) -> Self {
+        Self::TooLarge(error)
+    }
+}
+
+impl From<HostError> for SendError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_ends_a_request_or_is_refused() {
+        for code in [0, 99, 100, 199, 600, u16::MAX] {
+            let expected = format!("status {code} is not between 200 and 599");
+            assert_eq!(StatusCode::new(code).unwrap_err().to_string(), expected);
+        }
+        for code in [200, 429, 599] {
+            assert_eq!(StatusCode::new(code).map(StatusCode::as_u16), Ok(code));
+        }
+    }
+}
