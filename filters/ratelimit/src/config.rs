@@ -1,0 +1,236 @@
+//! A policy: the rules that an operator has written, parsed into what the decision takes.
+//!
+//! Parsing is strict. What is unknown, missing, empty or out of bounds is an error that names the
+//! place, the value and the bound; nothing is read as something else.
+//!
+//! Not here: how JSON is read and misfits are told, which is [`tollgate::config`].
+
+mod invalid;
+mod written;
+
+use std::error::Error;
+use std::fmt;
+
+use serde::Deserialize;
+
+use tollgate::config::Object;
+
+pub use self::invalid::InvalidPolicy;
+use self::written::WrittenPolicy;
+use crate::key::KeyTemplate;
+use crate::quota::Quota;
+
+/// What the filter is to do. Made from JSON by [`tollgate::config::parse`].
+///
+/// # Examples
+///
+/// ```
+/// # use tollgate_ratelimit::config::Policy;
+/// let policy: Policy = tollgate::config::parse(
+///     br#"{ "rules": [ { "name": "per-user", "key": [ { "header": "x-user" } ],
+///                        "limit": { "requests": 2, "per": "1s" } } ] }"#,
+/// )?;
+/// assert_eq!(policy.rules().len(), 1);
+/// # Ok::<(), tollgate::config::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Object<WrittenPolicy>")]
+pub struct Policy {
+    rules: Vec<Rule>,
+    on_error: OnError,
+}
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What metrics, logs and records call it: no other rule of the policy has this name.
+    pub name: RuleName,
+    /// Whom a request counts against.
+    pub key: KeyTemplate,
+    /// How much each key may spend.
+    pub quota: Quota,
+    /// What becomes of a request that has no key.
+    pub unkeyed: Unkeyed,
+}
+
+/// What becomes of a request from which no single key can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unkeyed {
+    /// All such requests share one quota: [`crate::key::Key::SHARED`].
+    #[default]
+    Share,
+    /// The rule does not apply to it.
+    Allow,
+    /// It is answered with 400.
+    Deny,
+}
+
+/// What becomes of a request when the proxy's shared data cannot answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It passes, and nothing is charged.
+    Allow,
+}
+
+impl Policy {
+    /// The rules, in the order they were written in: at least one.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What to do when the proxy's shared data cannot answer.
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+}
+
+impl TryFrom<Object<WrittenPolicy>> for Policy {
+    type Error = InvalidPolicy;
+
+    fn try_from(Object(written): Object<WrittenPolicy>) -> Result<Self, InvalidPolicy> {
+        let mut rules: Vec<Rule> = Vec::with_capacity(written.rules.len());
+        for (position, Object(rule)) in written.rules.into_iter().enumerate() {
+            let rule = rule.parse(position)?;
+            if let Some(earlier) = rules.iter().position(|earlier| earlier.name == rule.name) {
+                return Err(InvalidPolicy::RepeatedName {
+                    rule: position,
+                    earlier,
+                    name: rule.name,
+                });
+            }
+            rules.push(rule);
+        }
+        if rules.is_empty() {
+            return Err(InvalidPolicy::NoRules);
+        }
+        Ok(Self { rules, on_error: written.on_error })
+    }
+}
+
+/// The name of a rule: 1 to 64 of `a` to `z`, `0` to `9` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RuleName(String);
+
+impl RuleName {
+    /// A rule's name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRuleName`] when it is empty, too long, or has another character.
+    pub fn new(name: &str) -> Result<Self, InvalidRuleName> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(InvalidRuleName { name: name.to_owned() })
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for RuleName {
+    type Error = InvalidRuleName;
+
+    fn try_from(name: String) -> Result<Self, InvalidRuleName> {
+        Self::new(&name)
+    }
+}
+
+/// A text that is no [`RuleName`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidRuleName {
+    name: String,
+}
+
+impl fmt::Display for InvalidRuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not a rule name; use 1 to 64 of a-z, 0-9 and -", self.name)
+    }
+}
+
+impl Error for InvalidRuleName {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::HeaderName;
+    use crate::key::{Constant, Part};
+    use std::time::Duration;
+
+    fn parse(json: &str) -> Policy {
+        tollgate::config::parse(json.as_bytes()).unwrap()
+    }
+
+    const A_RULE: &str = r#"{ "rules": [
+        { "name": "per-user", "key": [{ "header": "X-User" }], "limit": { "requests": 2, "per": "1s" } }
+    ] }"#;
+
+    #[test]
+    fn a_policy_is_read_with_its_defaults() {
+        let rule = Rule {
+            name: RuleName::new("per-user").unwrap(),
+            key: KeyTemplate::new(vec![Part::Header(HeaderName::new("x-user").unwrap())]).unwrap(),
+            quota: Quota::new(2, Duration::from_secs(1), None).unwrap(),
+            unkeyed: Unkeyed::Share,
+        };
+        let expected = Policy { rules: vec![rule], on_error: OnError::Deny };
+        assert_eq!(parse(A_RULE), expected);
+    }
+
+    #[test]
+    fn a_policy_is_read_with_all_that_it_can_say() {
+        let parts = [
+            Part::Header(HeaderName::new("x-user").unwrap()),
+            Part::Path,
+            Part::Constant(Constant::new("eu").unwrap()),
+        ];
+        let json = r#"{
+            "rules": [
+                { "name": "a", "key": [{ "header": "x-user" }, "path", { "constant": "eu" }],
+                  "limit": { "requests": 100, "per": "5m", "burst": 7 }, "unkeyed": "deny" },
+                { "name": "b-2", "key": ["path"],
+                  "limit": { "requests": 1, "per": "250ms" }, "unkeyed": "allow" }
+            ],
+            "on_error": "allow"
+        }"#;
+        let policy = parse(json);
+        let [first, second] = policy.rules() else { panic!("{policy:?}") };
+        assert_eq!((first.name.as_str(), first.unkeyed), ("a", Unkeyed::Deny));
+        assert_eq!(first.key, KeyTemplate::new(parts.to_vec()).unwrap());
+        assert_eq!(first.quota, Quota::new(100, Duration::from_mins(5), Some(7)).unwrap());
+        assert_eq!((second.name.as_str(), second.unkeyed), ("b-2", Unkeyed::Allow));
+        assert_eq!(second.quota, Quota::new(1, Duration::from_millis(250), None).unwrap());
+        assert_eq!(policy.on_error(), OnError::Allow);
+    }
+
+    #[test]
+    fn a_window_is_a_whole_number_of_a_unit() {
+        for (per, expected) in [
+            ("1ms", Duration::from_millis(1)),
+            ("30s", Duration::from_secs(30)),
+            ("5m", Duration::from_mins(5)),
+            ("12h", Duration::from_hours(12)),
+            ("366d", Duration::from_hours(24 * 366)),
+        ] {
+            let json = A_RULE.replace("1s", per);
+            let policy = parse(&json);
+            assert_eq!(policy.rules()[0].quota, Quota::new(2, expected, None).unwrap(), "{per}");
+        }
+    }
+}

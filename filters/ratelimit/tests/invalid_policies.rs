@@ -1,0 +1,165 @@
+//! What an operator reads about a policy that cannot be taken: the place, the value and the bound.
+
+use tollgate_ratelimit::config::Policy;
+
+fn check(json: impl AsRef<[u8]>, expected: &str) {
+    let json = json.as_ref();
+    let found = tollgate::config::parse::<Policy>(json).map_err(|error| error.to_string());
+    assert_eq!(found, Err(expected.to_owned()), "{}", String::from_utf8_lossy(json));
+}
+
+/// A policy of one rule, with this field instead of the rule's own.
+fn rule_with(field: &str, value: &str) -> String {
+    let fields: Vec<_> = [
+        ("name", r#""per-user""#),
+        ("key", r#"[{"header":"x-user"}]"#),
+        ("limit", r#"{"requests":2,"per":"1s"}"#),
+    ]
+    .into_iter()
+    .filter(|&(name, _)| name != field)
+    .chain([(field, value)])
+    .map(|(name, value)| format!("{name:?}:{value}"))
+    .collect();
+    format!("{{\"rules\":[{{{}}}]}}", fields.join(","))
+}
+
+#[test]
+fn what_is_not_text_or_not_json_is_named_with_its_place() {
+    check("", "the configuration is empty; rules: missing");
+    check(" \n", "the configuration is empty; rules: missing");
+    check(b"{\n  \"rules\xff\"", "line 2 column 9: not UTF-8");
+    check(b"\xff", "line 1 column 1: not UTF-8");
+    check("{", "line 1 column 1: not JSON: EOF while parsing an object");
+    check("{\n  rules", "line 2 column 3: not JSON: key must be a string");
+    check(
+        rule_with("unkeyed", "\"deny\"") + "}",
+        "line 1 column 111: not JSON: trailing characters",
+    );
+    check(rule_with("limit", "1e999"), "line 1 column 70: not JSON: number out of range");
+}
+
+#[test]
+fn a_policy_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
+    for (json, expected) in [
+        ("[]", "configuration: a list is not an object"),
+        ("{}", "rules: missing"),
+        (r#"{"rules":[]}"#, "rules: an empty list; name at least one rule"),
+        (r#"{"rules":{}}"#, "rules: an object is not a list"),
+        (r#"{"rules":[7]}"#, "rules[0]: 7 is not an object"),
+        (r#"{"rules":[[]]}"#, "rules[0]: a list is not an object"),
+        (r#"{"rules":[{}]}"#, "rules[0].name: missing"),
+        (r#"{"rules":[],"rules":[]}"#, "rules: written twice"),
+        (r#"{"rules":[],"x":1}"#, "x: unknown field, expected `rules` or `on_error`"),
+        (r#"{"rules":[],"a\nb":1}"#, "a b: unknown field, expected `rules` or `on_error`"),
+        (r#"{"rules":[],"on_error":"log"}"#, "on_error: `log` is not `deny` or `allow`"),
+        (r#"{"rules":[],"on_error":"a\nb"}"#, "on_error: `a b` is not `deny` or `allow`"),
+        (r#"{"rules":[],"on_error":null}"#, "on_error: null is not a string"),
+    ] {
+        check(json, expected);
+    }
+}
+
+#[test]
+fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
+    for (field, value, expected) in [
+        ("lmit", "1", ".lmit: unknown field, expected one of `name`, `key`, `limit`, `unkeyed`"),
+        ("name", "7", ".name: 7 is not a string"),
+        ("name", r#""""#, r#".name: "" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#),
+        (
+            "name",
+            r#""A, expected b""#,
+            r#".name: "A, expected b" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#,
+        ),
+        ("unkeyed", r#""maybe""#, ".unkeyed: `maybe` is not one of `share`, `allow`, `deny`"),
+        ("unkeyed", r#"{"deny":null}"#, ".unkeyed: an object is not a string"),
+        ("unkeyed", "true", ".unkeyed: true is not a string"),
+        ("key", "[]", ".key: an empty list; name at least one part: a header, path or a constant"),
+        ("key", r#""path""#, r#".key: "path" is not a list"#),
+        (
+            "key",
+            r#"["cookie"]"#,
+            r#".key[0]: "cookie" is not a part: "path", { header: NAME } or { constant: TEXT }"#,
+        ),
+        (
+            "key",
+            "[7]",
+            r#".key[0]: 7 is not a part: "path", { header: NAME } or { constant: TEXT }"#,
+        ),
+        (
+            "key",
+            "[{}]",
+            r#".key[0]: an object is not a part: "path", { header: NAME } or { constant: TEXT }"#,
+        ),
+        (
+            "key",
+            r#"["path",{"cookie":"a"}]"#,
+            ".key[1].cookie: unknown field, expected `header` or `constant`",
+        ),
+        (
+            "key",
+            r#"[{"header":"x-a","constant":"b"}]"#,
+            ".key[0]: several parts in one; make each an item of the list",
+        ),
+        ("key", r#"[{"header":7}]"#, ".key[0].header: 7 is not a string"),
+        (
+            "key",
+            r#"[{"header":":path"}]"#,
+            r#".key[0].header: ":path" is a pseudo-header; of those only the path can be in a key, as `path`"#,
+        ),
+        (
+            "key",
+            r#"[{"header":"x user"}]"#,
+            r#".key[0].header: "x user" is not a header name; take out ' '"#,
+        ),
+        (
+            "key",
+            r#"[{"constant":""}]"#,
+            r#".key[0].constant: "" is not a constant; write at least one character"#,
+        ),
+        ("limit", r#"[2,"1s"]"#, ".limit: a list is not an object"),
+        ("limit", r#"{"per":"1s"}"#, ".limit.requests: missing"),
+        ("limit", r#"{"requests":2}"#, ".limit.per: missing"),
+    ] {
+        check(rule_with(field, value), &format!("rules[0]{expected}"));
+    }
+}
+
+#[test]
+fn a_limit_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
+    for (requests, per, burst, expected) in [
+        ("0", "1s", "1", "requests: 0 is not at least 1"),
+        ("-1", "1s", "1", "requests: -1 is not a whole number"),
+        ("1.5", "1s", "1", "requests: 1.5 is not a whole number"),
+        ("\"2\"", "1s", "1", "requests: \"2\" is not a whole number"),
+        ("1001", "1ms", "1", "requests: 1001 is not at most 1000, one per microsecond of 1ms"),
+        ("2", "0s", "1", "per: 0ns is not between 1ms and 366d"),
+        ("2", "367d", "1", "per: 31708800s is not between 1ms and 366d"),
+        ("2", "1s", "0", "burst: 0 is not at least 1"),
+        ("2", "1s", "null", "burst: null is not a whole number"),
+        ("1", "1d", "367", "burst: 367 is not at most 366, what this rate earns in 366 days"),
+    ] {
+        let limit = format!("{{\"requests\":{requests},\"per\":{per:?},\"burst\":{burst}}}");
+        check(rule_with("limit", &limit), &format!("rules[0].limit.{expected}"));
+    }
+}
+
+#[test]
+fn a_window_that_is_no_duration_is_answered_with_the_forms() {
+    for per in ["1", "\"1\"", "\"s\"", "\"1 s\"", "\"+1s\"", "\"1.5s\"", "\"1S\"", "\"1w\""] {
+        check(
+            rule_with("limit", &format!("{{\"requests\":2,\"per\":{per}}}")),
+            &format!(
+                "rules[0].limit.per: {per} is not a duration: a whole number and ms, s, m, h or d, such as \"500ms\""
+            ),
+        );
+    }
+}
+
+#[test]
+fn rules_with_one_name_are_refused() {
+    let rule = r#"{"name":"a","key":["path"],"limit":{"requests":1,"per":"1s"}}"#;
+    check(
+        format!("{{\"rules\":[{rule},{},{rule}]}}", rule.replace("\"a\"", "\"b\"")),
+        "rules[2].name: \"a\" is already the name of rules[0]",
+    );
+}
