@@ -1,0 +1,263 @@
+//! The configuration that Envoy starts with: one listener, the chain of filters, one cluster.
+//!
+//! Envoy adds to requests and responses as little as it can be told to, so that a scenario sees what the
+//! filters do; what it adds even so, the offline host adds as well.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// What Envoy adds to the `te` line of a request on its way to our upstream, which takes it off again.
+pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
+
+/// What the configuration is made from.
+pub(crate) struct Bootstrap<'a> {
+    /// The chain of filters, in order.
+    pub(crate) plugins: Vec<Plugin<'a>>,
+    /// Whether some message has trailers.
+    pub(crate) trailers: Trailers,
+    /// Port of the upstream on the loopback interface.
+    pub(crate) upstream_port: u16,
+}
+
+/// Trailers of the messages of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trailers {
+    /// No message has any.
+    None,
+    /// Some message has some.
+    Some,
+}
+
+/// A filter in the chain.
+pub(crate) struct Plugin<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) root_id: &'a str,
+    pub(crate) module: &'a Path,
+    pub(crate) configuration: &'a str,
+}
+
+impl Bootstrap<'_> {
+    /// Renders the configuration.
+    pub(crate) fn to_json(&self) -> Value {
+        let plugins = self.plugins.iter().map(Plugin::to_json);
+        let mut filters: Vec<Value> = match self.trailers {
+            Trailers::None => plugins.collect(),
+            Trailers::Some => hiding_what_trailers_need(plugins),
+        };
+        filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": true,
+            },
+        }));
+        json!({
+            "node": { "id": "tollgate", "cluster": "tollgate" },
+            "admin": { "address": loopback(0) },
+            "static_resources": {
+                "listeners": [{
+                    "name": "listener",
+                    "address": loopback(0),
+                    // The next connection goes to a worker that has the fewest.
+                    "connection_balance_config": { "exact_balance": {} },
+                    "filter_chains": [{
+                        "filters": [{
+                            "name": "envoy.filters.network.http_connection_manager",
+                            "typed_config": connection_manager(&filters),
+                        }],
+                    }],
+                }],
+                "clusters": [self.cluster()],
+            },
+        })
+    }
+
+    fn cluster(&self) -> Value {
+        let protocol = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        json!({
+            "name": "upstream",
+            "type": "STATIC",
+            "connect_timeout": "2s",
+            "load_assignment": {
+                "cluster_name": "upstream",
+                "endpoints": [{
+                    "lb_endpoints": [{ "endpoint": { "address": loopback(self.upstream_port) } }],
+                }],
+            },
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": protocol,
+                    "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
+                },
+            },
+        })
+    }
+}
+
+impl Plugin<'_> {
+    fn to_json(&self) -> Value {
+        json!({
+            "name": "envoy.filters.http.wasm",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": self.name,
+                    "root_id": self.root_id,
+                    "failure_policy": "FAIL_CLOSED",
+                    "vm_config": {
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": { "local": { "filename": self.module } },
+                    },
+                    "configuration": {
+                        "@type": "type.googleapis.com/google.protobuf.StringValue",
+                        "value": self.configuration,
+                    },
+                },
+            },
+        })
+    }
+}
+
+fn connection_manager(filters: &[Value]) -> Value {
+    let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    json!({
+        "@type": format!("type.googleapis.com/{kind}"),
+        "stat_prefix": "ingress",
+        "codec_type": "HTTP1",
+        "http_protocol_options": { "enable_trailers": true },
+        "generate_request_id": false,
+        "skip_xff_append": true,
+        "use_remote_address": false,
+        "server_header_transformation": "PASS_THROUGH",
+        "http_filters": filters,
+        "route_config": {
+            "name": "routes",
+            "virtual_hosts": [{
+                "name": "vhost",
+                "domains": ["*"],
+                "routes": [{
+                    "name": "route",
+                    "match": { "prefix": "/" },
+                    // The client has the only patience.
+                    "route": { "cluster": "upstream", "timeout": "0s" },
+                }],
+            }],
+        },
+    })
+}
+
+/// Our client and upstream announce trailers, else they cannot send them, and the upstream must hear
+/// that trailers are welcome. Guests see nothing of either, but for `te` in the request headers when a
+/// request is logged.
+fn hiding_what_trailers_need(plugins: impl Iterator<Item = Value>) -> Vec<Value> {
+    let without_announcement = json!([{ "remove": "trailer" }]);
+    let welcome = json!([{
+        "append": {
+            "header": { "key": "te", "value": TRAILERS_WELCOME },
+            "append_action": "APPEND_IF_EXISTS_OR_ADD",
+        },
+    }]);
+    let before = mutation(&json!({ "request_mutations": without_announcement }));
+    let after = mutation(&json!({
+        "request_mutations": welcome,
+        "response_mutations": without_announcement,
+    }));
+    std::iter::once(before).chain(plugins).chain([after]).collect()
+}
+
+fn mutation(mutations: &Value) -> Value {
+    let kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+    json!({
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": format!("type.googleapis.com/{kind}"),
+            "mutations": mutations,
+        },
+    })
+}
+
+fn loopback(port: u16) -> Value {
+    json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered() -> Value {
+        rendered_with(Trailers::None)
+    }
+
+    fn rendered_with(trailers: Trailers) -> Value {
+        let plugin = |name, root_id, module: &'static str, configuration| Plugin {
+            name,
+            root_id,
+            module: Path::new(module),
+            configuration,
+        };
+        Bootstrap {
+            plugins: vec![
+                plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
+                plugin("second", "root", "/modules/second.wasm", ""),
+            ],
+            trailers,
+            upstream_port: 1234,
+        }
+        .to_json()
+    }
+
+    /// Checks the value at a JSON pointer.
+    fn check(pointer: &str, expected: &Value) {
+        assert_eq!(rendered().pointer(pointer), Some(expected), "{pointer}");
+    }
+
+    const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+
+    #[test]
+    fn filters_stand_in_the_order_of_the_scenario_before_the_router() {
+        let check = |trailers, expected: &[&str]| {
+            let pointer = format!("{MANAGER}/http_filters");
+            let filters = rendered_with(trailers).pointer(&pointer).cloned().unwrap();
+            let name = |filter: &Value| {
+                let plugin = filter.pointer("/typed_config/config/name").unwrap_or(&filter["name"]);
+                plugin.as_str().unwrap().to_owned()
+            };
+            let names: Vec<String> = filters.as_array().unwrap().iter().map(name).collect();
+            assert_eq!(names, expected, "{trailers:?}");
+        };
+        let (mutation, router) =
+            ("envoy.filters.http.header_mutation", "envoy.filters.http.router");
+        check(Trailers::None, &["first", "second", router]);
+        check(Trailers::Some, &[mutation, "first", "second", mutation, router]);
+    }
+
+    #[test]
+    fn a_filter_fails_closed_and_gets_its_configuration_as_text() {
+        let config = format!("{MANAGER}/http_filters/0/typed_config/config");
+        check(&format!("{config}/failure_policy"), &json!("FAIL_CLOSED"));
+        check(&format!("{config}/configuration/value"), &json!(r#"{"rules":[]}"#));
+        check(&format!("{config}/vm_config/code/local/filename"), &json!("/modules/first.wasm"));
+        check(&format!("{MANAGER}/http_filters/1/typed_config/config/root_id"), &json!("root"));
+    }
+
+    #[test]
+    fn everything_listens_on_the_loopback_interface_only() {
+        let mut addresses = Vec::new();
+        collect_addresses(&rendered(), &mut addresses);
+        assert_eq!(addresses, ["127.0.0.1"; 3].map(Value::from));
+    }
+
+    fn collect_addresses(value: &Value, found: &mut Vec<Value>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(address) = fields.get("socket_address") {
+                    found.push(address["address"].clone());
+                }
+                fields.values().for_each(|value| collect_addresses(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| collect_addresses(value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A real Envoy as a place where scenarios run.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tollgate_host::proxy::{Proxy, ProxyHost, StartError};
+use tollgate_host::scenario::{FilterSource, HostName, Scenario};
+
+use crate::launch::{Launch, NotStarted};
+use crate::proxy::EnvoyProxy;
+
+/// The host that runs each scenario on an Envoy process of its own.
+///
+/// A process lives no longer than the value that [`start`](ProxyHost::start) gives, and no longer than
+/// our own process, however that ends.
+#[derive(Debug)]
+pub struct EnvoyHost {
+    envoy: PathBuf,
+    built_ins: PathBuf,
+}
+
+impl EnvoyHost {
+    /// A host with the binary `envoy`; the modules of built-in filters are in the folder `built_ins`.
+    pub fn new(envoy: PathBuf, built_ins: PathBuf) -> Self {
+        Self { envoy, built_ins }
+    }
+
+    fn modules(&self, scenario: &Scenario) -> Result<Vec<PathBuf>, NoModule> {
+        let file = |source: &FilterSource| {
+            let file = source.file(&self.built_ins);
+            fs::canonicalize(&file).map_err(|error| NoModule { file, error })
+        };
+        scenario.filters.iter().map(|filter| file(&filter.source)).collect()
+    }
+}
+
+impl ProxyHost for EnvoyHost {
+    fn name(&self) -> HostName {
+        HostName::Envoy
+    }
+
+    fn start(&self, scenario: &Scenario) -> Result<Box<dyn Proxy + '_>, StartError> {
+        let host = |error: NotStarted| StartError::Host(Box::new(error));
+        let modules =
+            self.modules(scenario).map_err(|error| StartError::Module(Box::new(error)))?;
+        let mut launch = Launch::begin(&self.envoy, scenario, &modules).map_err(host)?;
+        match launch.wait(scenario.workers.get()) {
+            Ok((admin, clients)) => Ok(Box::new(EnvoyProxy::new(launch, admin, clients))),
+            Err(error) => match launch.log.refusal() {
+                Some(words) => Err(StartError::Refused { words }),
+                None => Err(host(error)),
+            },
+        }
+    }
+}
+
+/// A module cannot be read.
+#[derive(Debug)]
+struct NoModule {
+    file: PathBuf,
+    error: io::Error,
+}
+
+impl fmt::Display for NoModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; build the filter first", self.file.display(), self.error)
+    }
+}
+
+impl std::error::Error for NoModule {}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_ends_while_it_starts_is_told_in_its_own_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let envoy = folder.path().join("envoy");
+        fs::write(&envoy, "#!/bin/sh\necho 'no memory left' >&2; exit 1").unwrap();
+        fs::set_permissions(&envoy, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.path().join("any.wasm"), "").unwrap();
+        let scenario = "{ name: any, filters: [ { filter: any } ], steps: [ { request: {} } ] }";
+        let scenario = Scenario::parse(scenario).unwrap();
+        let host = EnvoyHost::new(envoy, folder.path().into());
+        match host.start(&scenario).map(|_| ()) {
+            Err(StartError::Host(error)) => assert_eq!(
+                error.to_string(),
+                "Envoy ended while it started; it said:\nno memory left"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}

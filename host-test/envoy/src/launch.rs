@@ -1,0 +1,234 @@
+//! Starting Envoy, up to where it serves and each of its workers has a client.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tollgate_abi::LogLevel;
+use tollgate_host::scenario::{FilterUse, Scenario, Step, Upstream};
+
+use crate::admin::{Admin, AdminError};
+use crate::bootstrap::{Bootstrap, Plugin, Trailers};
+use crate::client::{ClientError, Clients};
+use crate::clock::{self, Clock, NoClock};
+use crate::log::{self, Log};
+use crate::process::Supervised;
+use crate::upstream;
+
+/// How long Envoy may take to start; it takes 0.2 s.
+const STARTING: Duration = Duration::from_secs(30);
+
+/// How often is looked whether it serves.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// A started Envoy with what it stands on.
+pub(crate) struct Launch {
+    // Dropped first, and so killed before what it uses is gone.
+    pub(crate) process: Supervised,
+    pub(crate) log: Log,
+    pub(crate) upstream: upstream::Upstream,
+    pub(crate) clock: Option<Clock>,
+    pub(crate) runtime: Runtime,
+    files: Files,
+    _folder: TempDir,
+}
+
+impl Launch {
+    /// Starts Envoy with the filters of `scenario`, whose modules are in the files `modules`.
+    pub(crate) fn begin(
+        envoy: &Path,
+        scenario: &Scenario,
+        modules: &[PathBuf],
+    ) -> Result<Self, NotStarted> {
+        let folder = TempDir::with_prefix("tollgate-envoy-").map_err(NotStarted::Io)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
+        let upstream = runtime.block_on(upstream::Upstream::listen()).map_err(NotStarted::Io)?;
+        let files = Files::below(folder.path());
+        let plugins = plugins(scenario, modules)?;
+        let bootstrap =
+            Bootstrap { plugins, trailers: trailers(scenario), upstream_port: upstream.port() };
+        let configuration = bootstrap.to_json().to_string();
+        fs::write(&files.configuration, configuration).map_err(NotStarted::Io)?;
+        let needs_clock = scenario.steps.iter().any(|step| matches!(step, Step::Clock(_)));
+        let clock = needs_clock.then(|| Clock::new(&clock::compiler(), folder.path())).transpose();
+        let clock = clock.map_err(NotStarted::NoClock)?;
+        let command = command(envoy, scenario, &files, clock.as_ref());
+        let process =
+            Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
+        let log = Log::open(&files.log, scenario).map_err(NotStarted::Io)?;
+        Ok(Self { process, log, upstream, clock, runtime, files, _folder: folder })
+    }
+
+    /// Waits until it serves, and connects a client to each worker.
+    pub(crate) fn wait(&mut self, workers: usize) -> Result<(Admin, Clients), NotStarted> {
+        let begin = Instant::now();
+        let mut admin = None;
+        loop {
+            let has_ended = self.process.has_ended().map_err(NotStarted::Io)?;
+            self.log.read_on().map_err(NotStarted::Io)?;
+            if has_ended {
+                return Err(NotStarted::Ended { said: self.log.last_lines() });
+            }
+            if begin.elapsed() > STARTING {
+                return Err(NotStarted::TooSlow { said: self.log.last_lines() });
+            }
+            admin = admin.or_else(|| self.files.admin().map(Admin::new));
+            // An Envoy that refuses a filter ends while it is asked; the log tells then.
+            let serving =
+                admin.filter(|admin| self.runtime.block_on(admin.is_ready()).unwrap_or(false));
+            if let Some(admin) = serving {
+                let clients = self.runtime.block_on(connect(admin, workers))?;
+                return Ok((admin, clients));
+            }
+            sleep(INTERVAL);
+        }
+    }
+}
+
+/// Envoy did not start.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// A file or a port cannot be had.
+    Io(io::Error),
+    /// The shell that supervises it cannot be started.
+    NoShell(io::Error),
+    /// Its clock cannot be set.
+    NoClock(NoClock),
+    /// A configuration is not text.
+    NotText {
+        /// The plugin.
+        filter: String,
+    },
+    /// It ended.
+    Ended {
+        /// Its last lines.
+        said: String,
+    },
+    /// It did not serve in time.
+    TooSlow {
+        /// Its last lines.
+        said: String,
+    },
+    /// It does not tell where it listens.
+    Admin(AdminError),
+    /// The clients cannot connect.
+    Clients(ClientError),
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "starting Envoy: {error}"),
+            Self::NoShell(error) => write!(f, "starting Envoy needs a shell, `sh`: {error}"),
+            Self::NoClock(error) => write!(f, "{error}"),
+            Self::NotText { filter } => {
+                write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
+            }
+            Self::Ended { said } => write!(f, "Envoy ended while it started; it said:\n{said}"),
+            Self::TooSlow { said } => {
+                let limit = STARTING.as_secs();
+                write!(f, "Envoy does not serve after {limit} s; it said:\n{said}")
+            }
+            Self::Admin(error) => write!(f, "{error}"),
+            Self::Clients(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for NotStarted {}
+
+const LOG: &str = "log";
+
+struct Files {
+    configuration: PathBuf,
+    admin: PathBuf,
+    log: PathBuf,
+}
+
+impl Files {
+    fn below(folder: &Path) -> Self {
+        let [configuration, admin, log] =
+            ["envoy.json", "admin", LOG].map(|name| folder.join(name));
+        Self { configuration, admin, log }
+    }
+
+    /// Where the admin interface is, once Envoy has said so.
+    fn admin(&self) -> Option<SocketAddr> {
+        fs::read_to_string(&self.admin).ok()?.trim().parse().ok()
+    }
+}
+
+fn command(
+    envoy: &Path,
+    scenario: &Scenario,
+    files: &Files,
+    clock: Option<&Clock>,
+) -> Vec<OsString> {
+    let workers = scenario.workers.to_string();
+    let wasm = format!("wasm:{}", envoy_level(scenario.log_level));
+    // `env` gives a clock to Envoy alone, and not to the shell around it.
+    let mut command: Vec<OsString> = vec!["env".into()];
+    command.extend(clock.into_iter().flat_map(Clock::variables));
+    command.extend([envoy.into(), "--config-path".into(), files.configuration.clone().into()]);
+    command.extend(["--admin-address-path".into(), files.admin.clone().into()]);
+    let rest = [
+        ["--concurrency", &workers],
+        ["--log-level", "warning"],
+        ["--component-log-level", &wasm],
+        ["--log-format", log::FORMAT],
+        ["--log-format-escaped", "--disable-hot-restart"],
+    ];
+    command.extend(rest.as_flattened().iter().map(|argument| OsStr::new(argument).to_owned()));
+    command
+}
+
+fn plugins<'a>(
+    scenario: &'a Scenario,
+    modules: &'a [PathBuf],
+) -> Result<Vec<Plugin<'a>>, NotStarted> {
+    let plugin = |(filter, module): (&'a FilterUse, &'a PathBuf)| {
+        let name = filter.name.as_str();
+        let configuration = str::from_utf8(&filter.config)
+            .map_err(|_| NotStarted::NotText { filter: name.into() })?;
+        Ok(Plugin { name, root_id: &filter.root_id, module, configuration })
+    };
+    scenario.filters.iter().zip(modules).map(plugin).collect()
+}
+
+fn trailers(scenario: &Scenario) -> Trailers {
+    let has_trailers = |step: &Step| match step {
+        Step::Request(step) => {
+            let answer = match &step.upstream {
+                Upstream::Answer(answer) => answer.trailers.as_slice(),
+                Upstream::Reset => &[],
+            };
+            !(step.request.trailers.is_empty() && answer.is_empty())
+        }
+        Step::Advance(_) | Step::Clock(_) => false,
+    };
+    if scenario.steps.iter().any(has_trailers) { Trailers::Some } else { Trailers::None }
+}
+
+async fn connect(admin: Admin, workers: usize) -> Result<Clients, NotStarted> {
+    let listener = admin.listener().await.map_err(NotStarted::Admin)?;
+    Clients::connect(listener, admin, workers).await.map_err(NotStarted::Clients)
+}
+
+/// A level as Envoy names it.
+fn envoy_level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warning",
+        LogLevel::Error => "error",
+        LogLevel::Critical | LogLevel::Unknown(_) => "critical",
+    }
+}

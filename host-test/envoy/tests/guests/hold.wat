@@ -1,0 +1,9 @@
+;; Holds the first request for ever.
+(module
+  (memory (export "memory") 1)
+  (global $first (mut i32) (i32.const 1))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (global.get $first)
+    (global.set $first (i32.const 0))))

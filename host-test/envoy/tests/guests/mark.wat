@@ -1,0 +1,31 @@
+;; Takes no empty configuration. Marks a request with a header that is not UTF-8, counts and logs it.
+(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_add_header_map_value"
+    (func $add_header (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_define_metric" (func $define_metric (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_increment_metric" (func $increment_metric (param i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "empty configuration: name a mark")
+  (data (i32.const 200) "x-mark")
+  (data (i32.const 210) "m\ff")
+  (data (i32.const 300) "mark_requests")
+  (data (i32.const 320) "mark_logged")
+  (data (i32.const 400) "marked:\ntwo lines, \ff")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (if (i32.eqz (local.get 1)) (then
+      (drop (call $log (i32.const 4) (i32.const 100) (i32.const 32)))
+      (return (i32.const 0))))
+    (drop (call $define_metric (i32.const 0) (i32.const 300) (i32.const 13) (i32.const 0)))
+    (drop (call $define_metric (i32.const 0) (i32.const 320) (i32.const 11) (i32.const 4)))
+    (i32.const 1))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $add_header
+      (i32.const 0) (i32.const 200) (i32.const 6) (i32.const 210) (i32.const 2)))
+    (drop (call $increment_metric (i32.load (i32.const 0)) (i64.const 1)))
+    (drop (call $log (i32.const 3) (i32.const 400) (i32.const 20)))
+    (i32.const 0))
+  (func (export "proxy_on_log") (param i32)
+    (drop (call $increment_metric (i32.load (i32.const 4)) (i64.const 1)))))
