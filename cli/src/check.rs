@@ -1,0 +1,148 @@
+//! `tollgate check`: whether a module loads, and whether it takes a configuration.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+use tollgate_host::offline::Offline;
+use tollgate_host::proxy::{ProxyHost, StartError};
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
+use tollgate_module::Module;
+
+use crate::filters::{BuiltIns, Modules, refuse_unloadable};
+use crate::{Format, Outcome};
+
+/// Arguments of `tollgate check`.
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The module: a file, or the name of a built-in filter.
+    #[arg(value_name = "FILE.wasm")]
+    module: String,
+    /// Its configuration, YAML or JSON; the module itself judges it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    #[command(flatten)]
+    built_ins: BuiltIns,
+}
+
+/// What can be said of a module.
+#[derive(Serialize)]
+struct Findings {
+    file: String,
+    name: Option<String>,
+    version: Option<String>,
+    abi: Option<String>,
+    size_bytes: usize,
+    memory_bytes: Option<u64>,
+    callbacks: Vec<&'static str>,
+    host_functions: Vec<String>,
+    /// What is unwise but does not keep a proxy from loading it.
+    remarks: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<Configuration>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+enum Configuration {
+    Accepted,
+    Refused { words: Vec<String> },
+}
+
+impl Check {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// A module that no proxy would load, and what cannot be read.
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let source = FilterSource::new(&self.module);
+        let (file, bytes) = self.built_ins.read(&source)?;
+        refuse_unloadable(&file, &bytes)?;
+        let mut findings = inspect(&file, &bytes)?;
+        if let Some(config) = &self.config {
+            findings.configuration = Some(configure(self.built_ins, source, config)?);
+        }
+        let refused = matches!(findings.configuration, Some(Configuration::Refused { .. }));
+        match self.format {
+            Format::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
+            Format::Text => print_text(&findings),
+        }
+        Ok(if refused { Outcome::Failed } else { Outcome::Done })
+    }
+}
+
+fn inspect(file: &Path, bytes: &[u8]) -> Result<Findings> {
+    const PAGE_BYTES: u64 = 64 << 10;
+    let module = Module::read(bytes).with_context(|| format!("{}", file.display()))?;
+    let metadata = module.metadata().with_context(|| format!("{}", file.display()))?;
+    let imports =
+        module.imports().iter().map(|import| format!("{}.{}", import.module, import.name));
+    Ok(Findings {
+        file: file.display().to_string(),
+        name: metadata.as_ref().map(|metadata| metadata.name.clone()),
+        version: metadata.as_ref().map(|metadata| metadata.version.clone()),
+        abi: module.abi().map(|abi| abi.to_string()),
+        size_bytes: module.size_bytes(),
+        memory_bytes: module.memory().and_then(|memory| memory.min_pages.checked_mul(PAGE_BYTES)),
+        callbacks: module.callbacks().map(tollgate_abi::CallbackKind::name).collect(),
+        host_functions: imports.collect(),
+        remarks: module.check().iter().map(ToString::to_string).collect(),
+        configuration: None,
+    })
+}
+
+/// Lets the module judge a configuration, offline, as a proxy would.
+fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result<Configuration> {
+    let text = std::fs::read_to_string(config)
+        .with_context(|| format!("{} cannot be read", config.display()))?;
+    let value: serde_json::Value =
+        tollgate_host::yaml::parse(&text).with_context(|| format!("{}", config.display()))?;
+    let modules = Modules::new(built_ins)?;
+    let name = match &source {
+        FilterSource::BuiltIn(name) => name.clone(),
+        FilterSource::File(file) => file.file_stem().unwrap_or_default().to_string_lossy().into(),
+    };
+    let filter =
+        FilterUse { source, name, root_id: String::new(), config: value.to_string().into_bytes() };
+    let loader = |filter: &FilterUse| modules.for_scenario(filter);
+    let host = Offline::new(HostName::Wasmtime, &loader);
+    match host.start(&Scenario::without_steps(filter)) {
+        Ok(_) => Ok(Configuration::Accepted),
+        Err(StartError::Refused { words }) => {
+            Ok(Configuration::Refused { words: words.lines().map(str::to_owned).collect() })
+        }
+        Err(error @ (StartError::Module(_) | StartError::Host(_))) => Err(error.into()),
+    }
+}
+
+fn print_text(findings: &Findings) {
+    let unknown = || "not said".to_owned();
+    println!("{}", findings.file);
+    println!("  name           {}", findings.name.clone().unwrap_or_else(unknown));
+    println!("  version        {}", findings.version.clone().unwrap_or_else(unknown));
+    println!("  ABI            {}", findings.abi.clone().unwrap_or_else(unknown));
+    println!("  size           {} bytes", findings.size_bytes);
+    if let Some(bytes) = findings.memory_bytes {
+        println!("  memory         {bytes} bytes at the start");
+    }
+    println!("  callbacks      {}", findings.callbacks.join(", "));
+    println!("  host functions {}", findings.host_functions.join(", "));
+    for remark in &findings.remarks {
+        println!("  remark         {remark}");
+    }
+    match &findings.configuration {
+        None => {}
+        Some(Configuration::Accepted) => println!("  configuration  accepted"),
+        Some(Configuration::Refused { words }) => {
+            println!("  configuration  REFUSED");
+            for line in words {
+                println!("    {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `tollgate demo`: scenarios as a tour.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use tollgate_host::offline::Offline;
+use tollgate_host::proxy::{
+    Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost, StartError,
+};
+use tollgate_host::run::play;
+use tollgate_host::scenario::{ClockStep, FilterUse, HostName, RequestStep, Scenario};
+
+use crate::Outcome;
+use crate::filters::{BuiltIns, Modules, read_scenarios};
+
+const INTRODUCTION: &str = "\
+The filters run here as the WebAssembly modules that Envoy would load, on an offline host with virtual
+time. Of each request you see: the worker that it went to, the request, the answer and who gave it, and
+what the filter cost: host calls, and fuel, about one unit per WebAssembly instruction.";
+
+/// Arguments of `tollgate demo`.
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Scenario files, or folders: every YAML file below a folder named `scenarios`.
+    #[arg(default_value = "examples")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    built_ins: BuiltIns,
+}
+
+impl Demo {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read or run at all.
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let scenarios = read_scenarios(&self.paths)?;
+        let modules = Modules::new(self.built_ins)?;
+        let loader = |filter: &FilterUse| modules.for_scenario(filter);
+        let host = Offline::new(HostName::Wasmtime, &loader);
+        let mut passed = 0;
+        println!("{INTRODUCTION}\n");
+        for (number, (file, scenario)) in scenarios.iter().enumerate() {
+            println!("{}. {}", number + 1, scenario.name);
+            println!("   {}", file.display());
+            for filter in &scenario.filters {
+                println!("   {} with {}", filter.name, String::from_utf8_lossy(&filter.config));
+            }
+            let failures = tour(scenario, &host)?;
+            for failure in &failures {
+                println!("   NOT AS EXPECTED: {failure}");
+            }
+            passed += usize::from(failures.is_empty());
+            println!();
+        }
+        println!("demo: {} scenarios, {passed} passed", scenarios.len());
+        Ok(if passed == scenarios.len() { Outcome::Done } else { Outcome::Failed })
+    }
+}
+
+fn tour(scenario: &Scenario, host: &Offline<'_>) -> Result<Vec<String>> {
+    let proxy = match (host.start(scenario), &scenario.refused) {
+        (Err(StartError::Refused { words }), Some(expected)) if words.contains(expected) => {
+            for line in words.lines() {
+                println!("   refused at the start: {line}");
+            }
+            return Ok(Vec::new());
+        }
+        (Err(StartError::Refused { words }), _) => return Ok(vec![words]),
+        (Err(error @ (StartError::Module(_) | StartError::Host(_))), _) => return Err(error.into()),
+        (Ok(_), Some(expected)) => return Ok(vec![format!("no refusal with `{expected}`")]),
+        (Ok(proxy), None) => proxy,
+    };
+    let mut narrated = Narrated { proxy, logs: 0, metrics: BTreeMap::new() };
+    Ok(play(scenario, &mut narrated).iter().map(ToString::to_string).collect())
+}
+
+/// A proxy that tells what happens in it.
+struct Narrated<'a> {
+    proxy: Box<dyn Proxy + 'a>,
+    /// How many log lines were told.
+    logs: usize,
+    /// The metrics as they were last told.
+    metrics: BTreeMap<String, u64>,
+}
+
+impl Proxy for Narrated<'_> {
+    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+        let exchange = self.proxy.exchange(worker, step)?;
+        println!("   {}", sentence(worker, step, &exchange));
+        let seen = self.proxy.observe(&|_| true)?;
+        for line in seen.logs.get(self.logs..).unwrap_or_default() {
+            println!("             because {}", String::from_utf8_lossy(&line.message));
+        }
+        self.logs = seen.logs.len();
+        for (name, value) in &seen.metrics {
+            if *value > self.metrics.get(name).copied().unwrap_or(0) {
+                println!("             counted in {name}, now {value}");
+            }
+        }
+        self.metrics = seen.metrics;
+        Ok(exchange)
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
+        println!("   … {by:?} later");
+        self.proxy.advance(by)
+    }
+
+    fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
+        match by {
+            ClockStep::Forward(by) => println!("   … the wall clock is set forward by {by:?}"),
+            ClockStep::Back(by) => println!("   … the wall clock is set back by {by:?}"),
+        }
+        self.proxy.step_clock(by)
+    }
+
+    fn observe(
+        &mut self,
+        settled: &dyn Fn(&Observation) -> bool,
+    ) -> Result<Observation, HostFailure> {
+        self.proxy.observe(settled)
+    }
+}
+
+fn sentence(worker: usize, step: &RequestStep, exchange: &Exchange) -> String {
+    let request = &step.request;
+    let lines: Vec<String> = request
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{}: {}", name.escape_ascii(), value.escape_ascii()))
+        .collect();
+    let what = format!("{} {} {}", request.method, request.path, lines.join(", "));
+    let by = if exchange.upstream.is_some() { "by the upstream" } else { "by the proxy" };
+    let came = match &exchange.outcome {
+        Came::Response(response) => {
+            let retry = response.headers.iter().find(|(name, _)| name == b"retry-after");
+            let retry = retry.map_or(String::new(), |(_, value)| {
+                format!(", retry after {} s", value.escape_ascii())
+            });
+            format!("{} {by}{retry}", response.status)
+        }
+        Came::Reset => "reset".into(),
+        Came::Unanswered => "no answer".into(),
+    };
+    let cost = exchange.cost.map_or(String::new(), |cost| {
+        let fuel = cost.fuel.map_or(String::new(), |fuel| format!(", {fuel} fuel"));
+        format!("{} host calls{fuel}", cost.host_calls)
+    });
+    format!("worker {worker}  {what:<38} {came:<34} {cost}")
+}

@@ -1,0 +1,216 @@
+//! Where filters come from: built-in names and files, scenarios and the modules that they need.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tollgate_host::engine::Module;
+use tollgate_host::proxy::StartError;
+use tollgate_host::scenario::{FilterSource, FilterUse, Scenario};
+use tollgate_host_native::Filter;
+use tollgate_host_wasmtime::{Limits, WasmModule, Wasmtime};
+
+/// Filters that are linked into this command, by name.
+const LINKED: &[(&str, Filter)] = &[("ratelimit", RATELIMIT)];
+
+const RATELIMIT: Filter = {
+    let registration = tollgate::registration!(tollgate_ratelimit::RateLimit);
+    Filter { register: registration.register, callbacks: registration.callbacks }
+};
+
+/// Where built modules are.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BuiltIns {
+    /// Folder of the built-in filters' modules, as `tollgate build` writes them.
+    #[arg(long, value_name = "DIR", default_value = "target/filters")]
+    modules: PathBuf,
+}
+
+impl BuiltIns {
+    /// The file of a filter's module, read.
+    ///
+    /// # Errors
+    ///
+    /// One that names the file, and what to run when it was not built yet.
+    pub(crate) fn read(&self, source: &FilterSource) -> Result<(PathBuf, Vec<u8>)> {
+        let file = self.file(source);
+        let bytes = std::fs::read(&file).with_context(|| match source {
+            FilterSource::BuiltIn(name) => format!(
+                "filter `{name}`: {} cannot be read; build it with `tollgate build {name}`",
+                file.display()
+            ),
+            FilterSource::File(_) => format!("{} cannot be read", file.display()),
+        })?;
+        Ok((file, bytes))
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.modules.clone()
+    }
+
+    /// The file of a filter's module.
+    pub(crate) fn file(&self, source: &FilterSource) -> PathBuf {
+        source.file(&self.modules)
+    }
+}
+
+/// Scenarios with the files they come from, in order.
+pub(crate) type Scenarios = Vec<(PathBuf, Scenario)>;
+
+/// Reads scenario files: those named, and in folders every YAML file below a folder `scenarios`.
+///
+/// # Errors
+///
+/// The first file that is not a scenario, with line and column, or a folder without any.
+pub(crate) fn read_scenarios(paths: &[PathBuf]) -> Result<Scenarios> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let before = files.len();
+            collect(path, is_scenario_folder(path), &mut files)?;
+            if files.len() == before {
+                bail!(
+                    "{}: no scenario; they are YAML files in a folder named `scenarios`",
+                    path.display()
+                );
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    files
+        .into_iter()
+        .map(|file| {
+            let scenario = Scenario::read(&file).with_context(|| format!("{}", file.display()))?;
+            Ok((file, scenario))
+        })
+        .collect()
+}
+
+fn collect(folder: &Path, in_scenarios: bool, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()
+        .with_context(|| format!("{}", folder.display()))?;
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() {
+            let is_hidden = name.to_string_lossy().starts_with('.');
+            if !is_hidden && name != "target" {
+                collect(&path, in_scenarios || is_scenario_folder(&path), files)?;
+            }
+        } else if in_scenarios && path.extension().is_some_and(|ending| ending == "yaml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_scenario_folder(path: &Path) -> bool {
+    path.canonicalize()
+        .is_ok_and(|path| path.components().any(|part| part.as_os_str() == "scenarios"))
+}
+
+/// Compiled modules, each compiled once.
+pub(crate) struct Modules {
+    engine: Wasmtime,
+    built_ins: BuiltIns,
+    loaded: Mutex<HashMap<PathBuf, Arc<WasmModule>>>,
+}
+
+impl Modules {
+    /// An engine with its cache on disk, below `$TOLLGATE_CACHE` or the user's cache folder.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot run on this machine.
+    pub(crate) fn new(built_ins: BuiltIns) -> Result<Self> {
+        let engine = Wasmtime::new(Limits::default(), cache_folder())?;
+        Ok(Self { engine, built_ins, loaded: Mutex::default() })
+    }
+
+    /// Loads the module of a filter.
+    ///
+    /// # Errors
+    ///
+    /// One that names the file and says what is wrong with it.
+    pub(crate) fn load(&self, source: &FilterSource) -> Result<Arc<WasmModule>> {
+        let file = self.built_ins.file(source);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = loaded.get(&file) {
+            return Ok(Arc::clone(module));
+        }
+        let (file, bytes) = self.built_ins.read(source)?;
+        refuse_unloadable(&file, &bytes)?;
+        let module = self.engine.load(&bytes).with_context(|| format!("{}", file.display()))?;
+        let module = Arc::new(module);
+        loaded.insert(file, Arc::clone(&module));
+        Ok(module)
+    }
+
+    /// Loads the module of a filter for a run of a scenario.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Module`] with the same words as [`Self::load`].
+    pub(crate) fn for_scenario(&self, filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
+        match self.load(&filter.source) {
+            Ok(module) => Ok(module),
+            Err(error) => Err(StartError::Module(error.into())),
+        }
+    }
+}
+
+/// Refuses a module that no proxy would load, with every reason that can be told without running it.
+///
+/// # Errors
+///
+/// One that names the file and all problems.
+pub(crate) fn refuse_unloadable(file: &Path, bytes: &[u8]) -> Result<()> {
+    let module =
+        tollgate_module::Module::read(bytes).with_context(|| format!("{}", file.display()))?;
+    let problems: Vec<String> = module
+        .check()
+        .iter()
+        .filter(|problem| problem.keeps_envoy_from_loading())
+        .map(ToString::to_string)
+        .collect();
+    if problems.is_empty() { Ok(()) } else { bail!("{}: {}", file.display(), problems.join("; ")) }
+}
+
+/// The natively linked filter behind a filter's name.
+///
+/// # Errors
+///
+/// [`StartError::Module`] for a filter that is not linked into this command.
+pub(crate) fn linked(filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
+    let found = match &filter.source {
+        FilterSource::BuiltIn(name) => LINKED.iter().find(|(linked, _)| linked == name),
+        FilterSource::File(_) => None,
+    };
+    match found {
+        Some((_, module)) => Ok(Arc::new(*module)),
+        None => Err(StartError::Module(
+            format!(
+                "filter {:?} is not linked into this command; run it on wasmtime",
+                filter.source
+            )
+            .into(),
+        )),
+    }
+}
+
+fn cache_folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("TOLLGATE_CACHE") {
+        return std::path::absolute(folder).ok();
+    }
+    let user = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))?;
+    user.is_absolute().then(|| user.join("tollgate"))
+}

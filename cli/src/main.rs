@@ -1,0 +1,74 @@
+//! The `tollgate` command: one file per subcommand, no logic of its own.
+//!
+//! Exit codes: 0 done, 1 what was checked failed, 2 wrong usage or unreadable input. With
+//! `--format json` one JSON document goes to standard output, everything else to standard error.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod check;
+mod demo;
+mod filters;
+mod test;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Filters for Envoy: build, test, trace and check them.
+#[derive(Parser)]
+#[command(name = "tollgate", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the filters of this workspace into finished modules.
+    Build(build::Build),
+    /// Play scenarios and judge what comes of them.
+    Test(test::Test),
+    /// Print the callbacks and host calls of a scenario, in order.
+    Trace(trace::Trace),
+    /// Tell whether a module loads, and whether it takes a configuration.
+    Check(check::Check),
+    /// Play scenarios as a tour: each request, the decision, why, and what it cost.
+    Demo(demo::Demo),
+}
+
+/// How results are written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// What a command came to.
+enum Outcome {
+    /// It is done, or what was checked holds.
+    Done,
+    /// What was checked failed.
+    Failed,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Build(build) => build.run(),
+        Command::Test(test) => test.run(),
+        Command::Trace(trace) => trace.run(),
+        Command::Check(check) => check.run(),
+        Command::Demo(demo) => demo.run(),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
