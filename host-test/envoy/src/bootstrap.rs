@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What Envoy adds to the `te` line of a request on its way to our upstream, which takes it off again.
+/// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
+/// again.
 pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
 
 /// What the configuration is made from.
@@ -155,7 +156,7 @@ fn hiding_what_trailers_need(plugins: impl Iterator<Item = Value>) -> Vec<Value>
     let welcome = json!([{
         "append": {
             "header": { "key": "te", "value": TRAILERS_WELCOME },
-            "append_action": "APPEND_IF_EXISTS_OR_ADD",
+            "append_action": "ADD_IF_ABSENT",
         },
     }]);
     let before = mutation(&json!({ "request_mutations": without_announcement }));

@@ -180,7 +180,7 @@ fn command(
     command.extend(["--admin-address-path".into(), files.admin.clone().into()]);
     let rest = [
         ["--concurrency", &workers],
-        ["--log-level", "warning"],
+        ["--log-level", "error"],
         ["--component-log-level", &wasm],
         ["--log-format", log::FORMAT],
         ["--log-format-escaped", "--disable-hot-restart"],
