@@ -74,7 +74,7 @@ fn clippy() -> Command {
 
 fn tollgate() -> Command {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "tollgate-cli", "--"]);
+    command.arg("tollgate");
     command
 }
 

@@ -15,9 +15,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     add_target("wasm32-wasip1")?;
     // The first build compiles the engine; its progress is cargo's own.
     succeed(cargo().args(["build", "--package", "tollgate-cli"]))?;
-    succeed(cargo().args(["run", "--quiet", "--package", "tollgate-cli", "--", "build"]))?;
+    succeed(cargo().args(["tollgate", "build"]))?;
     let mut demo = cargo();
-    demo.args(["run", "--quiet", "--package", "tollgate-cli", "--", "demo"]);
+    demo.args(["tollgate", "demo"]);
     let status = demo.status().context("the tour cannot be run")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

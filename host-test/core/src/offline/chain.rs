@@ -27,6 +27,8 @@ struct Ends {
     upstream: Option<Received>,
     /// The upstream has the whole request.
     request_whole: bool,
+    /// A response is on its way to the client.
+    responding: bool,
     client: Option<Response>,
     /// The client has the whole response.
     response_whole: bool,
@@ -99,6 +101,7 @@ impl Carrier<'_> {
         let has_body = !step.request.body.is_empty();
         let has_trailers = !step.request.trailers.is_empty();
         self.ends.request_sent = !has_body && !has_trailers;
+        self.ends.closes = wire::asks_to_close(step);
         self.arrive(Direction::Request, 0, Piece::Headers { end: !has_body && !has_trailers });
         for chunk in &step.request.body {
             self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
@@ -150,9 +153,10 @@ impl Carrier<'_> {
         let has_body = !is_head && answer.body.iter().any(|chunk| !chunk.is_empty());
         let has_trailers = !is_head && !answer.trailers.is_empty();
         if let Some(stream) = self.stream() {
-            stream.response.headers.0 = wire::answer_headers(answer);
+            stream.response.headers.0 = wire::answer_headers(answer, is_head);
             stream.response.trailers.0.clone_from(&answer.trailers);
         }
+        self.ends.responding = true;
         let end = !has_body && !has_trailers;
         self.arrive(Direction::Response, last, Piece::Headers { end });
         for chunk in &answer.body {
@@ -424,7 +428,10 @@ impl Carrier<'_> {
                 let (hold, end) = (std::mem::take(&mut lane.hold), lane.end_held);
                 match hold {
                     Hold::Nothing => continue,
-                    Hold::Headers => self.pass(direction, at, Piece::Headers { end }),
+                    Hold::Headers => {
+                        self.pass(direction, at, Piece::Headers { end });
+                        self.coalesce(direction, at);
+                    }
                     Hold::Body => self.release_body(direction, at, end),
                     Hold::Trailers => {
                         self.release_body(direction, at, false);
@@ -436,14 +443,35 @@ impl Carrier<'_> {
         }
     }
 
+    /// Makes one piece of the body that came while the headers were held.
+    fn coalesce(&mut self, direction: Direction, at: usize) {
+        let Some(stage) = self.stage(at) else { return };
+        let waiting = &mut stage.lane_mut(direction).waiting;
+        let mut whole: Option<(Vec<u8>, bool)> = None;
+        while let Some(Piece::Data { .. }) = waiting.front() {
+            if let Some(Piece::Data { bytes, end }) = waiting.pop_front() {
+                let (body, ended) = whole.get_or_insert_default();
+                body.extend_from_slice(&bytes);
+                *ended |= end;
+            }
+        }
+        if let Some((bytes, end)) = whole {
+            waiting.push_front(Piece::Data { bytes, end });
+        }
+    }
+
     /// Answers the client from the proxy: through the response callbacks, unless a response is on its
     /// way already, which is then replaced.
     fn reply(&mut self, reply: LocalReply) {
         self.run.world.note(|| format!("  local reply {}", reply.status));
         let last = self.last();
-        let started = self.ends.client.is_some();
+        if self.ends.client.is_some() {
+            // The head is with the client: all that is left is to break off.
+            self.ends.reset = true;
+            return;
+        }
+        let responding = std::mem::replace(&mut self.ends.responding, true);
         let Some(stream) = self.stream() else { return };
-        let responding = !stream.response.headers.0.is_empty();
         let is_grpc = stream
             .request
             .headers
@@ -458,12 +486,8 @@ impl Carrier<'_> {
             stage.response = Lane::default();
         }
         // Envoy takes 400 for a sign that the connection cannot be trusted any more.
-        self.ends.closes = !self.ends.request_sent || reply.status == 400;
+        self.ends.closes |= !self.ends.request_sent || reply.status == 400;
         self.ends.request_whole = false;
-        if started {
-            self.ends.reset = true;
-            return;
-        }
         let to = if responding { usize::MAX } else { last };
         let end = reply.body.is_empty() || is_grpc || self.is_head();
         self.arrive(Direction::Response, to, Piece::Headers { end });
@@ -475,15 +499,19 @@ impl Carrier<'_> {
 
     fn at_upstream(&mut self, piece: Piece) {
         let Some(stream) = self.run.world.streams.get(&self.id) else { return };
+        let headers = &stream.request.headers;
+        if let (Piece::Headers { .. }, Some((status, body))) = (&piece, wire::unsendable(headers)) {
+            let body = body.into_bytes();
+            return self.reply(LocalReply { status, headers: Vec::new(), body, grpc_status: None });
+        }
         let received = &mut self.ends.upstream;
         self.ends.request_whole = match (piece, received) {
             (Piece::Headers { end }, received) => {
-                *received = Some(wire::received(&stream.request.headers, end));
+                *received = Some(wire::received(headers, end));
                 end
             }
             (Piece::Data { bytes, end }, Some(received)) => {
-                received.body.extend_from_slice(&bytes);
-                end
+                take_body(&mut received.body, &bytes, wire::announced_length(headers)) && end
             }
             (Piece::Trailers, Some(received)) => {
                 received.trailers.clone_from(&stream.request.trailers.0);
@@ -498,6 +526,14 @@ impl Carrier<'_> {
         let close = self.ends.closes;
         let is_head = self.is_head();
         let Some(stream) = self.run.world.streams.get_mut(&self.id) else { return };
+        let headers = &mut stream.response.headers;
+        if let Piece::Headers { .. } = &piece
+            && headers.first(b":status").is_none_or(|status| !is_status(status))
+        {
+            let body = b"missing required header: :status".to_vec();
+            let reply = LocalReply { status: 502, headers: Vec::new(), body, grpc_status: None };
+            return self.reply(reply);
+        }
         let response = &mut self.ends.client;
         self.ends.response_whole = match (piece, response) {
             (Piece::Headers { end }, response) => {
@@ -506,12 +542,11 @@ impl Carrier<'_> {
                     (false, true) => Body::Absent,
                     (false, false) => Body::Follows,
                 };
-                *response = Some(wire::response(&mut stream.response.headers, now, body, close));
+                *response = Some(wire::response(headers, now, body, close));
                 end
             }
             (Piece::Data { bytes, end }, Some(response)) => {
-                response.body.extend_from_slice(&bytes);
-                end
+                take_body(&mut response.body, &bytes, wire::announced_length(headers)) && end
             }
             (Piece::Trailers, Some(response)) => {
                 response.trailers.clone_from(&stream.response.trailers.0);
@@ -566,13 +601,7 @@ impl Carrier<'_> {
 
     /// The proxy itself answers: what is left of the request goes nowhere.
     fn is_responding_locally(&self) -> bool {
-        !self.ends.request_whole
-            && self
-                .run
-                .world
-                .streams
-                .get(&self.id)
-                .is_some_and(|s| !s.response.headers.0.is_empty())
+        !self.ends.request_whole && self.ends.responding
     }
 
     fn stream(&mut self) -> Option<&mut Stream> {
@@ -587,6 +616,23 @@ impl Carrier<'_> {
     fn last(&self) -> usize {
         self.chain.len().saturating_sub(1)
     }
+}
+
+/// Takes in a part of a body, as much of it as was announced; whether that much has come. What a filter
+/// makes longer than announced is not read, and of what it makes shorter the rest is waited for.
+fn take_body(body: &mut Vec<u8>, bytes: &[u8], announced: Option<usize>) -> bool {
+    body.extend_from_slice(bytes);
+    match announced {
+        Some(announced) => {
+            body.truncate(announced);
+            body.len() == announced
+        }
+        None => true,
+    }
+}
+
+fn is_status(text: &[u8]) -> bool {
+    matches!(text, [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'])
 }
 
 fn new_stream(step: &RequestStep, filters: usize) -> Stream {

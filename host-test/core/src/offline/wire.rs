@@ -23,16 +23,49 @@ pub(super) fn received(headers: &Lines, end: bool) -> Received {
     let pseudo = |name: &[u8]| headers.first(name).unwrap_or_default().to_vec();
     let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
     // The framing of a chunked request is hidden from filters and added again.
-    let is_chunked = !end && headers.first(b"content-length").is_none();
-    let chunked = is_chunked.then(|| (b"transfer-encoding".to_vec(), b"chunked".to_vec()));
-    let host = (b"host".to_vec(), pseudo(b":authority"));
+    let method = pseudo(b":method");
+    let usually_has_body = matches!(&*method, b"POST" | b"PUT" | b"PATCH" | b"OPTIONS");
+    let framing = match (headers.first(b"content-length"), end) {
+        (None, false) => Some((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
+        (None, true) if usually_has_body => Some((b"content-length".to_vec(), b"0".to_vec())),
+        _ => None,
+    };
+    let host = headers.first(b":authority").map(|host| (b"host".to_vec(), host.to_vec()));
     Received {
-        method: pseudo(b":method"),
         path: pseudo(b":path"),
-        headers: std::iter::once(host).chain(lines.cloned()).chain(chunked).collect(),
+        method,
+        headers: host.into_iter().chain(lines.cloned()).chain(framing).collect(),
         body: Vec::new(),
         trailers: Vec::new(),
     }
+}
+
+/// Why Envoy does not send a request on that a filter has changed: status and body of its answer.
+pub(super) fn unsendable(headers: &Lines) -> Option<(u32, String)> {
+    // Without these two no route matches.
+    if headers.first(b":path").is_none() || headers.first(b"x-forwarded-proto").is_none() {
+        return Some((404, String::new()));
+    }
+    if headers.first(b":method").is_none() {
+        return Some((503, "missing required header: :method".into()));
+    }
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
+    for (name, value) in lines {
+        let shown = String::from_utf8_lossy(name);
+        if name.is_empty() || !name.iter().all(is_token) {
+            return Some((503, format!("invalid header name: {shown}")));
+        }
+        if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+            return Some((503, format!("invalid header value for: {shown}")));
+        }
+    }
+    None
+}
+
+/// How many bytes the other side reads as the body, by its header.
+pub(super) fn announced_length(headers: &Lines) -> Option<usize> {
+    str::from_utf8(headers.first(b"content-length")?).ok()?.parse().ok()
 }
 
 /// A response as the client gets it, up to its body. `headers` get the lines that a later log sees.
@@ -43,17 +76,20 @@ pub(super) fn response(headers: &mut Lines, now: Duration, body: Body, close: bo
     }
     let status = headers.first(b":status").and_then(|text| str::from_utf8(text).ok());
     let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
+    let passed = |name: &[u8]| !name.starts_with(b":") && name != b"connection";
+    let lines = headers.0.iter().filter(|(name, _)| passed(name));
     let mut lines: Vec<HeaderLine> = lines.cloned().collect();
     if close {
+        headers.add(b"connection", b"close");
         lines.push((b"connection".to_vec(), b"close".to_vec()));
     }
     let has_framing = headers.first(b"content-length").is_some() || matches!(status, 204 | 304);
     match body {
         _ if has_framing => {}
-        Body::Omitted => {}
         Body::Absent => lines.push((b"content-length".to_vec(), b"0".to_vec())),
-        Body::Follows => lines.push((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
+        Body::Follows | Body::Omitted => {
+            lines.push((b"transfer-encoding".to_vec(), b"chunked".to_vec()));
+        }
     }
     Response { status, headers: lines, body: Vec::new(), trailers: Vec::new() }
 }
@@ -61,28 +97,76 @@ pub(super) fn response(headers: &mut Lines, now: Duration, body: Body, close: bo
 /// The request headers as Envoy's filters see them: pseudo-headers first, its own line last.
 pub(super) fn request_headers(step: &RequestStep) -> Vec<HeaderLine> {
     let request = &step.request;
+    let own = |wanted: &[u8]| request.headers.iter().find(|(name, _)| name == wanted);
+    let forwarded = own(b"x-forwarded-proto").map(|(_, value)| value.clone());
+    let scheme = forwarded.clone().unwrap_or_else(|| b"http".to_vec());
     let mut headers: Vec<HeaderLine> = [
-        (&b":authority"[..], &request.authority),
-        (b":path", &request.path),
-        (b":method", &request.method),
+        (&b":authority"[..], request.authority.clone().into_bytes()),
+        (b":path", request.path.clone().into_bytes()),
+        (b":method", request.method.clone().into_bytes()),
+        (b":scheme", scheme),
     ]
     .into_iter()
-    .map(|(name, value)| (name.to_vec(), value.clone().into_bytes()))
+    .map(|(name, value)| (name.to_vec(), value))
     .collect();
-    headers.push((b":scheme".to_vec(), b"http".to_vec()));
-    headers.extend(request.headers.iter().cloned());
-    let has_length = request.headers.iter().any(|(name, _)| name == b"content-length");
-    if let ([whole], true, false) =
-        (request.body.as_slice(), request.trailers.is_empty(), has_length)
+    headers.extend(request.headers.iter().filter(|line| !is_dropped(line)).cloned());
+    if let ([whole], [], None) =
+        (request.body.as_slice(), request.trailers.as_slice(), own(b"content-length"))
     {
         headers.push(content_length(whole));
     }
-    headers.push((b"x-forwarded-proto".to_vec(), b"http".to_vec()));
+    if forwarded.is_none() {
+        headers.push((b"x-forwarded-proto".to_vec(), b"http".to_vec()));
+    }
     headers
 }
 
+/// Whether the client asks for its connection to be closed.
+pub(super) fn asks_to_close(step: &RequestStep) -> bool {
+    let is_close =
+        |(name, value): &HeaderLine| name == b"connection" && value.eq_ignore_ascii_case(b"close");
+    step.request.headers.iter().any(is_close)
+}
+
+/// Lines of a client that end at the proxy: those of the connection, and those that only a trusted
+/// sender may set.
+///
+/// Source: Envoy, "HTTP header sanitizing"; checked on Envoy 1.40.
+fn is_dropped((name, value): &HeaderLine) -> bool {
+    match name.as_slice() {
+        b"te" => value != b"trailers",
+        name => DROPPED.contains(&name),
+    }
+}
+
+const DROPPED: &[&[u8]] = &[
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"transfer-encoding",
+    b"x-envoy-decorator-operation",
+    b"x-envoy-downstream-service-cluster",
+    b"x-envoy-downstream-service-node",
+    b"x-envoy-expected-rq-timeout-ms",
+    b"x-envoy-external-address",
+    b"x-envoy-force-trace",
+    b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-internal",
+    b"x-envoy-ip-tags",
+    b"x-envoy-max-retries",
+    b"x-envoy-original-url",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retry-grpc-on",
+    b"x-envoy-retry-on",
+    b"x-envoy-upstream-alt-stat-name",
+    b"x-envoy-upstream-rq-per-try-timeout-ms",
+    b"x-envoy-upstream-rq-timeout-alt-response",
+    b"x-envoy-upstream-rq-timeout-ms",
+];
+
 /// The response headers as Envoy's filters see them.
-pub(super) fn answer_headers(answer: &Answer) -> Vec<HeaderLine> {
+pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
     let mut headers = vec![(b":status".to_vec(), answer.status.to_string().into_bytes())];
     headers.extend(answer.headers.iter().cloned());
     let is_framed = headers.iter().any(|(name, _)| name == b"content-length");
@@ -91,7 +175,7 @@ pub(super) fn answer_headers(answer: &Answer) -> Vec<HeaderLine> {
     }
     match answer.body.as_slice() {
         [] if answer.trailers.is_empty() => {
-            if !matches!(answer.status, 204 | 304) {
+            if !is_head && !matches!(answer.status, 204 | 304) {
                 headers.push((b"content-length".to_vec(), b"0".to_vec()));
             }
         }
@@ -134,13 +218,12 @@ pub(super) fn grpc_reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
         429 | 502 | 503 | 504 => 14,
         _ => 2,
     });
-    let mut headers: Vec<HeaderLine> = vec![
-        (b":status".to_vec(), b"200".to_vec()),
-        (b"content-type".to_vec(), b"application/grpc".to_vec()),
-    ];
-    let is_own =
-        |name: &[u8]| name != b":status" && name != b"content-type" && name != b"content-length";
-    headers.extend(reply.headers.iter().filter(|(name, _)| is_own(name)).cloned());
+    let is_own = |name: &[u8]| name != b":status" && name != b"content-length";
+    let own = reply.headers.iter().filter(|(name, _)| is_own(name)).cloned();
+    let mut headers = Lines(vec![(b":status".to_vec(), b"200".to_vec())]);
+    headers.0.extend(own);
+    headers.set(b"content-type", b"application/grpc");
+    let mut headers = headers.0;
     headers.push((b"grpc-status".to_vec(), status.to_string().into_bytes()));
     if !reply.body.is_empty() {
         headers.push((b"grpc-message".to_vec(), percent_encoded(&reply.body)));

@@ -49,28 +49,22 @@ impl World {
         let start = usize::try_from(start).unwrap_or(usize::MAX);
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let Some((stream, at)) = self.at_stage_mut(scope) else {
-            return no_buffer(buffer);
+            return not_now(buffer);
         };
         let body =
             stream.stages.get_mut(at).and_then(|stage| stage.lane_mut(direction).body.as_mut());
         let Some(body) = body else {
-            return no_buffer(buffer);
+            return not_now(buffer);
         };
-        if start == 0 && size == 0 {
-            body.splice(..0, value.iter().copied());
-        } else if start == 0 && size >= length {
-            *body = value.to_vec();
+        if start == 0 {
+            body.splice(..size.min(length), value.iter().copied());
         } else if start >= length {
             body.extend_from_slice(value);
         } else {
-            return Reply::refused(
-                Status::BadArgument,
-                format!(
-                    "bytes {start} to {} of {length} cannot be replaced: a buffer can be prepended \
-                     to, appended to, or replaced whole",
-                    start.saturating_add(size)
-                ),
+            let why = format!(
+                "bytes from {start} on, of {length}, cannot be replaced: a change starts at 0 or at the end"
             );
+            return Reply::refused(Status::BadArgument, why);
         }
         Reply::OK
     }
@@ -105,8 +99,9 @@ impl World {
             BufferType::VmConfiguration
             | BufferType::DownstreamData
             | BufferType::UpstreamData
-            | BufferType::GrpcReceiveBuffer => Ok(&[]),
-            BufferType::HttpCallResponseBody | BufferType::CallData => Err(no_buffer(buffer)),
+            | BufferType::GrpcReceiveBuffer
+            | BufferType::CallData => Ok(&[]),
+            BufferType::HttpCallResponseBody => Err(no_buffer(buffer)),
             BufferType::Unknown(buffer) => Err(Reply::refused(
                 Status::BadArgument,
                 format!("{buffer} is not a kind of buffer"),
@@ -132,4 +127,8 @@ fn direction_of(buffer: BufferType) -> Option<Direction> {
 
 fn no_buffer(buffer: BufferType) -> Reply {
     Reply::refused(Status::NotFound, format!("{buffer} is not available here"))
+}
+
+fn not_now(buffer: BufferType) -> Reply {
+    Reply::refused(Status::BadArgument, format!("{buffer} cannot be changed here"))
 }

@@ -24,16 +24,64 @@ impl Lines {
         self.0.retain(|(line, _)| line != name);
     }
 
-    /// Removes every line of `name` and adds one at the end; a pseudo-header keeps its place.
-    pub(crate) fn replace(&mut self, name: &[u8], value: &[u8]) {
-        let pseudo = self.0.iter_mut().find(|(line, _)| line == name && name.starts_with(b":"));
-        if let Some((_, old)) = pseudo {
-            *old = value.to_vec();
-            return;
+    /// Gives the first line of `name` a new value, or adds one.
+    pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
+        match self.0.iter_mut().find(|(line, _)| line == name) {
+            Some((_, old)) => *old = value.to_vec(),
+            None => self.add(name, value),
         }
-        self.remove(name);
-        self.add(name, value);
     }
+
+    /// Adds a line as Envoy does for a guest: a header that it keeps in a place of its own gets the
+    /// value after a comma.
+    fn append(&mut self, name: &[u8], value: &[u8]) {
+        let known = self.0.iter_mut().find(|(line, _)| line == name && is_inline(name));
+        match known {
+            Some((_, old)) => {
+                old.push(b',');
+                old.extend_from_slice(value);
+            }
+            None => self.insert(name, value),
+        }
+    }
+
+    /// Replaces every line of `name` by one as Envoy does for a guest: at the end, a pseudo-header at the
+    /// end of the pseudo-headers.
+    fn replace(&mut self, name: &[u8], value: &[u8]) {
+        self.remove(name);
+        self.insert(name, value);
+    }
+
+    fn insert(&mut self, name: &[u8], value: &[u8]) {
+        if name.starts_with(b":") {
+            let end = self.0.iter().take_while(|(line, _)| line.starts_with(b":")).count();
+            self.0.insert(end, (name.to_vec(), value.to_vec()));
+        } else {
+            self.add(name, value);
+        }
+    }
+}
+
+/// Headers that Envoy keeps in a place of their own, so that each has one line.
+///
+/// Source: Envoy, `INLINE_REQ_STR_HEADERS` and `INLINE_REQ_RESP_STR_HEADERS`; checked for a few.
+fn is_inline(name: &[u8]) -> bool {
+    name.starts_with(b":")
+        || [
+            &b"connection"[..],
+            b"content-length",
+            b"content-type",
+            b"te",
+            b"transfer-encoding",
+            b"upgrade",
+            b"user-agent",
+            b"via",
+            b"x-forwarded-for",
+            b"x-forwarded-host",
+            b"x-forwarded-proto",
+            b"x-request-id",
+        ]
+        .contains(&name)
 }
 
 /// A map of an HTTP stream.
@@ -92,7 +140,7 @@ impl World {
         value: &[u8],
     ) -> Reply {
         self.change(scope, map, |lines| {
-            lines.add(&name.to_ascii_lowercase(), value);
+            lines.append(&name.to_ascii_lowercase(), value);
         })
     }
 
@@ -116,10 +164,14 @@ impl World {
         // As on Envoy: pairs that are too large or cannot be read are no pairs, which wipes the map.
         let too_large = new.0.len() > pairs::MAX_BYTES;
         let new: Vec<HeaderLine> = match Pairs::parse(&new.0) {
-            Ok(new) if !too_large && new.len() <= pairs::MAX_PAIRS => new
-                .iter()
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()))
-                .collect(),
+            Ok(new) if !too_large && new.len() <= pairs::MAX_PAIRS => {
+                let new =
+                    new.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
+                let mut new: Vec<HeaderLine> = new.collect();
+                // Pseudo-headers come first, whatever order the guest gave.
+                new.sort_by_key(|(name, _)| !name.starts_with(b":"));
+                new
+            }
             Ok(_) | Err(_) => Vec::new(),
         };
         self.change(scope, map, |lines| lines.0 = new)
@@ -128,7 +180,11 @@ impl World {
     fn readable(&self, scope: &Scope, map_type: MapType) -> Result<&Lines, Reply> {
         let map = map_of(map_type)?;
         let (stream, stage) = self.at_stage(scope).ok_or_else(|| no_stream(map_type))?;
-        if stage.logging || is_visible(stage, map) {
+        // As on Envoy: of all maps, the log phase lacks the request trailers, without an error.
+        let is_lacking = map.trailers && map.direction == Direction::Request;
+        if stage.logging && is_lacking {
+            Ok(const { &Lines(Vec::new()) })
+        } else if stage.logging || is_visible(stage, map) {
             Ok(lines(stream, map))
         } else {
             Err(out_of_phase(scope, map_type))

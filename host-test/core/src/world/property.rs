@@ -45,6 +45,16 @@ impl World {
             ["request", "headers", name] => {
                 self.request_headers(scope).and_then(|lines| joined(lines, name))
             }
+            // As on Envoy: a whole object has no serialised form, nor has no path at all.
+            [
+                "" | "request" | "response" | "upstream" | "source" | "connection" | "xds"
+                | "filter_state",
+            ] => {
+                return Reply::refused(
+                    Status::SerializationFailure,
+                    "this is an object; ask for a part",
+                );
+            }
             [root, ..] if KNOWN_ROOTS.contains(root) => {
                 return self.unserved(&Call::GetProperty { path: path.to_vec() });
             }
