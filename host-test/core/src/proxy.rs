@@ -177,6 +177,11 @@ pub enum HostFailure {
         /// The call with its arguments.
         call: String,
     },
+    /// The guest did something that does harm to a whole Envoy.
+    Harm {
+        /// What, and what comes of it.
+        what: String,
+    },
     /// The scenario asks for what this host cannot do.
     Impossible {
         /// What, and on which host it can be done.
@@ -192,7 +197,7 @@ impl fmt::Display for HostFailure {
             Self::Unserved { call } => {
                 write!(f, "the guest called {call}, which this host does not serve")
             }
-            Self::Impossible { what } => f.write_str(what),
+            Self::Harm { what } | Self::Impossible { what } => f.write_str(what),
             Self::Broken(error) => write!(f, "{error}"),
         }
     }

@@ -441,6 +441,26 @@ steps: [ { request: {} } ]
 }
 
 #[test]
+fn a_call_that_ends_envoy_fails_the_scenario() {
+    let verdict = play(
+        &[("late", |world, callback| {
+            if callback.kind() == CallbackKind::Log {
+                respond(world, 403, &[], "");
+            }
+            Ok(agree(callback))
+        })],
+        "
+name: deadly
+filters: [ { filter: late } ]
+steps: [ { request: {} } ]
+",
+    );
+    let Verdict::Failed { failures } = verdict else { panic!("{verdict:?}") };
+    let what = &failures.first().unwrap().what;
+    assert!(what.contains("proxy_send_local_response in proxy_on_log"), "{what}");
+}
+
+#[test]
 fn a_refused_configuration_is_a_verdict() {
     let guests: &'static [(&'static str, Behaviour)] = &[("strict", |world, callback| {
         if callback.kind() == CallbackKind::Configure {

@@ -66,14 +66,14 @@ impl Run {
         }
         // A trap is in the transcript, and the VM serves no more.
         let _trapped = self.try_call(vm, Callback::Tick { context: ROOT });
-        self.refuse_unserved()
+        self.refuse_what_was_called()
     }
 
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
         while let Some((vm, queue)) = self.world.queues.ready.pop_front() {
             let _trapped = self.try_call(vm, Callback::QueueReady { context: ROOT, queue });
         }
-        self.refuse_unserved()
+        self.refuse_what_was_called()
     }
 }
 
@@ -102,6 +102,9 @@ impl Carrier<'_> {
         let has_trailers = !step.request.trailers.is_empty();
         self.ends.request_sent = !has_body && !has_trailers;
         self.ends.closes = wire::asks_to_close(step);
+        if wire::asks_to_upgrade(step) {
+            return self.refuse_unseen();
+        }
         self.arrive(Direction::Request, 0, Piece::Headers { end: !has_body && !has_trailers });
         for chunk in &step.request.body {
             self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
@@ -112,6 +115,16 @@ impl Carrier<'_> {
         } else if has_body {
             self.arrive(Direction::Request, 0, Piece::Data { bytes: Vec::new(), end: true });
         }
+    }
+
+    /// The proxy answers before any filter: they learn of the request when it is logged.
+    fn refuse_unseen(&mut self) {
+        self.ends.closes = true;
+        self.ends.responding = true;
+        if let Some(stream) = self.stream() {
+            stream.response.headers.add(b":status", b"403");
+        }
+        self.arrive(Direction::Response, usize::MAX, Piece::Headers { end: true });
     }
 
     /// Lets time pass until the client has its answer or its patience ends.
@@ -206,7 +219,7 @@ impl Carrier<'_> {
         while !self.is_over(direction) {
             let Some(stage) = self.stage(at) else { return };
             let lane = stage.lane_mut(direction);
-            if matches!(lane.hold, Hold::Headers | Hold::Trailers) {
+            if matches!(lane.hold, Hold::Headers | Hold::Trailers | Hold::Stuck) {
                 return;
             }
             let Some(piece) = lane.waiting.pop_front() else {
@@ -220,7 +233,10 @@ impl Carrier<'_> {
     fn deliver(&mut self, direction: Direction, at: usize, piece: Piece) {
         match piece {
             Piece::Headers { end } => match self.on_headers(direction, at, end) {
-                Verdict::Pass => self.pass(direction, at, Piece::Headers { end }),
+                Verdict::Pass => {
+                    self.notice_double_continue(direction, at);
+                    self.pass(direction, at, Piece::Headers { end });
+                }
                 Verdict::Hold(hold) => self.hold(direction, at, hold, end),
                 Verdict::Gone => {}
             },
@@ -245,6 +261,20 @@ impl Carrier<'_> {
                 Verdict::Hold(hold) => self.hold(direction, at, hold, false),
                 Verdict::Gone => {}
             },
+        }
+    }
+
+    /// The guest asked to go on in a headers callback, and went on by returning from it.
+    fn notice_double_continue(&mut self, direction: Direction, at: usize) {
+        let Some(stage) = self.stage(at) else { return };
+        let lane = stage.lane_mut(direction);
+        if std::mem::take(&mut lane.resumed_too_early) {
+            lane.resume_asked = false;
+            self.run.world.harm.get_or_insert_with(|| {
+                "the guest called proxy_continue_stream in a headers callback that then continued: \
+                 on Envoy 1.40 the rest of the chain runs twice"
+                    .into()
+            });
         }
     }
 
@@ -426,8 +456,15 @@ impl Carrier<'_> {
                     continue;
                 }
                 let (hold, end) = (std::mem::take(&mut lane.hold), lane.end_held);
+                let is_stuck = std::mem::take(&mut lane.resumed_too_early) && !end;
                 match hold {
-                    Hold::Nothing => continue,
+                    Hold::Nothing | Hold::Stuck => continue,
+                    Hold::Headers if is_stuck => {
+                        // As on Envoy: headers that are held and let go in one callback leave, and what
+                        // follows them never does.
+                        self.pass(direction, at, Piece::Headers { end });
+                        self.hold(direction, at, Hold::Stuck, end);
+                    }
                     Hold::Headers => {
                         self.pass(direction, at, Piece::Headers { end });
                         self.coalesce(direction, at);

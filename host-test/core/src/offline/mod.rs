@@ -118,7 +118,10 @@ impl Run {
         used
     }
 
-    fn refuse_unserved(&mut self) -> Result<(), HostFailure> {
+    fn refuse_what_was_called(&mut self) -> Result<(), HostFailure> {
+        if let Some(what) = self.world.harm.take() {
+            return Err(HostFailure::Harm { what });
+        }
         match self.world.unserved.take() {
             Some(call) => Err(HostFailure::Unserved { call }),
             None => Ok(()),
@@ -143,7 +146,7 @@ impl Proxy for Run {
         let (outcome, upstream) = self.carry(worker, step)?;
         self.world.faults.clear();
         self.deliver_queues()?;
-        self.refuse_unserved()?;
+        self.refuse_what_was_called()?;
         self.world.note(|| match &outcome {
             Outcome::Response(response) => format!("request {number}: {}", response.status),
             Outcome::Reset => format!("request {number}: reset"),
@@ -160,7 +163,7 @@ impl Proxy for Run {
     fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
         self.world.note(|| format!("{by:?} pass"));
         self.pass_until(self.world.clock.passed().saturating_add(by))?;
-        self.refuse_unserved()
+        self.refuse_what_was_called()
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {

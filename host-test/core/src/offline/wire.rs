@@ -128,6 +128,16 @@ pub(super) fn asks_to_close(step: &RequestStep) -> bool {
     step.request.headers.iter().any(is_close)
 }
 
+/// Whether the client asks for another protocol, which the proxy is not configured for.
+pub(super) fn asks_to_upgrade(step: &RequestStep) -> bool {
+    let is_upgrade = |(name, value): &HeaderLine| {
+        name == b"connection"
+            && value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade")
+    };
+    let headers = &step.request.headers;
+    headers.iter().any(is_upgrade) && headers.iter().any(|(name, _)| name == b"upgrade")
+}
+
 /// Lines of a client that end at the proxy: those of the connection, and those that only a trusted
 /// sender may set.
 ///
@@ -141,6 +151,7 @@ fn is_dropped((name, value): &HeaderLine) -> bool {
 
 const DROPPED: &[&[u8]] = &[
     b"connection",
+    b"expect",
     b"keep-alive",
     b"proxy-connection",
     b"transfer-encoding",

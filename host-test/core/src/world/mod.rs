@@ -18,7 +18,7 @@ mod wasi;
 use std::collections::BTreeMap;
 
 use tollgate_abi::{
-    Answer, Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status,
+    Answer, Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
 };
 
 pub use clock::{Clock, EPOCH};
@@ -53,6 +53,8 @@ pub struct World {
     pub(crate) faults: Vec<ArmedFault>,
     pub(crate) host_calls: u64,
     pub(crate) unserved: Option<String>,
+    /// What a guest did that does harm to a whole Envoy.
+    pub(crate) harm: Option<String>,
     random: Random,
     scope: Option<Scope>,
     transcript: Option<Vec<Entry>>,
@@ -146,6 +148,13 @@ impl World {
                 why: "this function is not available before the VM starts".into(),
             };
         }
+        if is_deadly(call, scope.callback.as_ref()) {
+            let phase = scope.callback.map_or("the start", |callback| callback.kind().name());
+            let call = call.function();
+            self.harm.get_or_insert_with(|| {
+                format!("the guest called {call} in {phase}: Envoy 1.40 crashes there, with all its connections")
+            });
+        }
         match call {
             Call::Log { level, message } => self.log(*level, message),
             Call::GetLogLevel {} => self.current_log_level(),
@@ -238,5 +247,23 @@ impl World {
             }
         }
         status
+    }
+}
+
+/// Calls after which Envoy 1.40 is gone, with every connection of every worker.
+fn is_deadly(call: &Call, callback: Option<&Callback>) -> bool {
+    let is_over = matches!(
+        callback,
+        Some(Callback::Log { .. } | Callback::Done { .. } | Callback::Delete { .. })
+    );
+    match call {
+        Call::SendLocalResponse { .. } | Call::CloseStream { .. } if is_over => true,
+        Call::CloseStream { stream: StreamType::HttpResponse } => {
+            matches!(callback, Some(Callback::ResponseTrailers { .. }))
+        }
+        Call::ContinueStream { stream: StreamType::HttpResponse } => {
+            matches!(callback, Some(Callback::RequestHeaders { .. }))
+        }
+        _ => false,
     }
 }

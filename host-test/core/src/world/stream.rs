@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use tollgate_abi::pairs::Pairs;
-use tollgate_abi::{Reply, Serialized, Status, StreamType};
+use tollgate_abi::{Callback, Reply, Serialized, Status, StreamType};
 
 use super::header::Lines;
 use super::{Scope, World};
@@ -67,6 +67,8 @@ pub(crate) struct Lane {
     pub(crate) end_held: bool,
     /// The guest asked to go on; done when the outermost callback has returned.
     pub(crate) resume_asked: bool,
+    /// It asked in the very callback that holds the headers.
+    pub(crate) resumed_too_early: bool,
 }
 
 /// What a filter holds back.
@@ -80,6 +82,8 @@ pub(crate) enum Hold {
     Body,
     /// The trailers, with the body bytes before them.
     Trailers,
+    /// All that follows the headers, for good.
+    Stuck,
 }
 
 /// A part of a message.
@@ -213,12 +217,18 @@ impl World {
     }
 
     pub(super) fn resume(&mut self, scope: &Scope, direction: Direction) -> Reply {
+        let in_headers = matches!(
+            (&scope.callback, direction),
+            (Some(Callback::RequestHeaders { .. }), Direction::Request)
+                | (Some(Callback::ResponseHeaders { .. }), Direction::Response)
+        );
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return Reply::OK;
         };
         if let Some(stage) = stream.stages.get_mut(at) {
             let lane = stage.lane_mut(direction);
             lane.resume_asked = true;
+            lane.resumed_too_early = in_headers;
             // As on Envoy: the guest loses sight of the message at once, the rest happens later.
             lane.headers_visible = false;
             lane.trailers_visible = false;
