@@ -60,7 +60,7 @@ impl Check {
     ///
     /// A module that no proxy would load, and what cannot be read.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let source = FilterSource::new(&self.module);
+        let source = FilterSource::parse(&self.module)?;
         let (file, bytes) = self.built_ins.read(&source)?;
         refuse_unloadable(&file, &bytes)?;
         let mut findings = inspect(&file, &bytes)?;

@@ -83,10 +83,21 @@ pub enum FilterSource {
 
 impl FilterSource {
     /// Reads what stands behind `filter:`: with a slash or the ending `.wasm` it is a path.
-    pub fn new(text: &str) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidFilterSource`] when it is empty, or an image.
+    pub fn parse(text: &str) -> Result<Self, InvalidFilterSource> {
         let path = Path::new(text);
-        let is_path = text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm");
-        if is_path { Self::File(path.to_owned()) } else { Self::BuiltIn(text.to_owned()) }
+        if text.is_empty() {
+            Err(InvalidFilterSource::Empty)
+        } else if text.starts_with("oci://") {
+            Err(InvalidFilterSource::Image { reference: text.to_owned() })
+        } else if text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm") {
+            Ok(Self::File(path.to_owned()))
+        } else {
+            Ok(Self::BuiltIn(text.to_owned()))
+        }
     }
 
     /// The module's file; those of built-in filters are in `built_ins`.
@@ -97,6 +108,31 @@ impl FilterSource {
         }
     }
 }
+
+/// A text that names no filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidFilterSource {
+    /// It is empty.
+    Empty,
+    /// It is an image in a registry, which hosts do not fetch.
+    Image {
+        /// The image.
+        reference: String,
+    },
+}
+
+impl fmt::Display for InvalidFilterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("filter: empty; name a built-in filter or a file"),
+            Self::Image { reference } => {
+                write!(f, "filter: {reference} is an image, which is not fetched; name a file")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidFilterSource {}
 
 /// The hosts on which a scenario runs, and why not on the others.
 #[derive(Clone, Debug)]

@@ -153,7 +153,7 @@ impl RawScenario {
         }
         Ok(Scenario {
             name: self.name,
-            filters: self.filters.into_iter().map(RawFilter::check).collect(),
+            filters: self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?,
             workers: self.workers,
             log_level: self.log_level.0,
             only,
@@ -175,7 +175,8 @@ struct RawFilter {
 }
 
 impl RawFilter {
-    fn check(self) -> FilterUse {
+    fn check(self) -> Result<FilterUse, String> {
+        let source = FilterSource::parse(&self.filter).map_err(|error| error.to_string())?;
         let config = match self.config {
             None => Vec::new(),
             // Text goes as it is, so that a scenario can say what is not JSON at all.
@@ -184,8 +185,7 @@ impl RawFilter {
         };
         let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
-        let source = FilterSource::new(&self.filter);
-        FilterUse { source, name, root_id: self.root_id, config }
+        Ok(FilterUse { source, name, root_id: self.root_id, config })
     }
 }
 
