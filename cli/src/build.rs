@@ -76,8 +76,8 @@ impl Build {
         compile(&filters)?;
         let compiled = workspace.target_directory.join(TARGET).join("filter");
         for filter in &filters {
-            let linked = compiled.join(&filter.library).with_extension("wasm");
-            let file = out.join(&filter.filter).with_extension("wasm");
+            let linked = compiled.join(format!("{}.wasm", filter.library));
+            let file = out.join(format!("{}.wasm", filter.filter));
             let (before, after) = finish_file(&linked, &file)?;
             eprintln!("{}: {after} bytes, {before} before finishing", file.display());
         }

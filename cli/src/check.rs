@@ -7,11 +7,11 @@ use clap::Args;
 use serde::Serialize;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario, configuration};
 use tollgate_module::Module;
 
 use crate::filters::{BuiltIns, Modules, refuse_unloadable};
-use crate::{Format, Outcome};
+use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate check`.
 #[derive(Args)]
@@ -68,10 +68,10 @@ impl Check {
             findings.configuration = Some(configure(self.built_ins, source, config)?);
         }
         let refused = matches!(findings.configuration, Some(Configuration::Refused { .. }));
-        match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
-            Format::Text => print_text(&findings),
-        }
+        print(&match self.format {
+            Format::Json => serde_json::to_string_pretty(&findings)?,
+            Format::Text => text(&findings),
+        })?;
         Ok(if refused { Outcome::Failed } else { Outcome::Done })
     }
 }
@@ -100,15 +100,17 @@ fn inspect(file: &Path, bytes: &[u8]) -> Result<Findings> {
 fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result<Configuration> {
     let text = std::fs::read_to_string(config)
         .with_context(|| format!("{} cannot be read", config.display()))?;
-    let value: serde_json::Value =
-        tollgate_host::yaml::parse(&text).with_context(|| format!("{}", config.display()))?;
+    let value: serde_json::Value = if text.trim().is_empty() {
+        serde_json::Value::Null
+    } else {
+        tollgate_host::yaml::parse(&text).with_context(|| format!("{}", config.display()))?
+    };
     let modules = Modules::new(built_ins)?;
     let name = match &source {
         FilterSource::BuiltIn(name) => name.clone(),
         FilterSource::File(file) => file.file_stem().unwrap_or_default().to_string_lossy().into(),
     };
-    let filter =
-        FilterUse { source, name, root_id: String::new(), config: value.to_string().into_bytes() };
+    let filter = FilterUse { source, name, root_id: String::new(), config: configuration(value) };
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader);
     match host.start(&Scenario::without_steps(filter)) {
@@ -120,29 +122,28 @@ fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result
     }
 }
 
-fn print_text(findings: &Findings) {
-    let unknown = || "not said".to_owned();
-    println!("{}", findings.file);
-    println!("  name           {}", findings.name.clone().unwrap_or_else(unknown));
-    println!("  version        {}", findings.version.clone().unwrap_or_else(unknown));
-    println!("  ABI            {}", findings.abi.clone().unwrap_or_else(unknown));
-    println!("  size           {} bytes", findings.size_bytes);
+fn text(findings: &Findings) -> String {
+    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "not said".into());
+    let mut lines = vec![
+        findings.file.clone(),
+        format!("  name           {}", said(&findings.name)),
+        format!("  version        {}", said(&findings.version)),
+        format!("  ABI            {}", said(&findings.abi)),
+        format!("  size           {} bytes", findings.size_bytes),
+    ];
     if let Some(bytes) = findings.memory_bytes {
-        println!("  memory         {bytes} bytes at the start");
+        lines.push(format!("  memory         {bytes} bytes at the start"));
     }
-    println!("  callbacks      {}", findings.callbacks.join(", "));
-    println!("  host functions {}", findings.host_functions.join(", "));
-    for remark in &findings.remarks {
-        println!("  remark         {remark}");
-    }
+    lines.push(format!("  callbacks      {}", findings.callbacks.join(", ")));
+    lines.push(format!("  host functions {}", findings.host_functions.join(", ")));
+    lines.extend(findings.remarks.iter().map(|remark| format!("  remark         {remark}")));
     match &findings.configuration {
         None => {}
-        Some(Configuration::Accepted) => println!("  configuration  accepted"),
+        Some(Configuration::Accepted) => lines.push("  configuration  accepted".into()),
         Some(Configuration::Refused { words }) => {
-            println!("  configuration  REFUSED");
-            for line in words {
-                println!("    {line}");
-            }
+            lines.push("  configuration  REFUSED".into());
+            lines.extend(words.iter().map(|line| format!("    {line}")));
         }
     }
+    lines.join("\n")
 }

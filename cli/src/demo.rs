@@ -10,11 +10,12 @@ use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
     Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost, StartError,
 };
-use tollgate_host::run::play;
+use tollgate_host::report::Verdict;
+use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{ClockStep, FilterUse, HostName, RequestStep, Scenario};
 
-use crate::Outcome;
 use crate::filters::{BuiltIns, Modules, read_scenarios};
+use crate::{Outcome, print};
 
 const INTRODUCTION: &str = "\
 The filters run here as the WebAssembly modules that Envoy would load, on an offline host with virtual
@@ -43,40 +44,51 @@ impl Demo {
         let loader = |filter: &FilterUse| modules.for_scenario(filter);
         let host = Offline::new(HostName::Wasmtime, &loader);
         let mut passed = 0;
-        println!("{INTRODUCTION}\n");
+        print(&format!("{INTRODUCTION}\n"))?;
         for (number, (file, scenario)) in scenarios.iter().enumerate() {
-            println!("{}. {}", number + 1, scenario.name);
-            println!("   {}", file.display());
+            print(&format!("{}. {}\n   {}", number + 1, scenario.name, file.display()))?;
             for filter in &scenario.filters {
-                println!("   {} with {}", filter.name, String::from_utf8_lossy(&filter.config));
+                print(&format!("   {} with {}", filter.name, plain(&filter.config)))?;
             }
-            let failures = tour(scenario, &host)?;
-            for failure in &failures {
-                println!("   NOT AS EXPECTED: {failure}");
+            match tour(scenario, &host)? {
+                Verdict::Passed => passed += 1,
+                Verdict::Skipped { reason } => print(&format!("   not played here: {reason}"))?,
+                Verdict::Failed { failures } => {
+                    for failure in failures {
+                        print(&format!("   NOT AS EXPECTED: {failure}"))?;
+                    }
+                }
             }
-            passed += usize::from(failures.is_empty());
-            println!();
+            print("")?;
         }
-        println!("demo: {} scenarios, {passed} passed", scenarios.len());
+        print(&format!("demo: {} scenarios, {passed} passed", scenarios.len()))?;
         Ok(if passed == scenarios.len() { Outcome::Done } else { Outcome::Failed })
     }
 }
 
-fn tour(scenario: &Scenario, host: &Offline<'_>) -> Result<Vec<String>> {
-    let proxy = match (host.start(scenario), &scenario.refused) {
-        (Err(StartError::Refused { words }), Some(expected)) if words.contains(expected) => {
-            for line in words.lines() {
-                println!("   refused at the start: {line}");
-            }
-            return Ok(Vec::new());
+fn tour(scenario: &Scenario, host: &Offline<'_>) -> Result<Verdict> {
+    if let Some(verdict) = skipped(scenario, host.name()) {
+        return Ok(verdict);
+    }
+    let started = host.start(scenario);
+    if let Err(StartError::Refused { words }) = &started {
+        for line in words.lines() {
+            print(&format!("   refused at the start: {line}"))?;
         }
-        (Err(StartError::Refused { words }), _) => return Ok(vec![words]),
-        (Err(error @ (StartError::Module(_) | StartError::Host(_))), _) => return Err(error.into()),
-        (Ok(_), Some(expected)) => return Ok(vec![format!("no refusal with `{expected}`")]),
-        (Ok(proxy), None) => proxy,
-    };
-    let mut narrated = Narrated { proxy, logs: 0, metrics: BTreeMap::new() };
-    Ok(play(scenario, &mut narrated).iter().map(ToString::to_string).collect())
+    }
+    Ok(match judge_start(scenario, started)? {
+        Start::Judged(verdict) => verdict,
+        Start::Running(proxy) => {
+            let mut narrated = Narrated { proxy, logs: 0, metrics: BTreeMap::new() };
+            Verdict::of(play(scenario, &mut narrated))
+        }
+    })
+}
+
+/// Text that a terminal takes for nothing else.
+fn plain(text: &[u8]) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    String::from_utf8_lossy(text).chars().map(shown).collect()
 }
 
 /// A proxy that tells what happens in it.
@@ -91,15 +103,15 @@ struct Narrated<'a> {
 impl Proxy for Narrated<'_> {
     fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
         let exchange = self.proxy.exchange(worker, step)?;
-        println!("   {}", sentence(worker, step, &exchange));
+        tell(&format!("   {}", sentence(worker, step, &exchange)));
         let seen = self.proxy.observe(&|_| true)?;
         for line in seen.logs.get(self.logs..).unwrap_or_default() {
-            println!("             because {}", String::from_utf8_lossy(&line.message));
+            tell(&format!("             because {}", plain(&line.message)));
         }
         self.logs = seen.logs.len();
         for (name, value) in &seen.metrics {
             if *value > self.metrics.get(name).copied().unwrap_or(0) {
-                println!("             counted in {name}, now {value}");
+                tell(&format!("             counted in {name}, now {value}"));
             }
         }
         self.metrics = seen.metrics;
@@ -107,7 +119,7 @@ impl Proxy for Narrated<'_> {
     }
 
     fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
-        println!("   … {by:?} later");
+        tell(&format!("   … {by:?} later"));
         self.proxy.advance(by)
     }
 
@@ -127,6 +139,11 @@ impl Proxy for Narrated<'_> {
     }
 }
 
+/// Tells a line of the tour; a reader that is gone needs no more of it.
+fn tell(line: &str) {
+    let _gone = print(line);
+}
+
 fn sentence(worker: usize, step: &RequestStep, exchange: &Exchange) -> String {
     let request = &step.request;
     let lines: Vec<String> = request
@@ -135,7 +152,10 @@ fn sentence(worker: usize, step: &RequestStep, exchange: &Exchange) -> String {
         .map(|(name, value)| format!("{}: {}", name.escape_ascii(), value.escape_ascii()))
         .collect();
     let what = format!("{} {} {}", request.method, request.path, lines.join(", "));
-    let by = if exchange.upstream.is_some() { "by the upstream" } else { "by the proxy" };
+    let by = match exchange.upstream {
+        Some(_) => "from the upstream",
+        None => "from the proxy",
+    };
     let came = match &exchange.outcome {
         Came::Response(response) => {
             let retry = response.headers.iter().find(|(name, _)| name == b"retry-after");
@@ -151,5 +171,5 @@ fn sentence(worker: usize, step: &RequestStep, exchange: &Exchange) -> String {
         let fuel = cost.fuel.map_or(String::new(), |fuel| format!(", {fuel} fuel"));
         format!("{} host calls{fuel}", cost.host_calls)
     });
-    format!("worker {worker}  {what:<38} {came:<34} {cost}")
+    format!("worker {worker}  {what:<38} {came:<36} {cost}")
 }

@@ -101,10 +101,12 @@ fn collect(folder: &Path, in_scenarios: bool, files: &mut Vec<PathBuf>) -> Resul
         let name = path.file_name().unwrap_or_default();
         if path.is_dir() {
             let is_hidden = name.to_string_lossy().starts_with('.');
-            if !is_hidden && name != "target" {
+            if !is_hidden && name != "target" && !path.is_symlink() {
                 collect(&path, in_scenarios || is_scenario_folder(&path), files)?;
             }
-        } else if in_scenarios && path.extension().is_some_and(|ending| ending == "yaml") {
+        } else if in_scenarios
+            && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+        {
             files.push(path);
         }
     }
@@ -130,7 +132,11 @@ impl Modules {
     ///
     /// When the engine cannot run on this machine.
     pub(crate) fn new(built_ins: BuiltIns) -> Result<Self> {
-        let engine = Wasmtime::new(Limits::default(), cache_folder())?;
+        let limits = Limits::default();
+        let engine = Wasmtime::new(limits, cache_folder()).or_else(|error| {
+            eprintln!("warning: modules are compiled anew each time: {error}");
+            Wasmtime::new(limits, None)
+        })?;
         Ok(Self { engine, built_ins, loaded: Mutex::default() })
     }
 

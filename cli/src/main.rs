@@ -12,6 +12,7 @@ mod filters;
 mod test;
 mod trace;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -53,6 +54,18 @@ enum Outcome {
     Done,
     /// What was checked failed.
     Failed,
+}
+
+/// Writes a line to standard output. Whoever reads may have seen enough, as `head` has.
+///
+/// # Errors
+///
+/// When it cannot be written for another reason.
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::ProxyHost;
@@ -16,7 +16,7 @@ use tollgate_host::scenario::{FilterUse, HostName};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
 use crate::filters::{BuiltIns, Modules, Scenarios, linked, read_scenarios, refuse_unloadable};
-use crate::{Format, Outcome};
+use crate::{Format, Outcome, print};
 
 /// The virtual environment into which `cargo ci` fetches Envoy.
 const FETCHED_ENVOY: &str = "target/envoy/venv";
@@ -69,9 +69,11 @@ impl Test {
                     modules.load(&filter.source)?;
                 }
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
-                play_all(&scenarios, &Offline::new(HostName::Wasmtime, &loader), self.jobs)
+                play_all(&scenarios, &Offline::new(HostName::Wasmtime, &loader), self.jobs)?
             }
-            On::Native => play_all(&scenarios, &Offline::new(HostName::Native, &linked), self.jobs),
+            On::Native => {
+                play_all(&scenarios, &Offline::new(HostName::Native, &linked), self.jobs)?
+            }
             On::Envoy => {
                 for filter in filters(&scenarios) {
                     let (file, bytes) = self.built_ins.read(&filter.source)?;
@@ -79,13 +81,13 @@ impl Test {
                 }
                 let envoy = find_envoy(self.envoy.as_deref(), Path::new(FETCHED_ENVOY))?;
                 let host = EnvoyHost::new(envoy, self.built_ins.folder());
-                play_all(&scenarios, &host, self.jobs)
+                play_all(&scenarios, &host, self.jobs)?
             }
         };
-        match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-            Format::Text => print_text(&report),
-        }
+        print(&match self.format {
+            Format::Json => serde_json::to_string_pretty(&report)?,
+            Format::Text => text(&report),
+        })?;
         Ok(if report.failed == 0 { Outcome::Done } else { Outcome::Failed })
     }
 }
@@ -95,7 +97,11 @@ fn filters(scenarios: &Scenarios) -> impl Iterator<Item = &FilterUse> {
 }
 
 /// Plays scenarios side by side; the report keeps their order.
-fn play_all(scenarios: &Scenarios, host: &dyn ProxyHost, jobs: Option<NonZeroUsize>) -> Report {
+fn play_all(
+    scenarios: &Scenarios,
+    host: &dyn ProxyHost,
+    jobs: Option<NonZeroUsize>,
+) -> Result<Report> {
     let jobs =
         jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let next = AtomicUsize::new(0);
@@ -106,12 +112,14 @@ fn play_all(scenarios: &Scenarios, host: &dyn ProxyHost, jobs: Option<NonZeroUsi
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some((file, scenario)) = scenarios.get(index) else { return };
-                    let case = Case {
-                        file: file.display().to_string(),
-                        name: scenario.name.clone(),
-                        host: host.name(),
-                        verdict: run(scenario, host),
-                    };
+                    let case = run(scenario, host)
+                        .map(|verdict| Case {
+                            file: file.display().to_string(),
+                            name: scenario.name.clone(),
+                            host: host.name(),
+                            verdict,
+                        })
+                        .with_context(|| format!("{}", file.display()));
                     cases.lock().unwrap_or_else(PoisonError::into_inner).push((index, case));
                 }
             });
@@ -122,21 +130,24 @@ fn play_all(scenarios: &Scenarios, host: &dyn ProxyHost, jobs: Option<NonZeroUsi
     cases.into_iter().map(|(_, case)| case).collect()
 }
 
-fn print_text(report: &Report) {
+fn text(report: &Report) -> String {
+    let mut lines = Vec::new();
     for case in &report.cases {
         let Case { file, name, host, verdict } = case;
+        let place = format!("{host}  {file}: {name}");
         match verdict {
-            Verdict::Passed => println!("ok      {host}  {file}: {name}"),
+            Verdict::Passed => lines.push(format!("ok      {place}")),
             Verdict::Skipped { reason } => {
-                println!("skipped {host}  {file}: {name}\n        {}", reason.trim());
+                lines.push(format!("skipped {place}\n        {}", reason.trim()));
             }
             Verdict::Failed { failures } => {
-                println!("FAILED  {host}  {file}: {name}");
-                for failure in failures {
-                    println!("        {}", failure.to_string().replace('\n', "\n        "));
-                }
+                lines.push(format!("FAILED  {place}"));
+                lines.extend(failures.iter().map(|failure| {
+                    format!("        {}", failure.to_string().replace('\n', "\n        "))
+                }));
             }
         }
     }
-    println!("{report}");
+    lines.push(report.to_string());
+    lines.join("\n")
 }

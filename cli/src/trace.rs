@@ -1,18 +1,17 @@
 //! `tollgate trace`: the callbacks and host calls of a scenario, in order.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use tollgate_host::offline::Offline;
-use tollgate_host::proxy::StartError;
-use tollgate_host::run::play;
+use tollgate_host::proxy::ProxyHost;
+use tollgate_host::report::Verdict;
+use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
-use tollgate_host::transcript::Entry;
 
-use crate::Outcome;
 use crate::filters::{BuiltIns, Modules, linked};
+use crate::{Outcome, print};
 
 /// Arguments of `tollgate trace`.
 #[derive(Args)]
@@ -55,33 +54,40 @@ impl Trace {
 }
 
 fn trace(scenario: &Scenario, host: &Offline<'_>) -> Result<Outcome> {
-    let (transcript, problems) = match host.start_recorded(scenario) {
-        Err((StartError::Refused { words }, transcript)) => {
-            let expected = scenario.refused.as_ref().is_some_and(|refused| words.contains(refused));
-            (transcript, if expected { Vec::new() } else { vec![words] })
-        }
-        Err((error @ (StartError::Module(_) | StartError::Host(_)), _)) => return Err(error.into()),
-        Ok(mut run) => {
+    if let Some(verdict) = skipped(scenario, host.name()) {
+        return Ok(tell(&verdict));
+    }
+    let (started, mut transcript) = match host.start_recorded(scenario) {
+        Ok(run) => (Ok(run), Vec::new()),
+        Err((error, transcript)) => (Err(error), transcript),
+    };
+    let verdict = match judge_start(scenario, started)? {
+        Start::Judged(verdict) => verdict,
+        Start::Running(mut run) => {
             let failures = play(scenario, &mut run);
-            let failures = failures.iter().map(ToString::to_string).collect();
-            (run.take_transcript(), failures)
+            transcript = run.take_transcript();
+            Verdict::of(failures)
         }
     };
-    print(&transcript)?;
-    for problem in &problems {
-        eprintln!("not as expected: {problem}");
+    for entry in &transcript {
+        print(&entry.to_string())?;
     }
-    Ok(if problems.is_empty() { Outcome::Done } else { Outcome::Failed })
+    Ok(tell(&verdict))
 }
 
-fn print(transcript: &[Entry]) -> Result<()> {
-    let mut out = io::stdout().lock();
-    for entry in transcript {
-        match writeln!(out, "{entry}") {
-            // Whoever reads has seen enough, as `head` has.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            result => result?,
+/// Tells on standard error what was not as expected.
+fn tell(verdict: &Verdict) -> Outcome {
+    match verdict {
+        Verdict::Passed => Outcome::Done,
+        Verdict::Skipped { reason } => {
+            eprintln!("skipped: {reason}");
+            Outcome::Done
+        }
+        Verdict::Failed { failures } => {
+            for failure in failures {
+                eprintln!("not as expected: {failure}");
+            }
+            Outcome::Failed
         }
     }
-    Ok(())
 }

@@ -117,6 +117,8 @@ pub struct Cost {
     pub host_calls: u64,
     /// Fuel, about one unit per wasm instruction; engines without fuel give none.
     pub fuel: Option<u64>,
+    /// Linear memory of the largest guest afterwards, in bytes; engines without memory give none.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What can be seen of a proxy from outside.

@@ -38,6 +38,13 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Passed when nothing failed.
+    pub fn of(failures: Vec<Failure>) -> Self {
+        if failures.is_empty() { Self::Passed } else { Self::Failed { failures } }
+    }
+}
+
 /// One thing that was not as expected.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct Failure {

@@ -8,31 +8,66 @@ use crate::proxy::{
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
     Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse, ExpectedUpstream,
-    HeaderExpectations, HeaderLine, Matcher, RequestStep, Scenario, Step,
+    HeaderExpectations, HeaderLine, HostName, Matcher, RequestStep, Scenario, Step,
 };
 
 /// Failures after which a scenario is given up: what follows repeats them.
 const ENOUGH_FAILURES: usize = 8;
 
 /// Plays a scenario on a host.
-pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Verdict {
-    if let Some(only) = scenario.only.as_ref().filter(|only| !only.on.contains(&host.name())) {
-        return Verdict::Skipped { reason: only.reason.clone() };
+///
+/// # Errors
+///
+/// [`StartError`] when the host could not even try: then there is no verdict.
+pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartError> {
+    if let Some(verdict) = skipped(scenario, host.name()) {
+        return Ok(verdict);
     }
-    let failures = match (host.start(scenario), &scenario.refused) {
-        (Ok(_), Some(words)) => vec![Failure {
-            place: "start".into(),
-            what: format!("expected a refusal with `{words}`, but the proxy started"),
-        }],
-        (Err(StartError::Refused { words: got }), Some(words)) if got.contains(words) => Vec::new(),
-        (Err(StartError::Refused { words: got }), Some(words)) => vec![Failure {
-            place: "start".into(),
-            what: format!("expected a refusal with `{words}`, got:\n{got}"),
-        }],
-        (Err(error), _) => vec![Failure { place: "start".into(), what: error.to_string() }],
-        (Ok(mut proxy), None) => play(scenario, proxy.as_mut()),
+    Ok(match judge_start(scenario, host.start(scenario))? {
+        Start::Running(mut proxy) => Verdict::of(play(scenario, proxy.as_mut())),
+        Start::Judged(verdict) => verdict,
+    })
+}
+
+/// The verdict on a scenario that does not run on a host.
+pub fn skipped(scenario: &Scenario, host: HostName) -> Option<Verdict> {
+    let only = scenario.only.as_ref().filter(|only| !only.on.contains(&host))?;
+    Some(Verdict::Skipped { reason: only.reason.clone() })
+}
+
+/// What came of starting a proxy for a scenario.
+pub enum Start<P> {
+    /// It runs, and the steps can be played.
+    Running(P),
+    /// The scenario is about the start, or ended there.
+    Judged(Verdict),
+}
+
+/// Judges how a proxy started, or refused to.
+///
+/// # Errors
+///
+/// [`StartError`] when the host could not even try.
+pub fn judge_start<P>(
+    scenario: &Scenario,
+    started: Result<P, StartError>,
+) -> Result<Start<P>, StartError> {
+    let failure = match (started, &scenario.refused) {
+        (Ok(proxy), None) => return Ok(Start::Running(proxy)),
+        (Ok(_), Some(words)) => {
+            format!("expected a refusal with `{words}`, but the proxy started")
+        }
+        (Err(StartError::Refused { words: got }), Some(words)) if got.contains(words) => {
+            return Ok(Start::Judged(Verdict::Passed));
+        }
+        (Err(StartError::Refused { words: got }), Some(words)) => {
+            format!("expected a refusal with `{words}`, got:\n{got}")
+        }
+        (Err(StartError::Refused { words }), None) => words,
+        (Err(error @ (StartError::Module(_) | StartError::Host(_))), _) => return Err(error),
     };
-    if failures.is_empty() { Verdict::Passed } else { Verdict::Failed { failures } }
+    let failures = vec![Failure { place: "start".into(), what: failure }];
+    Ok(Start::Judged(Verdict::Failed { failures }))
 }
 
 /// Plays the steps of a scenario on a running proxy, and gives what was not as expected.
@@ -133,7 +168,15 @@ impl fmt::Display for Place<'_> {
 
 fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMut(String)) {
     match (&expect.outcome, &exchange.outcome) {
-        (None, _) | (Some(ExpectedOutcome::Reset), Outcome::Reset) => {}
+        (None, Outcome::Response(_) | Outcome::Reset)
+        | (Some(ExpectedOutcome::Reset), Outcome::Reset)
+        | (Some(ExpectedOutcome::Nothing), Outcome::Unanswered) => {}
+        (Some(ExpectedOutcome::Nothing), Outcome::Response(response)) => {
+            fail(format!("response: expected none, got status {}", response.status));
+        }
+        (Some(ExpectedOutcome::Nothing), Outcome::Reset) => {
+            fail("response: expected none, but the stream was reset".into());
+        }
         (Some(ExpectedOutcome::Response(expected)), Outcome::Response(response)) => {
             judge_response(expected, response, fail);
         }
@@ -143,7 +186,12 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
         (Some(ExpectedOutcome::Reset), Outcome::Response(response)) => {
             fail(format!("response: expected a reset, got status {}", response.status));
         }
-        (Some(_), Outcome::Unanswered) => fail("response: none came".into()),
+        (
+            None | Some(ExpectedOutcome::Response(_) | ExpectedOutcome::Reset),
+            Outcome::Unanswered,
+        ) => {
+            fail("response: none came; if that is right, say `response: none`".into());
+        }
     }
     match (&expect.upstream, &exchange.upstream) {
         (None, _) | (Some(ExpectedUpstream::Nothing), None) => {}
@@ -167,6 +215,11 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
         && fuel > most
     {
         fail(format!("budget: {fuel} fuel, at most {most} is allowed"));
+    }
+    if let (Some(most), Some(memory)) = (expect.budget.memory, cost.memory_bytes)
+        && memory > most
+    {
+        fail(format!("budget: {memory} bytes of memory, at most {most} are allowed"));
     }
 }
 

@@ -69,7 +69,8 @@ fn play(guests: &'static [(&'static str, Behaviour)], text: &str) -> Verdict {
         let (_, behaviour) = guests.iter().find(|(guest, _)| guest == name).expect(name);
         Ok(Arc::new(Scripted(*behaviour)))
     };
-    run(&Scenario::parse(text).expect(text), &Offline::new(HostName::Wasmtime, &loader))
+    let scenario = Scenario::parse(text).expect(text);
+    run(&scenario, &Offline::new(HostName::Wasmtime, &loader)).expect(text)
 }
 
 fn check(guests: &'static [(&'static str, Behaviour)], text: &str) {
@@ -231,7 +232,7 @@ steps: [ { request: {}, expect: { response: { status: 200 } } } ]
     let Verdict::Failed { failures } = verdict else { panic!("{verdict:?}") };
     assert_eq!(
         failures.iter().map(|f| f.what.as_str()).collect::<Vec<_>>(),
-        ["response: none came"]
+        ["response: none came; if that is right, say `response: none`"]
     );
 }
 

@@ -81,9 +81,9 @@ fn a_wrong_step_is_refused_with_line_and_column() {
         "99 is not between 200 and 599",
     );
     refuse_step(
-        "{ request: {}, expect: { response: none } }",
+        "{ request: {}, expect: { response: never } }",
         (4, 5),
-        "write `reset` or a response",
+        "write `reset`, `none` or a response",
     );
     refuse_step(
         "{ request: {}, expect: { upstream: nothing } }",

@@ -14,7 +14,7 @@ use tollgate_host::scenario::Step;
 /// Plays a scenario, which must pass.
 fn check(text: &str) {
     let Some(stage) = Stage::new() else { return };
-    assert_eq!(run(&scenario(text), &stage.host), Verdict::Passed, "{text}");
+    assert_eq!(run(&scenario(text), &stage.host).unwrap(), Verdict::Passed, "{text}");
 }
 
 /// Starts the filters of a scenario, which the host must refuse.

@@ -86,9 +86,10 @@ pub fn check_scenarios(folder: &Path, filter: Filter) -> Result<usize, String> {
         match Scenario::read(&file) {
             Err(error) => failures.push(format!("{name}: {error}")),
             Ok(scenario) => match run(&scenario, &host) {
-                Verdict::Passed => passed += 1,
-                Verdict::Skipped { .. } => {}
-                Verdict::Failed { failures: found } => {
+                Err(error) => failures.push(format!("{name}: {error}")),
+                Ok(Verdict::Passed) => passed += 1,
+                Ok(Verdict::Skipped { .. }) => {}
+                Ok(Verdict::Failed { failures: found }) => {
                     failures.extend(found.iter().map(|failure| format!("{name}: {failure}")));
                 }
             },

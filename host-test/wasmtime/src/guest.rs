@@ -10,6 +10,9 @@ use wasmtime::{
 
 use crate::{EPOCH, Limits};
 
+/// As many elements as a table may have. V8, and so Envoy, has the same bound.
+const MOST_TABLE_ELEMENTS: usize = 10_000_000;
+
 /// What a store carries: the world while the guest runs, and what its host calls need.
 pub(crate) struct Slot {
     world: World,
@@ -38,7 +41,11 @@ impl Guest {
             world: World::default(),
             memory: None,
             allocate: None,
-            limits: StoreLimitsBuilder::new().memory_size(limits.memory_bytes).build(),
+            limits: StoreLimitsBuilder::new()
+                .memory_size(limits.memory_bytes)
+                .memories(1)
+                .table_elements(MOST_TABLE_ELEMENTS)
+                .build(),
         };
         let mut store = Store::new(engine, slot);
         store.limiter(|slot| &mut slot.limits);
@@ -124,7 +131,12 @@ pub(crate) fn serve(
             _ => return Err(Error::msg("an argument is neither i32 nor i64")),
         };
     }
-    let memory = GuestMemory { caller: &mut caller };
+    if caller.data().memory.is_none() {
+        return Err(Error::msg(format!(
+            "{function} before the module has a memory to speak of: in a start section, where Envoy crashes"
+        )));
+    }
+    let memory = GuestMemory { caller: &mut caller, trap: None };
     let call = Call::decode(function, bits, &memory);
     let world = &mut caller.data_mut().world;
     let reply = match call {
@@ -134,7 +146,11 @@ pub(crate) fn serve(
     if let Reply::Trap { why } = reply {
         return Err(Error::msg(format!("{function}: {why}")));
     }
-    let status = reply.deliver(function, bits, &mut GuestMemory { caller: &mut caller })?;
+    let mut memory = GuestMemory { caller: &mut caller, trap: None };
+    let status = reply.deliver(function, bits, &mut memory)?;
+    if let Some(trap) = memory.trap {
+        return Err(trap);
+    }
     if let Some(result) = results.first_mut() {
         *result = Val::I32(u32::from(status).cast_signed());
     }
@@ -147,11 +163,12 @@ const MOST_WORDS: usize = 16;
 /// The guest's linear memory, seen from a host call.
 struct GuestMemory<'a, 'b> {
     caller: &'a mut Caller<'b, Slot>,
+    /// The guest's allocator trapped, which ends the guest.
+    trap: Option<Error>,
 }
 
 impl GuestMemory<'_, '_> {
     fn memory(&self) -> Option<wasmtime::Memory> {
-        // Not known yet only while the module's own start section runs.
         self.caller.data().memory
     }
 }
@@ -178,8 +195,13 @@ impl Memory for GuestMemory<'_, '_> {
     fn allocate(&mut self, size: usize) -> Option<u64> {
         let allocate = self.caller.data().allocate.clone()?;
         let size = u32::try_from(size).ok()?;
-        let address = allocate.call(self.caller.as_context_mut(), size).ok()?;
-        (address != 0).then(|| u64::from(address))
+        match allocate.call(self.caller.as_context_mut(), size) {
+            Ok(address) => (address != 0).then(|| u64::from(address)),
+            Err(trap) => {
+                self.trap = Some(trap);
+                None
+            }
+        }
     }
 }
 

@@ -168,9 +168,14 @@ fn pointers_out_of_memory_are_answered_and_the_guest_lives() {
 }
 
 #[test]
-fn an_allocator_that_gives_nothing_or_lies_is_answered_and_the_guest_lives() {
+fn an_allocator_that_gives_nothing_or_lies_is_answered_and_one_that_traps_ends_the_guest() {
     let get = r#"(import "env" "proxy_get_header_map_pairs" (func $pairs (param i32 i32 i32) (result i32)))"#;
-    for allocator in ["i32.const 0", "i32.const -1", "i32.const 65530", "unreachable"] {
+    for (allocator, expected) in [
+        ("i32.const 0", 200),
+        ("i32.const -1", 200),
+        ("i32.const 65530", 200),
+        ("unreachable", 503),
+    ] {
         let module = format!(
             r#"(module {get} {ABI} (memory (export "memory") 1)
                 (func (export "malloc") (param i32) (result i32) {allocator})
@@ -180,7 +185,7 @@ fn an_allocator_that_gives_nothing_or_lies_is_answered_and_the_guest_lives() {
                     i32.const 0))"#
         );
         let (outcome, _) = send(Limits::default(), &wat::parse_str(module).unwrap());
-        assert_eq!(status(&outcome), 200, "{allocator}");
+        assert_eq!(status(&outcome), expected, "{allocator}");
     }
 }
 
@@ -209,6 +214,24 @@ fn a_host_call_before_the_first_context_is_a_trap() {
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("started"),
     }
+}
+
+#[test]
+fn tables_and_memories_are_bounded() {
+    let grow = r#"(table $t 1 funcref)
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (if (i32.ne (table.grow $t (ref.null func) (i32.const 20000000)) (i32.const -1)) (then unreachable))
+            i32.const 0)"#;
+    let module = format!("(module {ABI} {MEMORY} {grow})");
+    let (outcome, _) = send(Limits::default(), &wat::parse_str(module).unwrap());
+    assert_eq!(status(&outcome), 200, "the table grew");
+}
+
+#[test]
+fn a_guest_cannot_fill_the_hosts_memory() {
+    let again = "(loop $again (drop (call $log (i32.const 3) (i32.const 0) (i32.const 65536))) (br $again))";
+    let (outcome, _) = send(Limits::default(), &guest(LOG, again));
+    assert_eq!(status(&outcome), 503);
 }
 
 #[test]

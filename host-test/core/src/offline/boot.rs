@@ -6,7 +6,7 @@ use tollgate_abi::{Callback, CallbackKind};
 
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
-use crate::proxy::{HostFailure, StartError};
+use crate::proxy::StartError;
 use crate::scenario::Scenario;
 use crate::transcript::Entry;
 use crate::world::{Context, Place, Plugin, Vm, VmId, World};
@@ -21,7 +21,8 @@ pub(super) fn boot(
     scenario: &Scenario,
 ) -> Result<Run, Box<(StartError, World)>> {
     let workers = scenario.workers.get();
-    let mut run = Run { world, guests: Vec::new(), chains: vec![Vec::new(); workers], requests: 0 };
+    let chains = vec![Vec::new(); workers];
+    let mut run = Run { world, guests: Vec::new(), chains, requests: 0, retired_fuel: None };
     match run.boot_all(loader, scenario) {
         Ok(()) => Ok(run),
         Err(error) => Err(Box::new((error, run.world))),
@@ -55,10 +56,7 @@ impl Run {
                 }
             }
         }
-        self.world
-            .unserved
-            .take()
-            .map_or(Ok(()), |call| Err(StartError::Host(Box::new(HostFailure::Unserved { call }))))
+        self.refuse_what_was_called().map_err(|failure| StartError::Host(Box::new(failure)))
     }
 
     fn boot_one(
@@ -73,7 +71,7 @@ impl Run {
         vm.add_context(Context::Root);
         let vm = self.world.add_vm(vm);
         let instance = module.instantiate();
-        let refused = |run: &Self, words: String| Err(run.refusal(vm, first_log, &words));
+        let refused = |run: &mut Self, words: String| Err(run.refusal(vm, first_log, &words));
         match instance {
             Ok(instance) => {
                 self.guests.push(Guest { module: Arc::clone(module), instance: Some(instance) });
@@ -104,7 +102,11 @@ impl Run {
     }
 
     /// What the guest logged since `first_log`, and what the host says of it.
-    fn refusal(&self, vm: VmId, first_log: usize, words: &str) -> StartError {
+    fn refusal(&mut self, vm: VmId, first_log: usize, words: &str) -> StartError {
+        // A guest that was let down by the host has not been judged.
+        if let Err(failure) = self.refuse_what_was_called() {
+            return StartError::Host(Box::new(failure));
+        }
         let plugin = self.world.plugin_of(vm).map_or("?", |plugin| plugin.name.as_str());
         let logs = self.world.logs.get(first_log..).unwrap_or_default();
         let mut lines: Vec<String> =
@@ -148,7 +150,10 @@ impl Run {
                 Ok(Some(word))
             }
             Err(trap) => {
-                guest.instance = None;
+                if let Some(fuel) = guest.instance.take().and_then(|instance| instance.fuel_used())
+                {
+                    *self.retired_fuel.get_or_insert(0) += fuel;
+                }
                 self.world.note_entry(Entry::Trap(trap.to_string()));
                 if let Some(vm) = self.world.vm_mut(vm) {
                     vm.failed = true;

@@ -20,13 +20,18 @@ use crate::world::{
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How many messages of queues may be delivered at one instant.
+const MOST_DELIVERIES: usize = 100_000;
+
 /// The ends of the chain.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 struct Ends {
     upstream: Option<Received>,
-    /// The upstream has the whole request.
+    /// The upstream has the whole request and may answer.
     request_whole: bool,
+    /// The upstream had the whole request, whatever came after.
+    upstream_has_all: bool,
     /// A response is on its way to the client.
     responding: bool,
     client: Option<Response>,
@@ -55,7 +60,8 @@ impl Run {
         carrier.send_request(step);
         carrier.wait(&step.upstream)?;
         let outcome = carrier.finish();
-        let upstream = carrier.ends.upstream.take();
+        // What the upstream has of a request that never came whole depends on when its connection opened.
+        let upstream = carrier.ends.upstream.take().filter(|_| carrier.ends.upstream_has_all);
         self.world.streams.remove(&id);
         Ok((outcome, upstream))
     }
@@ -70,7 +76,13 @@ impl Run {
     }
 
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
-        while let Some((vm, queue)) = self.world.queues.ready.pop_front() {
+        for delivered in 0.. {
+            let Some((vm, queue)) = self.world.queues.ready.pop_front() else { break };
+            if delivered == MOST_DELIVERIES {
+                let what =
+                    format!("queue {queue} fills itself: {delivered} messages at one instant");
+                return Err(HostFailure::Harm { what });
+            }
             let _trapped = self.try_call(vm, Callback::QueueReady { context: ROOT, queue });
         }
         self.refuse_what_was_called()
@@ -247,7 +259,9 @@ impl Carrier<'_> {
                 let mut body = lane.body.take().unwrap_or_default();
                 body.extend_from_slice(&bytes);
                 lane.body = Some(body);
-                match self.on_body(direction, at, end) {
+                let verdict = self.on_body(direction, at, end);
+                self.forget_early_resume(direction, at);
+                match verdict {
                     Verdict::Pass => self.release_body(direction, at, end),
                     Verdict::Hold(hold) => self.hold(direction, at, hold, end),
                     Verdict::Gone => {}
@@ -261,6 +275,16 @@ impl Carrier<'_> {
                 Verdict::Hold(hold) => self.hold(direction, at, hold, false),
                 Verdict::Gone => {}
             },
+        }
+    }
+
+    /// As on Envoy: a body callback that asks to go on asks for nothing, only what it returns counts.
+    fn forget_early_resume(&mut self, direction: Direction, at: usize) {
+        if let Some(stage) = self.stage(at) {
+            let lane = stage.lane_mut(direction);
+            if std::mem::take(&mut lane.resumed_too_early) {
+                lane.resume_asked = false;
+            }
         }
     }
 
@@ -446,6 +470,7 @@ impl Carrier<'_> {
 
     /// Carries out what guests asked for while they ran, in this stream's stages.
     fn resume_asked(&mut self) {
+        self.take_over();
         for at in 0..self.chain.len() {
             for direction in [Direction::Request, Direction::Response] {
                 let Some(stage) = self.stage(at) else {
@@ -477,6 +502,16 @@ impl Carrier<'_> {
                 }
                 self.drain(direction, at);
             }
+        }
+    }
+
+    /// Carries out a local reply or a close that a guest asked for outside of the stream's callbacks.
+    fn take_over(&mut self) {
+        let Some(stream) = self.stream() else { return };
+        if std::mem::take(&mut stream.close_asked) {
+            self.ends.reset = true;
+        } else if let Some(reply) = stream.local_reply.take() {
+            self.reply(reply);
         }
     }
 
@@ -556,6 +591,7 @@ impl Carrier<'_> {
             }
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
+        self.ends.upstream_has_all |= self.ends.request_whole;
     }
 
     fn at_client(&mut self, piece: Piece) {

@@ -19,6 +19,9 @@ use crate::scenario::{ClockStep, FilterUse, HostName, RequestStep, Scenario};
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, VmId, World};
 
+/// How often guests may tick while one step lets time pass.
+const MOST_TICKS: usize = 1_000_000;
+
 /// Finds the module of a filter.
 pub type Loader<'a> = dyn Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> + Sync + 'a;
 
@@ -70,6 +73,8 @@ pub struct Run {
     /// The VMs of each worker, in the order of the chain.
     chains: Vec<Vec<VmId>>,
     requests: u64,
+    /// Fuel of guests that are gone.
+    retired_fuel: Option<u64>,
 }
 
 struct Guest {
@@ -84,14 +89,20 @@ impl Run {
     }
 
     /// The memory of the largest guest in bytes; `None` when the engine has none of its own.
-    pub fn memory_bytes(&self) -> Option<u64> {
+    fn memory_bytes(&self) -> Option<u64> {
         self.guests.iter().filter_map(|guest| guest.instance.as_ref()?.memory_bytes()).max()
     }
 
     /// Lets virtual time pass until `until`, with the ticks that fall due and the queues that fill.
     fn pass_until(&mut self, until: Duration) -> Result<(), HostFailure> {
         self.deliver_queues()?;
+        let mut ticks = 0;
         while let Some((vm, due)) = self.next_tick().filter(|&(_, due)| due <= until) {
+            ticks += 1;
+            if ticks > MOST_TICKS {
+                let what = format!("more than {MOST_TICKS} ticks in one step; let less time pass");
+                return Err(HostFailure::Impossible { what });
+            }
             self.world.clock.advance_to(due);
             self.tick(vm, due)?;
             self.deliver_queues()?;
@@ -109,7 +120,7 @@ impl Run {
     }
 
     fn fuel_used(&self) -> Option<u64> {
-        let mut used = None;
+        let mut used = self.retired_fuel;
         for guest in &self.guests {
             if let Some(fuel) = guest.instance.as_ref().and_then(|instance| instance.fuel_used()) {
                 *used.get_or_insert(0) += fuel;
@@ -156,7 +167,8 @@ impl Proxy for Run {
             (Some(before), Some(after)) => Some(after.saturating_sub(before)),
             (_, after) => after,
         };
-        let cost = Cost { host_calls: self.world.host_calls.saturating_sub(calls_before), fuel };
+        let host_calls = self.world.host_calls.saturating_sub(calls_before);
+        let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
         Ok(Exchange { outcome, upstream, cost: Some(cost) })
     }
 

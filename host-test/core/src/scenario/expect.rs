@@ -30,6 +30,8 @@ pub enum ExpectedOutcome {
     Response(ExpectedResponse),
     /// A reset stream.
     Reset,
+    /// No answer.
+    Nothing,
 }
 
 /// An expected response.
@@ -94,4 +96,6 @@ pub struct Budget {
     pub host_calls: Option<u64>,
     /// The most fuel.
     pub fuel: Option<u64>,
+    /// The most linear memory that a guest may have afterwards, in bytes.
+    pub memory: Option<u64>,
 }

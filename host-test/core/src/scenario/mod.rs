@@ -19,7 +19,7 @@ pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
-pub use read::ReadError;
+pub use read::{ReadError, configuration};
 pub use value::{ClockStep, Matcher};
 
 /// A header line: name in lower case and value, both bytes.
@@ -95,15 +95,17 @@ impl FilterSource {
             Err(InvalidFilterSource::Image { reference: text.to_owned() })
         } else if text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm") {
             Ok(Self::File(path.to_owned()))
-        } else {
+        } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             Ok(Self::BuiltIn(text.to_owned()))
+        } else {
+            Err(InvalidFilterSource::Neither { text: text.to_owned() })
         }
     }
 
     /// The module's file; those of built-in filters are in `built_ins`.
     pub fn file(&self, built_ins: &Path) -> PathBuf {
         match self {
-            Self::BuiltIn(name) => built_ins.join(name).with_extension("wasm"),
+            Self::BuiltIn(name) => built_ins.join(format!("{name}.wasm")),
             Self::File(path) => path.clone(),
         }
     }
@@ -114,6 +116,11 @@ impl FilterSource {
 pub enum InvalidFilterSource {
     /// It is empty.
     Empty,
+    /// It is neither a name nor a path to a module.
+    Neither {
+        /// The text.
+        text: String,
+    },
     /// It is an image in a registry, which hosts do not fetch.
     Image {
         /// The image.
@@ -125,6 +132,10 @@ impl fmt::Display for InvalidFilterSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("filter: empty; name a built-in filter or a file"),
+            Self::Neither { text } => write!(
+                f,
+                "filter: `{text}` is neither a name nor a file; end a file in .wasm, or write ./{text}"
+            ),
             Self::Image { reference } => {
                 write!(f, "filter: {reference} is an image, which is not fetched; name a file")
             }

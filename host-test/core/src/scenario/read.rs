@@ -92,6 +92,16 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
+/// The bytes that a filter gets for a configuration that was written in YAML: JSON. Text goes as it is, so
+/// that one can say what is not JSON at all, and nothing is no bytes.
+pub fn configuration(value: serde_json::Value) -> Vec<u8> {
+    match value {
+        serde_json::Value::Null => Vec::new(),
+        serde_json::Value::String(text) => text.into_bytes(),
+        value => value.to_string().into_bytes(),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScenario {
@@ -121,6 +131,9 @@ impl RawScenario {
         }
         if self.workers.get() > MOST_WORKERS {
             return Err(format!("workers: {} is above the bound of {MOST_WORKERS}", self.workers));
+        }
+        if self.refused.as_ref().is_some_and(|words| words.trim().is_empty()) {
+            return Err("refused: empty; write words that the proxy must say".into());
         }
         match (&self.refused, self.steps.is_empty()) {
             (Some(_), false) => {
@@ -177,12 +190,7 @@ struct RawFilter {
 impl RawFilter {
     fn check(self) -> Result<FilterUse, String> {
         let source = FilterSource::parse(&self.filter).map_err(|error| error.to_string())?;
-        let config = match self.config {
-            None => Vec::new(),
-            // Text goes as it is, so that a scenario can say what is not JSON at all.
-            Some(serde_json::Value::String(text)) => text.into_bytes(),
-            Some(value) => value.to_string().into_bytes(),
-        };
+        let config = configuration(self.config.unwrap_or_default());
         let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
         Ok(FilterUse { source, name, root_id: self.root_id, config })
@@ -386,8 +394,11 @@ impl RawExpectation {
         let outcome = match self.response {
             None => None,
             Some(WordOr::Word(word)) if word == "reset" => Some(ExpectedOutcome::Reset),
+            Some(WordOr::Word(word)) if word == "none" => Some(ExpectedOutcome::Nothing),
             Some(WordOr::Word(word)) => {
-                return Err(format!("expect.response: `{word}`; write `reset` or a response"));
+                return Err(format!(
+                    "expect.response: `{word}`; write `reset`, `none` or a response"
+                ));
             }
             Some(WordOr::Other(response)) => Some(ExpectedOutcome::Response(ExpectedResponse {
                 status: response.status,
@@ -420,7 +431,11 @@ impl RawExpectation {
                 .into_iter()
                 .map(|text| Matcher::Contains(text.into_bytes()))
                 .collect(),
-            budget: Budget { host_calls: self.budget.host_calls, fuel: self.budget.fuel },
+            budget: Budget {
+                host_calls: self.budget.host_calls,
+                fuel: self.budget.fuel,
+                memory: self.budget.memory,
+            },
         })
     }
 }
@@ -478,6 +493,7 @@ impl<'de> Deserialize<'de> for RawLog {
 struct RawBudget {
     host_calls: Option<u64>,
     fuel: Option<u64>,
+    memory: Option<u64>,
 }
 
 type RawLine = (Name, Bytes);

@@ -37,6 +37,9 @@ use queue::Queues;
 use shared::SharedData;
 use wasi::Random;
 
+/// As much as guests may make the host keep; what goes beyond is taken for a guest that ran wild.
+const MOST_KEPT_BYTES: usize = 256 << 20;
+
 /// The state of the host for one proxy.
 #[derive(Debug, Default)]
 pub struct World {
@@ -53,6 +56,8 @@ pub struct World {
     pub(crate) faults: Vec<ArmedFault>,
     pub(crate) host_calls: u64,
     pub(crate) unserved: Option<String>,
+    /// Bytes that guests made the host keep: log lines, shared data, queues.
+    kept_bytes: usize,
     /// What a guest did that does harm to a whole Envoy.
     pub(crate) harm: Option<String>,
     random: Random,
@@ -236,6 +241,16 @@ impl World {
     fn unserved(&mut self, call: &Call) -> Reply {
         self.unserved.get_or_insert_with(|| call.to_string());
         Reply::refused(Status::Unimplemented, "this host does not serve the function")
+    }
+
+    /// Counts bytes that a guest makes the host keep.
+    fn keep(&mut self, bytes: usize) -> Result<(), Reply> {
+        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+        if self.kept_bytes <= MOST_KEPT_BYTES {
+            return Ok(());
+        }
+        let why = format!("the guests made the host keep more than {MOST_KEPT_BYTES} bytes");
+        Err(Reply::Trap { why: why.into() })
     }
 
     fn armed_fault(&mut self, function: Function) -> Option<Status> {

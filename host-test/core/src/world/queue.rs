@@ -60,6 +60,9 @@ impl World {
     }
 
     pub(super) fn enqueue(&mut self, token: u32, message: &[u8]) -> Reply {
+        if let Err(trap) = self.keep(message.len().saturating_add(size_of::<Vec<u8>>())) {
+            return trap;
+        }
         let Some(queue) = self.queues.get_mut(token) else {
             return Reply::refused(Status::NotFound, format!("no queue has the token {token}"));
         };

@@ -6,6 +6,9 @@ use tollgate_abi::{Answer, Reply, Status};
 
 use super::{Scope, World};
 
+/// What an entry takes beside its key and its value, about.
+const ENTRY_BYTES: usize = 128;
+
 /// The values of all VMs with their compare-and-swap numbers.
 #[derive(Debug, Default)]
 pub(crate) struct SharedData {
@@ -50,6 +53,15 @@ impl World {
                 return Reply::refused(Status::CasMismatch, why);
             }
             Some(_) | None => {}
+        }
+        // What a value replaces is not counted again: only new keys and longer values grow.
+        let old = self.shared.values.get(&key).map(|(value, _)| value.len());
+        let grown = match old {
+            Some(old) => value.len().saturating_sub(old),
+            None => value.len().saturating_add(key.key.len()).saturating_add(ENTRY_BYTES),
+        };
+        if let Err(trap) = self.keep(grown) {
+            return trap;
         }
         let cas = self.shared.next_cas();
         self.shared.values.insert(key, (value.to_vec(), cas));

@@ -67,7 +67,7 @@ pub(crate) struct Lane {
     pub(crate) end_held: bool,
     /// The guest asked to go on; done when the outermost callback has returned.
     pub(crate) resume_asked: bool,
-    /// It asked in the very callback that holds the headers.
+    /// It asked in the very callback that holds the headers or the body.
     pub(crate) resumed_too_early: bool,
 }
 
@@ -217,10 +217,15 @@ impl World {
     }
 
     pub(super) fn resume(&mut self, scope: &Scope, direction: Direction) -> Reply {
-        let in_headers = matches!(
+        let in_own_callback = matches!(
             (&scope.callback, direction),
-            (Some(Callback::RequestHeaders { .. }), Direction::Request)
-                | (Some(Callback::ResponseHeaders { .. }), Direction::Response)
+            (
+                Some(Callback::RequestHeaders { .. } | Callback::RequestBody { .. }),
+                Direction::Request
+            ) | (
+                Some(Callback::ResponseHeaders { .. } | Callback::ResponseBody { .. }),
+                Direction::Response
+            )
         );
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return Reply::OK;
@@ -228,7 +233,7 @@ impl World {
         if let Some(stage) = stream.stages.get_mut(at) {
             let lane = stage.lane_mut(direction);
             lane.resume_asked = true;
-            lane.resumed_too_early = in_headers;
+            lane.resumed_too_early = in_own_callback;
             // As on Envoy: the guest loses sight of the message at once, the rest happens later.
             lane.headers_visible = false;
             lane.trailers_visible = false;

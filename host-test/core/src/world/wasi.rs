@@ -34,8 +34,10 @@ impl World {
             2 => LogLevel::Error,
             _ => return errno(EBADF, format!("file descriptor {fd} is not open")),
         };
-        self.write_log(level, data.strip_suffix(b"\n").unwrap_or(data));
-        Reply::Done(Answer::Size(data.len()))
+        match self.write_log(level, data.strip_suffix(b"\n").unwrap_or(data)) {
+            Ok(()) => Reply::Done(Answer::Size(data.len())),
+            Err(trap) => trap,
+        }
     }
 
     pub(super) fn random_get(&mut self, size: u64) -> Reply {
