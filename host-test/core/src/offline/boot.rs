@@ -22,7 +22,9 @@ pub(super) fn boot(
 ) -> Result<Run, Box<(StartError, World)>> {
     let workers = scenario.workers.get();
     let chains = vec![Vec::new(); workers];
-    let mut run = Run { world, guests: Vec::new(), chains, requests: 0, retired_fuel: None };
+    let connected = vec![false; workers];
+    let mut run =
+        Run { world, guests: Vec::new(), chains, connected, requests: 0, retired_fuel: None };
     match run.boot_all(loader, scenario) {
         Ok(()) => Ok(run),
         Err(error) => Err(Box::new((error, run.world))),

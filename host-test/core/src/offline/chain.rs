@@ -5,44 +5,22 @@
 
 use std::time::Duration;
 
-use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
+use tollgate_abi::Callback;
 
 use super::Run;
 use super::boot::ROOT;
-use super::wire::{self, Body};
-use crate::engine::Trap;
-use crate::proxy::{HostFailure, Outcome, Received, Response};
+use super::ends::Ends;
+use super::phases::Verdict;
+use super::wire;
+use crate::proxy::{HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
-use crate::world::{
-    Context, Direction, Hold, Lane, LocalReply, Piece, Stage, Stream, StreamId, VmId,
-};
+use crate::world::{Direction, Hold, Lane, LocalReply, Piece, Stage, Stream, StreamId, VmId};
 
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How many messages of queues may be delivered at one instant.
 const MOST_DELIVERIES: usize = 100_000;
-
-/// The ends of the chain.
-#[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
-struct Ends {
-    upstream: Option<Received>,
-    /// The upstream has the whole request and may answer.
-    request_whole: bool,
-    /// The upstream had the whole request, whatever came after.
-    upstream_has_all: bool,
-    /// A response is on its way to the client.
-    responding: bool,
-    client: Option<Response>,
-    /// The client has the whole response.
-    response_whole: bool,
-    reset: bool,
-    /// The client has sent the whole request.
-    request_sent: bool,
-    /// The proxy answers, and closes the connection.
-    closes: bool,
-}
 
 impl Run {
     /// Carries one request to its end.
@@ -56,12 +34,11 @@ impl Run {
         };
         let id = StreamId(self.requests);
         self.world.streams.insert(id, new_stream(step, chain.len()));
-        let mut carrier = Carrier { run: self, id, chain, ends: Ends::default() };
+        let mut carrier = Carrier { run: self, id, worker, chain, ends: Ends::default() };
         carrier.send_request(step);
         carrier.wait(&step.upstream)?;
         let outcome = carrier.finish();
-        // What the upstream has of a request that never came whole depends on when its connection opened.
-        let upstream = carrier.ends.upstream.take().filter(|_| carrier.ends.upstream_has_all);
+        let upstream = carrier.upstream_saw(matches!(step.upstream, Upstream::Reset));
         self.world.streams.remove(&id);
         Ok((outcome, upstream))
     }
@@ -90,22 +67,12 @@ impl Run {
 }
 
 /// One stream in the run that carries it.
-struct Carrier<'a> {
-    run: &'a mut Run,
-    id: StreamId,
-    chain: Vec<VmId>,
-    ends: Ends,
-}
-
-/// The guest trapped, now or before.
-struct VmFailed;
-
-/// What a callback makes of a piece.
-enum Verdict {
-    Pass,
-    Hold(Hold),
-    /// A local reply or a trap took the stream over.
-    Gone,
+pub(super) struct Carrier<'a> {
+    pub(super) run: &'a mut Run,
+    pub(super) id: StreamId,
+    pub(super) worker: usize,
+    pub(super) chain: Vec<VmId>,
+    pub(super) ends: Ends,
 }
 
 impl Carrier<'_> {
@@ -118,11 +85,15 @@ impl Carrier<'_> {
             return self.refuse_unseen();
         }
         self.arrive(Direction::Request, 0, Piece::Headers { end: !has_body && !has_trailers });
-        for chunk in &step.request.body {
+        for (index, chunk) in step.request.body.iter().enumerate() {
+            if index > 0 {
+                self.let_connect();
+            }
             self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
         }
         self.ends.request_sent = true;
         if has_trailers {
+            self.let_connect();
             self.arrive(Direction::Request, 0, Piece::Trailers);
         } else if has_body {
             self.arrive(Direction::Request, 0, Piece::Data { bytes: Vec::new(), end: true });
@@ -278,162 +249,6 @@ impl Carrier<'_> {
         }
     }
 
-    /// As on Envoy: a body callback that asks to go on asks for nothing, only what it returns counts.
-    fn forget_early_resume(&mut self, direction: Direction, at: usize) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            if std::mem::take(&mut lane.resumed_too_early) {
-                lane.resume_asked = false;
-            }
-        }
-    }
-
-    /// The guest asked to go on in a headers callback, and went on by returning from it.
-    fn notice_double_continue(&mut self, direction: Direction, at: usize) {
-        let Some(stage) = self.stage(at) else { return };
-        let lane = stage.lane_mut(direction);
-        if std::mem::take(&mut lane.resumed_too_early) {
-            lane.resume_asked = false;
-            self.run.world.harm.get_or_insert_with(|| {
-                "the guest called proxy_continue_stream in a headers callback that then continued: \
-                 on Envoy 1.40 the rest of the chain runs twice"
-                    .into()
-            });
-        }
-    }
-
-    fn on_headers(&mut self, direction: Direction, at: usize, end: bool) -> Verdict {
-        if !self.has_context(direction, at) {
-            return Verdict::Pass;
-        }
-        let Some(stream) = self.stream() else {
-            return Verdict::Gone;
-        };
-        let count = stream.message(direction).headers.0.len();
-        if let Some(stage) = stream.stages.get_mut(at) {
-            stage.lane_mut(direction).headers_visible = true;
-        }
-        let returned = self.call(at, |context| match direction {
-            Direction::Request => Callback::RequestHeaders { context, count, end_of_stream: end },
-            Direction::Response => Callback::ResponseHeaders { context, count, end_of_stream: end },
-        });
-        self.judge(returned, |word| match HeadersAction::from(word) {
-            HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
-            HeadersAction::StopIteration
-            | HeadersAction::StopAllIterationAndBuffer
-            | HeadersAction::StopAllIterationAndWatermark
-            | HeadersAction::Unknown(_) => Verdict::Hold(Hold::Headers),
-        })
-    }
-
-    fn on_body(&mut self, direction: Direction, at: usize, end: bool) -> Verdict {
-        let Some(stage) = self.stage(at) else {
-            return Verdict::Gone;
-        };
-        if stage.context.is_none() {
-            return Verdict::Pass;
-        }
-        let size = stage.lane(direction).body.as_ref().map_or(0, Vec::len);
-        let returned = self.call(at, |context| match direction {
-            Direction::Request => Callback::RequestBody { context, size, end_of_stream: end },
-            Direction::Response => Callback::ResponseBody { context, size, end_of_stream: end },
-        });
-        self.judge(returned, |word| match BodyAction::from(word) {
-            BodyAction::Continue => Verdict::Pass,
-            BodyAction::StopIterationAndBuffer
-            | BodyAction::StopIterationAndWatermark
-            | BodyAction::StopIterationNoBuffer
-            | BodyAction::Unknown(_) => Verdict::Hold(Hold::Body),
-        })
-    }
-
-    fn on_trailers(&mut self, direction: Direction, at: usize) -> Verdict {
-        let Some(stream) = self.stream() else {
-            return Verdict::Gone;
-        };
-        let count = stream.message(direction).trailers.0.len();
-        let Some(stage) = stream.stages.get_mut(at) else {
-            return Verdict::Gone;
-        };
-        if stage.context.is_none() {
-            return Verdict::Pass;
-        }
-        stage.lane_mut(direction).trailers_visible = true;
-        let returned = self.call(at, |context| match direction {
-            Direction::Request => Callback::RequestTrailers { context, count },
-            Direction::Response => Callback::ResponseTrailers { context, count },
-        });
-        self.judge(returned, |word| match TrailersAction::from(word) {
-            TrailersAction::Continue => Verdict::Pass,
-            TrailersAction::StopIteration | TrailersAction::Unknown(_) => {
-                Verdict::Hold(Hold::Trailers)
-            }
-        })
-    }
-
-    /// Runs a callback of the stream's context; a callback that the guest does not export continues.
-    fn call(&mut self, at: usize, callback: impl FnOnce(u32) -> Callback) -> Result<u32, Trap> {
-        let Some(&vm) = self.chain.get(at) else {
-            return Ok(0);
-        };
-        let Some(context) = self.stage(at).and_then(|stage| stage.context) else {
-            return Ok(0);
-        };
-        Ok(self.run.try_call(vm, callback(context))?.unwrap_or(0))
-    }
-
-    fn judge(&mut self, returned: Result<u32, Trap>, read: impl FnOnce(u32) -> Verdict) -> Verdict {
-        let reply = match returned {
-            Err(_) => Some(failed_closed()),
-            Ok(_) => self.stream().and_then(|stream| stream.local_reply.take()),
-        };
-        if self.stream().is_some_and(|stream| stream.close_asked) {
-            self.ends.reset = true;
-            return Verdict::Gone;
-        }
-        match (reply, returned) {
-            (Some(reply), _) => {
-                self.reply(reply);
-                Verdict::Gone
-            }
-            (None, Ok(word)) => read(word),
-            (None, Err(_)) => Verdict::Gone,
-        }
-    }
-
-    /// Whether the filter has a context for the stream. One is made on the way to the upstream; on the
-    /// way back there is none when the request never came to the filter.
-    fn has_context(&mut self, direction: Direction, at: usize) -> bool {
-        match direction {
-            Direction::Response => self.stage(at).is_some_and(|stage| stage.context.is_some()),
-            Direction::Request => {
-                let made = self.make_context(at);
-                if made.is_err() {
-                    self.reply(failed_closed());
-                }
-                made.is_ok()
-            }
-        }
-    }
-
-    /// Makes the context of the stream at a filter, unless it has one.
-    fn make_context(&mut self, at: usize) -> Result<(), VmFailed> {
-        let id = self.id;
-        let vm = *self.chain.get(at).ok_or(VmFailed)?;
-        let has_one = self.stage(at).is_some_and(|stage| stage.context.is_some());
-        let world = &mut self.run.world;
-        let state = world.vm_mut(vm).filter(|vm| !vm.failed).ok_or(VmFailed)?;
-        if has_one {
-            return Ok(());
-        }
-        let context = state.add_context(Context::Stream(id));
-        if let Some(stage) = self.stage(at) {
-            stage.context = Some(context);
-        }
-        let create = Callback::ContextCreate { context, parent: ROOT };
-        self.run.try_call(vm, create).map(|_| ()).map_err(|_| VmFailed)
-    }
-
     fn hold(&mut self, direction: Direction, at: usize, hold: Hold, end: bool) {
         if let Some(stage) = self.stage(at) {
             let lane = stage.lane_mut(direction);
@@ -534,7 +349,7 @@ impl Carrier<'_> {
 
     /// Answers the client from the proxy: through the response callbacks, unless a response is on its
     /// way already, which is then replaced.
-    fn reply(&mut self, reply: LocalReply) {
+    pub(super) fn reply(&mut self, reply: LocalReply) {
         self.run.world.note(|| format!("  local reply {}", reply.status));
         let last = self.last();
         if self.ends.client.is_some() {
@@ -569,66 +384,6 @@ impl Carrier<'_> {
         }
     }
 
-    fn at_upstream(&mut self, piece: Piece) {
-        let Some(stream) = self.run.world.streams.get(&self.id) else { return };
-        let headers = &stream.request.headers;
-        if let (Piece::Headers { .. }, Some((status, body))) = (&piece, wire::unsendable(headers)) {
-            let body = body.into_bytes();
-            return self.reply(LocalReply { status, headers: Vec::new(), body, grpc_status: None });
-        }
-        let received = &mut self.ends.upstream;
-        self.ends.request_whole = match (piece, received) {
-            (Piece::Headers { end }, received) => {
-                *received = Some(wire::received(headers, end));
-                end
-            }
-            (Piece::Data { bytes, end }, Some(received)) => {
-                take_body(&mut received.body, &bytes, wire::announced_length(headers)) && end
-            }
-            (Piece::Trailers, Some(received)) => {
-                received.trailers.clone_from(&stream.request.trailers.0);
-                true
-            }
-            (Piece::Data { .. } | Piece::Trailers, None) => return,
-        };
-        self.ends.upstream_has_all |= self.ends.request_whole;
-    }
-
-    fn at_client(&mut self, piece: Piece) {
-        let now = self.run.world.clock.wall();
-        let close = self.ends.closes;
-        let is_head = self.is_head();
-        let Some(stream) = self.run.world.streams.get_mut(&self.id) else { return };
-        let headers = &mut stream.response.headers;
-        if let Piece::Headers { .. } = &piece
-            && headers.first(b":status").is_none_or(|status| !is_status(status))
-        {
-            let body = b"missing required header: :status".to_vec();
-            let reply = LocalReply { status: 502, headers: Vec::new(), body, grpc_status: None };
-            return self.reply(reply);
-        }
-        let response = &mut self.ends.client;
-        self.ends.response_whole = match (piece, response) {
-            (Piece::Headers { end }, response) => {
-                let body = match (is_head, end) {
-                    (true, _) => Body::Omitted,
-                    (false, true) => Body::Absent,
-                    (false, false) => Body::Follows,
-                };
-                *response = Some(wire::response(headers, now, body, close));
-                end
-            }
-            (Piece::Data { bytes, end }, Some(response)) => {
-                take_body(&mut response.body, &bytes, wire::announced_length(headers)) && end
-            }
-            (Piece::Trailers, Some(response)) => {
-                response.trailers.clone_from(&stream.response.trailers.0);
-                true
-            }
-            (Piece::Data { .. } | Piece::Trailers, None) => return,
-        };
-    }
-
     /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
     fn finish(&mut self) -> Outcome {
         // A trap is in the transcript; the stream ends all the same.
@@ -656,7 +411,7 @@ impl Carrier<'_> {
         }
     }
 
-    fn is_head(&self) -> bool {
+    pub(super) fn is_head(&self) -> bool {
         let stream = self.run.world.streams.get(&self.id);
         stream.is_some_and(|stream| stream.request.headers.first(b":method") == Some(b"HEAD"))
     }
@@ -677,11 +432,11 @@ impl Carrier<'_> {
         !self.ends.request_whole && self.ends.responding
     }
 
-    fn stream(&mut self) -> Option<&mut Stream> {
+    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
         self.run.world.streams.get_mut(&self.id)
     }
 
-    fn stage(&mut self, at: usize) -> Option<&mut Stage> {
+    pub(super) fn stage(&mut self, at: usize) -> Option<&mut Stage> {
         self.stream()?.stages.get_mut(at)
     }
 
@@ -691,32 +446,10 @@ impl Carrier<'_> {
     }
 }
 
-/// Takes in a part of a body, as much of it as was announced; whether that much has come. What a filter
-/// makes longer than announced is not read, and of what it makes shorter the rest is waited for.
-fn take_body(body: &mut Vec<u8>, bytes: &[u8], announced: Option<usize>) -> bool {
-    body.extend_from_slice(bytes);
-    match announced {
-        Some(announced) => {
-            body.truncate(announced);
-            body.len() == announced
-        }
-        None => true,
-    }
-}
-
-fn is_status(text: &[u8]) -> bool {
-    matches!(text, [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'])
-}
-
 fn new_stream(step: &RequestStep, filters: usize) -> Stream {
     let mut stream = Stream::default();
     stream.stages.resize_with(filters, Stage::default);
     stream.request.headers.0 = wire::request_headers(step);
     stream.request.trailers.0.clone_from(&step.request.trailers);
     stream
-}
-
-/// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.
-fn failed_closed() -> LocalReply {
-    LocalReply { status: 503, headers: Vec::new(), body: Vec::new(), grpc_status: None }
 }

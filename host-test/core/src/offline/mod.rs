@@ -5,6 +5,8 @@
 
 mod boot;
 mod chain;
+mod ends;
+mod phases;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -72,6 +74,8 @@ pub struct Run {
     guests: Vec<Guest>,
     /// The VMs of each worker, in the order of the chain.
     chains: Vec<Vec<VmId>>,
+    /// Which workers have a connection to the upstream.
+    connected: Vec<bool>,
     requests: u64,
     /// Fuel of guests that are gone.
     retired_fuel: Option<u64>,

@@ -1,0 +1,134 @@
+//! The offline host and a real Envoy, behaviour by behaviour: not the same verdict only, the same bytes.
+//!
+//! Needs an Envoy, as `cargo ci` fetches it; without one the tests say so and pass, except with
+//! `CI=true`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use common::observed::{Observed, difference, observe};
+use common::{envoy, loader, root, say, scenarios};
+use tollgate_host::offline::Offline;
+use tollgate_host::proxy::ProxyHost;
+use tollgate_host::scenario::{HostName, Scenario};
+
+/// How many scenarios are played at a time.
+const JOBS: usize = 2;
+
+/// Fewer behaviours than these would mean little.
+const FEWEST_BEHAVIOURS: usize = 120;
+
+/// Fewer lines of the rate limit's clients and upstreams than these would mean little.
+const FEWEST_LINES: usize = 90;
+
+const NOT_SERVED: &str = "the offline host does not serve this yet, and says so";
+
+/// Cases in which the hosts differ, and why. One that no longer differs fails, so that the list is true.
+const KNOWN_DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "headers/empty-name",
+        "Envoy passes the line on and the upstream refuses it; the offline host refuses it itself",
+    ),
+    (
+        "maps/pairs-chunks",
+        "to get trailers from the upstream, Envoy is told to add a `te` line, which on_log sees",
+    ),
+    ("properties/connection-requested-server-name", NOT_SERVED),
+    ("properties/connection-tls-version", NOT_SERVED),
+    ("properties/connection-uri-san-peer-certificate", NOT_SERVED),
+    ("properties/request-headers", NOT_SERVED),
+    ("properties/request-id", NOT_SERVED),
+    ("properties/request-nosuch", NOT_SERVED),
+    ("properties/request-referer", NOT_SERVED),
+    ("properties/request-size", NOT_SERVED),
+    ("properties/request-useragent", NOT_SERVED),
+    ("properties/response-code", NOT_SERVED),
+    ("properties/response-code-details", NOT_SERVED),
+    ("properties/response-flags", NOT_SERVED),
+    ("properties/response-grpc-status", NOT_SERVED),
+    ("properties/response-headers-x-up", NOT_SERVED),
+    ("properties/set", NOT_SERVED),
+    ("properties/xds-node-id", NOT_SERVED),
+];
+
+#[test]
+fn a_guest_sees_and_does_the_same_on_both_hosts() {
+    let cases = scenarios(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    let Some(played) = play_on_both(&cases) else { return };
+    let mut agreed = 0;
+    let mut mistakes = Vec::new();
+    for (name, offline, envoy) in &played {
+        let known = KNOWN_DIFFERENCES.iter().find(|(known, _)| known == name);
+        match (difference(&offline.all(), &envoy.all()), known) {
+            (None, None) => agreed += 1,
+            (Some(_), Some(_)) => {}
+            (Some(difference), None) => mistakes.push(format!("{name} differs:\n{difference}")),
+            (None, Some((_, reason))) => mistakes.push(format!(
+                "{name} agrees; take it off the list of known differences ({reason})"
+            )),
+        }
+    }
+    for (known, _) in KNOWN_DIFFERENCES {
+        if !played.iter().any(|(name, _, _)| name == known) {
+            mistakes.push(format!("{known} is a known difference, but there is no such case"));
+        }
+    }
+    say(&format!("{agreed} behaviours agreed, {} known differences", KNOWN_DIFFERENCES.len()));
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
+    assert!(agreed >= FEWEST_BEHAVIOURS, "{agreed} behaviours are too few to mean much");
+}
+
+#[test]
+fn the_rate_limit_exchanges_the_same_bytes_on_both_hosts() {
+    let mut scenarios = scenarios(&root().join("filters/ratelimit/tests/scenarios"));
+    scenarios.retain(|(_, scenario)| {
+        scenario.only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy))
+    });
+    let Some(played) = play_on_both(&scenarios) else { return };
+    let mut lines = 0;
+    for (name, offline, envoy) in &played {
+        for (host, observed) in [("offline", offline), ("envoy", envoy)] {
+            assert!(observed.failures.is_empty(), "{name}, {host}: {:#?}", observed.failures);
+        }
+        // Not the log: it tells how long a client has to wait, and on Envoy time passes.
+        if let Some(difference) = difference(&offline.exchanges, &envoy.exchanges) {
+            panic!("{name} differs:\n{difference}");
+        }
+        lines += offline.exchanges.len();
+    }
+    assert!(lines >= FEWEST_LINES, "{lines} lines are too few to mean much");
+}
+
+/// Plays each scenario on the offline host and on Envoy, if there is one.
+fn play_on_both(scenarios: &[(String, Scenario)]) -> Option<Vec<(String, Observed, Observed)>> {
+    let envoy = envoy()?;
+    let loader = loader();
+    let offline = Offline::new(HostName::Wasmtime, &loader);
+    let (next, played) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((name, scenario)) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let on = |host: &dyn ProxyHost| observe(scenario, host);
+            let both = (name.clone(), on(&offline), on(&envoy));
+            played.lock().unwrap().push(both);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..JOBS {
+            scope.spawn(work);
+        }
+    });
+    let mut played = played.into_inner().unwrap();
+    played.sort_by(|(one, _, _), (other, _, _)| one.cmp(other));
+    Some(played)
+}

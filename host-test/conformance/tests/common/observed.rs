@@ -1,0 +1,150 @@
+//! All that can be seen of a scenario from outside, as lines that two hosts can be compared by.
+//!
+//! What cannot be the same is made the same here and nowhere else: dates, the cost, and the order of
+//! header lines of different names.
+
+use std::time::Duration;
+
+use tollgate_host::proxy::{
+    Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
+};
+use tollgate_host::run::play;
+use tollgate_host::scenario::{ClockStep, HeaderLine, RequestStep, Scenario};
+
+/// The end of a date, and how many bytes of it stand before.
+const DATE: (&[u8], usize) = (b" GMT", 25);
+
+/// What came of a scenario.
+#[derive(Default)]
+pub(crate) struct Observed {
+    /// What client and upstream got, a line each.
+    pub(crate) exchanges: Vec<String>,
+    /// What guests logged and the metrics at the end, or why the proxy did not start.
+    pub(crate) rest: Vec<String>,
+    /// What was not as the scenario expects it, and how the host failed.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Observed {
+    /// All of it.
+    pub(crate) fn all(&self) -> Vec<String> {
+        [&self.failures[..], &self.exchanges, &self.rest].concat()
+    }
+}
+
+/// Plays a scenario and notes all that shows, from when the proxy has started.
+pub(crate) fn observe(scenario: &Scenario, host: &dyn ProxyHost) -> Observed {
+    let proxy = match host.start(scenario) {
+        Ok(proxy) => proxy,
+        Err(StartError::Refused { .. }) if scenario.refused.is_some() => {
+            return Observed { rest: vec!["refused to start".into()], ..Observed::default() };
+        }
+        Err(error) => return Observed { failures: vec![error.to_string()], ..Observed::default() },
+    };
+    let mut proxy = Watched { proxy, exchanges: Vec::new() };
+    let logs_before = proxy.observe(&|_| true).map_or(0, |seen| seen.logs.len());
+    let failures = play(scenario, &mut proxy).iter().map(ToString::to_string).collect();
+    let rest = match proxy.observe(&|_| true) {
+        Ok(seen) => show_rest(&seen, logs_before),
+        Err(failure) => vec![failure.to_string()],
+    };
+    Observed { exchanges: proxy.exchanges.iter().flat_map(show).collect(), rest, failures }
+}
+
+/// Says what two hosts do not share, line by line; nothing when they agree.
+pub(crate) fn difference(offline: &[String], envoy: &[String]) -> Option<String> {
+    let length = offline.len().max(envoy.len());
+    let differing = (0..length).filter(|&line| offline.get(line) != envoy.get(line));
+    let shown: Vec<String> = differing
+        .map(|line| {
+            let of =
+                |lines: &[String]| lines.get(line).map_or("nothing", String::as_str).to_owned();
+            format!("  offline: {}\n  envoy:   {}", of(offline), of(envoy))
+        })
+        .collect();
+    (!shown.is_empty()).then(|| shown.join("\n"))
+}
+
+/// A proxy whose exchanges are kept.
+struct Watched<'a> {
+    proxy: Box<dyn Proxy + 'a>,
+    exchanges: Vec<Exchange>,
+}
+
+impl Proxy for Watched<'_> {
+    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+        let exchange = self.proxy.exchange(worker, step)?;
+        self.exchanges.push(exchange.clone());
+        Ok(exchange)
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
+        self.proxy.advance(by)
+    }
+
+    fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
+        self.proxy.step_clock(by)
+    }
+
+    fn observe(
+        &mut self,
+        settled: &dyn Fn(&Observation) -> bool,
+    ) -> Result<Observation, HostFailure> {
+        self.proxy.observe(settled)
+    }
+}
+
+fn show(exchange: &Exchange) -> [String; 2] {
+    let client = match &exchange.outcome {
+        Outcome::Response(response) => format!(
+            "{}{}",
+            response.status,
+            show_message(&response.headers, &response.body, &response.trailers)
+        ),
+        Outcome::Reset => "reset".into(),
+        Outcome::Unanswered => "unanswered".into(),
+    };
+    let upstream = exchange.upstream.as_ref().map_or("nothing".into(), |received| {
+        format!(
+            "{} {}{}",
+            text(&received.method),
+            text(&received.path),
+            show_message(&received.headers, &received.body, &received.trailers)
+        )
+    });
+    [format!("client: {client}"), format!("upstream: {upstream}")]
+}
+
+fn show_message(headers: &[HeaderLine], body: &[u8], trailers: &[HeaderLine]) -> String {
+    let (headers, trailers) = (show_lines(headers), show_lines(trailers));
+    format!(" [{headers}] body \"{}\" trailers [{trailers}]", text(body))
+}
+
+/// The real client and upstream keep lines of one name together, in the place of the first.
+fn show_lines(lines: &[HeaderLine]) -> String {
+    let mut lines = lines.to_vec();
+    let names: Vec<Vec<u8>> = lines.iter().map(|(name, _)| name.clone()).collect();
+    lines.sort_by_key(|(name, _)| names.iter().position(|first| first == name));
+    let lines: Vec<String> =
+        lines.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
+    lines.join(" | ")
+}
+
+fn show_rest(seen: &Observation, logs_before: usize) -> Vec<String> {
+    let logs = seen.logs.iter().skip(logs_before);
+    let logs = logs.map(|line| format!("log at {}: {}", line.level, text(&line.message)));
+    let metrics = seen.metrics.iter().map(|(name, value)| format!("metric {name}: {value}"));
+    logs.chain(metrics).collect()
+}
+
+/// Bytes as text, dates hidden.
+fn text(bytes: &[u8]) -> String {
+    let mut bytes = bytes.to_vec();
+    let (end, length) = DATE;
+    for at in 0..bytes.len() {
+        if bytes[at..].starts_with(end) && at >= length {
+            bytes[at - length..at].fill(b'.');
+        }
+    }
+    bytes.escape_ascii().to_string()
+}

@@ -1,0 +1,186 @@
+//! What a stream asks of a guest, phase by phase, and what the answer means for the stream.
+
+use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
+
+use super::boot::ROOT;
+use super::chain::Carrier;
+use crate::engine::Trap;
+use crate::world::{Context, Direction, Hold, LocalReply};
+
+/// The guest trapped, now or before.
+pub(super) struct VmFailed;
+
+/// What a callback makes of a piece.
+pub(super) enum Verdict {
+    Pass,
+    Hold(Hold),
+    /// A local reply or a trap took the stream over.
+    Gone,
+}
+
+impl Carrier<'_> {
+    /// As on Envoy: a body callback that asks to go on asks for nothing, only what it returns counts.
+    pub(super) fn forget_early_resume(&mut self, direction: Direction, at: usize) {
+        if let Some(stage) = self.stage(at) {
+            let lane = stage.lane_mut(direction);
+            if std::mem::take(&mut lane.resumed_too_early) {
+                lane.resume_asked = false;
+            }
+        }
+    }
+
+    /// The guest asked to go on in a headers callback, and went on by returning from it.
+    pub(super) fn notice_double_continue(&mut self, direction: Direction, at: usize) {
+        let Some(stage) = self.stage(at) else { return };
+        let lane = stage.lane_mut(direction);
+        if std::mem::take(&mut lane.resumed_too_early) {
+            lane.resume_asked = false;
+            self.run.world.harm.get_or_insert_with(|| {
+                "the guest called proxy_continue_stream in a headers callback that then continued: \
+                 on Envoy 1.40 the rest of the chain runs twice"
+                    .into()
+            });
+        }
+    }
+
+    pub(super) fn on_headers(&mut self, direction: Direction, at: usize, end: bool) -> Verdict {
+        if !self.has_context(direction, at) {
+            return Verdict::Pass;
+        }
+        let Some(stream) = self.stream() else {
+            return Verdict::Gone;
+        };
+        let count = stream.message(direction).headers.0.len();
+        if let Some(stage) = stream.stages.get_mut(at) {
+            stage.lane_mut(direction).headers_visible = true;
+        }
+        let returned = self.call(at, |context| match direction {
+            Direction::Request => Callback::RequestHeaders { context, count, end_of_stream: end },
+            Direction::Response => Callback::ResponseHeaders { context, count, end_of_stream: end },
+        });
+        self.judge(returned, |word| match HeadersAction::from(word) {
+            HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
+            HeadersAction::StopIteration
+            | HeadersAction::StopAllIterationAndBuffer
+            | HeadersAction::StopAllIterationAndWatermark
+            | HeadersAction::Unknown(_) => Verdict::Hold(Hold::Headers),
+        })
+    }
+
+    pub(super) fn on_body(&mut self, direction: Direction, at: usize, end: bool) -> Verdict {
+        let Some(stage) = self.stage(at) else {
+            return Verdict::Gone;
+        };
+        if stage.context.is_none() {
+            return Verdict::Pass;
+        }
+        let size = stage.lane(direction).body.as_ref().map_or(0, Vec::len);
+        let returned = self.call(at, |context| match direction {
+            Direction::Request => Callback::RequestBody { context, size, end_of_stream: end },
+            Direction::Response => Callback::ResponseBody { context, size, end_of_stream: end },
+        });
+        self.judge(returned, |word| match BodyAction::from(word) {
+            BodyAction::Continue => Verdict::Pass,
+            BodyAction::StopIterationAndBuffer
+            | BodyAction::StopIterationAndWatermark
+            | BodyAction::StopIterationNoBuffer
+            | BodyAction::Unknown(_) => Verdict::Hold(Hold::Body),
+        })
+    }
+
+    pub(super) fn on_trailers(&mut self, direction: Direction, at: usize) -> Verdict {
+        let Some(stream) = self.stream() else {
+            return Verdict::Gone;
+        };
+        let count = stream.message(direction).trailers.0.len();
+        let Some(stage) = stream.stages.get_mut(at) else {
+            return Verdict::Gone;
+        };
+        if stage.context.is_none() {
+            return Verdict::Pass;
+        }
+        stage.lane_mut(direction).trailers_visible = true;
+        let returned = self.call(at, |context| match direction {
+            Direction::Request => Callback::RequestTrailers { context, count },
+            Direction::Response => Callback::ResponseTrailers { context, count },
+        });
+        self.judge(returned, |word| match TrailersAction::from(word) {
+            TrailersAction::Continue => Verdict::Pass,
+            TrailersAction::StopIteration | TrailersAction::Unknown(_) => {
+                Verdict::Hold(Hold::Trailers)
+            }
+        })
+    }
+
+    /// Runs a callback of the stream's context; a callback that the guest does not export continues.
+    pub(super) fn call(
+        &mut self,
+        at: usize,
+        callback: impl FnOnce(u32) -> Callback,
+    ) -> Result<u32, Trap> {
+        let Some(&vm) = self.chain.get(at) else {
+            return Ok(0);
+        };
+        let Some(context) = self.stage(at).and_then(|stage| stage.context) else {
+            return Ok(0);
+        };
+        Ok(self.run.try_call(vm, callback(context))?.unwrap_or(0))
+    }
+
+    fn judge(&mut self, returned: Result<u32, Trap>, read: impl FnOnce(u32) -> Verdict) -> Verdict {
+        let reply = match returned {
+            Err(_) => Some(failed_closed()),
+            Ok(_) => self.stream().and_then(|stream| stream.local_reply.take()),
+        };
+        if self.stream().is_some_and(|stream| stream.close_asked) {
+            self.ends.reset = true;
+            return Verdict::Gone;
+        }
+        match (reply, returned) {
+            (Some(reply), _) => {
+                self.reply(reply);
+                Verdict::Gone
+            }
+            (None, Ok(word)) => read(word),
+            (None, Err(_)) => Verdict::Gone,
+        }
+    }
+
+    /// Whether the filter has a context for the stream. One is made on the way to the upstream; on the
+    /// way back there is none when the request never came to the filter.
+    fn has_context(&mut self, direction: Direction, at: usize) -> bool {
+        match direction {
+            Direction::Response => self.stage(at).is_some_and(|stage| stage.context.is_some()),
+            Direction::Request => {
+                let made = self.make_context(at);
+                if made.is_err() {
+                    self.reply(failed_closed());
+                }
+                made.is_ok()
+            }
+        }
+    }
+
+    /// Makes the context of the stream at a filter, unless it has one.
+    pub(super) fn make_context(&mut self, at: usize) -> Result<(), VmFailed> {
+        let id = self.id;
+        let vm = *self.chain.get(at).ok_or(VmFailed)?;
+        let has_one = self.stage(at).is_some_and(|stage| stage.context.is_some());
+        let world = &mut self.run.world;
+        let state = world.vm_mut(vm).filter(|vm| !vm.failed).ok_or(VmFailed)?;
+        if has_one {
+            return Ok(());
+        }
+        let context = state.add_context(Context::Stream(id));
+        if let Some(stage) = self.stage(at) {
+            stage.context = Some(context);
+        }
+        let create = Callback::ContextCreate { context, parent: ROOT };
+        self.run.try_call(vm, create).map(|_| ()).map_err(|_| VmFailed)
+    }
+}
+
+/// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.
+fn failed_closed() -> LocalReply {
+    LocalReply { status: 503, headers: Vec::new(), body: Vec::new(), grpc_status: None }
+}
