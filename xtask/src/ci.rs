@@ -49,9 +49,17 @@ pub(crate) fn run() -> Result<ExitCode> {
     add("lints", check(clippy().args(["--workspace", "--all-targets", "--", "-D", "warnings"]))?);
     for target in ["wasm32-wasip1", "wasm32-unknown-unknown"] {
         let mut lints = clippy();
-        lints.args(["--package", "tollgate-ratelimit-wasm", "--target", target]);
+        lints.args(["--target", target]);
+        for package in ["tollgate-ratelimit-wasm", "tollgate-conformance-probe"] {
+            lints.args(["--package", package]);
+        }
         add(&format!("lints for {target}"), check(lints.args(["--", "-D", "warnings"]))?);
     }
+    // A workspace of its own, in the same target folder.
+    let benches = ["--manifest-path", "benches/Cargo.toml", "--target-dir", "target"];
+    let mut lints = clippy();
+    lints.args(benches).args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    add("lints for benches", check(&mut lints)?);
     add("licences", licences()?);
     add("filters", check(tollgate().arg("build"))?);
     add("tests", tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?);
