@@ -23,6 +23,23 @@ const KNOWN_ROOTS: &[&str] = &[
     "xds",
 ];
 
+/// What Envoy knows of a request and this host does not tell.
+const UNSERVED_OF_REQUEST: &[&str] =
+    &["duration", "headers", "headers_bytes", "size", "time", "total_size"];
+
+/// What a connection has only with TLS.
+const OF_TLS: &[&str] = &[
+    "dns_san_local_certificate",
+    "dns_san_peer_certificate",
+    "peer_certificate",
+    "sha256_peer_certificate_digest",
+    "subject_local_certificate",
+    "subject_peer_certificate",
+    "tls_version",
+    "uri_san_local_certificate",
+    "uri_san_peer_certificate",
+];
+
 impl World {
     pub(super) fn property(&mut self, scope: &Scope, path: &[u8]) -> Reply {
         let segments: Vec<Cow<'_, str>> =
@@ -41,10 +58,19 @@ impl World {
             ["xds", "route_name"] => self.at_stage(scope).map(|_| b"route".to_vec()),
             ["xds", "virtual_host_name"] => self.at_stage(scope).map(|_| b"vhost".to_vec()),
             ["request", "protocol"] => self.at_stage(scope).map(|_| b"HTTP/1.1".to_vec()),
-            ["connection", "mtls"] => self.at_stage(scope).map(|_| vec![0]),
-            ["request", "headers", name] => {
-                self.request_headers(scope).and_then(|lines| joined(lines, name))
+            ["request", "useragent"] => self.request_header(scope, "user-agent"),
+            ["request", "referer"] => self.request_header(scope, "referer"),
+            ["request", "id"] => self.request_header(scope, "x-request-id"),
+            ["request", name] if !UNSERVED_OF_REQUEST.contains(name) => None,
+            ["response", "code"] => self.response_code(scope),
+            ["response", "headers", name] => {
+                self.response_headers(scope).and_then(|lines| joined(lines, name))
             }
+            // The connection of a client is without TLS here.
+            ["connection", "requested_server_name"] => self.at_stage(scope).map(|_| Vec::new()),
+            ["connection", name] if OF_TLS.contains(name) => None,
+            ["connection", "mtls"] => self.at_stage(scope).map(|_| vec![0]),
+            ["request", "headers", name] => self.request_header(scope, name),
             // As on Envoy: a whole object has no serialised form, nor has no path at all.
             [
                 "" | "request" | "response" | "upstream" | "source" | "connection" | "xds"
@@ -81,6 +107,22 @@ impl World {
             "scheme" => lines.first(b":scheme")?.to_vec(),
             _ => lines.first(b":method")?.to_vec(),
         })
+    }
+
+    fn request_header(&self, scope: &Scope, name: &str) -> Option<Vec<u8>> {
+        self.request_headers(scope).and_then(|lines| joined(lines, name))
+    }
+
+    /// The status of the response as 64 bits, from its headers on.
+    fn response_code(&self, scope: &Scope) -> Option<Vec<u8>> {
+        let (stream, _) = self.at_stage(scope)?;
+        let status = str::from_utf8(stream.response.headers.first(b":status")?).ok()?;
+        Some(status.parse::<u64>().ok()?.to_le_bytes().to_vec())
+    }
+
+    fn response_headers(&self, scope: &Scope) -> Option<&Lines> {
+        let (stream, stage) = self.at_stage(scope)?;
+        (stage.logging || stage.response.headers_visible).then_some(&stream.response.headers)
     }
 
     fn request_headers(&self, scope: &Scope) -> Option<&Lines> {
