@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tollgate_host_envoy::Supervised;
 
 use crate::load;
-use crate::supervised::Supervised;
 use crate::variants::{Effect, Variant};
 
 /// How long Envoy may take to start; compiling the modules is most of it.
@@ -47,7 +47,7 @@ impl Envoy {
         command.extend(["--admin-address-path".into(), file("admin").into()]);
         let rest = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"];
         command.extend(rest.map(Into::into));
-        let mut process = Supervised::start(&command, folder.path())?;
+        let mut process = Supervised::start(&command, folder.path(), "log")?;
 
         let begin = Instant::now();
         let listeners = loop {

@@ -12,7 +12,6 @@ mod load;
 mod offline;
 mod report;
 mod rounds;
-mod supervised;
 mod variants;
 
 use std::path::Path;

@@ -22,3 +22,4 @@ mod upstream;
 
 pub use find::{EnvoyNotFound, VARIABLE, find_envoy};
 pub use host::EnvoyHost;
+pub use process::Supervised;

@@ -11,8 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Gets a folder and a program with its arguments, and kills the program by its process id once standard
-/// input ends. A shell gives what it starts in the background no standard input, hence the third
+/// Gets a folder and a program with its arguments, writes the program's process id to `pid` there, and
+/// kills it by that id once standard input ends. A shell gives what it starts in the background no standard input, hence the third
 /// descriptor.
 const SUPERVISOR: &str = r#"
 folder=$1
@@ -20,6 +20,7 @@ shift
 exec 3<&0 </dev/null
 "$@" 3<&- &
 child=$!
+echo "$child" >"$folder/pid"
 { read -r line <&3; rm -rf "$folder"; kill -9 "$child"; } 2>/dev/null &
 watcher=$!
 exec 3<&-
@@ -31,17 +32,18 @@ exit "$status"
 
 /// A running child process. Dropping it kills it and waits for its end.
 #[derive(Debug)]
-pub(crate) struct Supervised {
+pub struct Supervised {
     shell: Child,
 }
 
 impl Supervised {
-    /// Starts a program that keeps its files in `folder`; what it writes goes to the file `output` there.
+    /// Starts a program that keeps its files in `folder`; what it writes goes to the file `output` there,
+    /// its process id to the file `pid`. The folder goes with the program.
     ///
     /// # Errors
     ///
     /// The shell cannot be started, or `output` cannot be made.
-    pub(crate) fn start(command: &[OsString], folder: &Path, output: &str) -> io::Result<Self> {
+    pub fn start(command: &[OsString], folder: &Path, output: &str) -> io::Result<Self> {
         let output = File::create(folder.join(output))?;
         let shell = Command::new("sh")
             .args(["-c", SUPERVISOR, "sh"])
@@ -61,7 +63,7 @@ impl Supervised {
     /// # Errors
     ///
     /// The operating system does not tell.
-    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
+    pub fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.shell.try_wait()?.is_some())
     }
 }
