@@ -40,10 +40,10 @@ pub(crate) fn run() -> Result<ExitCode> {
 
     let mut total = Count::default();
     let mut add = |step: &str, count: Count| {
-        println!("-- {step}: {} passed, {} failed\n", count.passed, count.failed);
-        total.passed += count.passed;
-        total.failed += count.failed;
-        total.skipped += count.skipped;
+        let Count { passed, failed, skipped } = count;
+        println!("-- {step}: {passed} passed, {failed} failed, {skipped} skipped\n");
+        total.passed += passed;
+        total.failed += failed;
     };
     add("format", check(cargo().args(["fmt", "--all", "--check"]))?);
     add("lints", check(clippy().args(["--workspace", "--all-targets", "--", "-D", "warnings"]))?);

@@ -88,7 +88,7 @@ pub fn check_scenarios(folder: &Path, filter: Filter) -> Result<usize, String> {
             Ok(scenario) => match run(&scenario, &host) {
                 Err(error) => failures.push(format!("{name}: {error}")),
                 Ok(Verdict::Passed) => passed += 1,
-                Ok(Verdict::Skipped { .. }) => {}
+                Ok(Verdict::Skipped { reason }) => println!("skipped {name}: {reason}"),
                 Ok(Verdict::Failed { failures: found }) => {
                     failures.extend(found.iter().map(|failure| format!("{name}: {failure}")));
                 }
