@@ -17,7 +17,7 @@ const LINKED: &[(&str, Filter)] = &[("ratelimit", RATELIMIT)];
 
 const RATELIMIT: Filter = {
     let registration = tollgate::registration!(tollgate_ratelimit::RateLimit);
-    Filter { register: registration.register, callbacks: registration.callbacks }
+    Filter { start: registration.start, call: registration.call, callbacks: registration.callbacks }
 };
 
 /// Where built modules are.

@@ -24,8 +24,14 @@ macro_rules! export {
                 sdk::initialize::<Module>();
             }
 
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_abi_version_0_2_1() {}
+
+            use $crate::__export_callbacks;
+            sdk::callbacks!(__export_callbacks);
+
             const CALLBACKS: &[Option<$crate::CallbackKind>] =
-                &<Module as sdk::Module>::HANDLERS.callbacks();
+                &sdk::list_callbacks::<<Module as sdk::Module>::Plugin>();
             const NAME: &str = <$filter as $crate::Filter>::NAME;
             const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -52,14 +58,14 @@ macro_rules! registration {
     }};
 }
 
-/// Makes the type that knows which phases a filter has.
+/// Makes the type that holds the instance of a module, and knows which phases its filter has.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __module {
     ($module:ident, $filter:ty) => {
         struct $module;
 
-        impl $crate::__private::Module for $module {
+        impl $crate::__private::Handled for $module {
             type Filter = $filter;
             const HANDLERS: $crate::__private::Handlers<$filter> = {
                 use $crate::__private::{Handlers, Probe};
@@ -74,7 +80,92 @@ macro_rules! __module {
                 .not_empty()
             };
         }
+
+        impl $crate::__private::Module for $module {
+            type Plugin = $crate::__private::Single<$module>;
+
+            fn with<T>(run: impl FnOnce(&$crate::__private::Instance<Self::Plugin>) -> T) -> T {
+                type Instance = $crate::__private::Instance<$crate::__private::Single<$module>>;
+                ::std::thread_local! {
+                    static INSTANCE: Instance = const { Instance::new() };
+                }
+                INSTANCE.with(run)
+            }
+        }
     };
+}
+
+/// Exports the callbacks of the ABI, each of which hands its arguments to the instance of `Module`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_callbacks {
+    ($( $(#[$doc:meta])* $name:ident = $variant:ident { $( $field:ident : $type:ty ),* } -> $returns:ident $rust:ty; )*) => { $(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(context: u32, $( $field: u32 ),*) -> <$rust as sdk::Word>::Raw {
+            let callback = $crate::Callback::$variant {
+                context,
+                $( $field: <$type as sdk::Word>::from_raw($field) ),*
+            };
+            <$rust as sdk::Word>::returned(sdk::call::<Module>(callback))
+        }
+    )* };
+}
+
+/// How a callback's argument or result crosses the border. A host may pass any number for a boolean.
+pub trait Word {
+    /// What crosses.
+    type Raw;
+
+    /// An argument.
+    fn from_raw(raw: u32) -> Self;
+
+    /// A result.
+    fn returned(word: u32) -> Self::Raw;
+}
+
+impl Word for u32 {
+    type Raw = Self;
+
+    fn from_raw(raw: u32) -> Self {
+        raw
+    }
+
+    fn returned(word: u32) -> Self {
+        word
+    }
+}
+
+impl Word for usize {
+    type Raw = u32;
+
+    fn from_raw(raw: u32) -> Self {
+        // Where a pointer has fewer bits than a word there is no wasm32.
+        Self::try_from(raw).unwrap_or(Self::MAX)
+    }
+
+    fn returned(word: u32) -> u32 {
+        word
+    }
+}
+
+impl Word for bool {
+    type Raw = u32;
+
+    fn from_raw(raw: u32) -> Self {
+        raw != 0
+    }
+
+    fn returned(word: u32) -> u32 {
+        word
+    }
+}
+
+impl Word for () {
+    type Raw = ();
+
+    fn from_raw(_: u32) {}
+
+    fn returned(_: u32) {}
 }
 
 /// The bytes that [`list`] gives for these callbacks.

@@ -40,19 +40,30 @@ pub trait Filter: Sized + 'static {
 /// A filter that takes part when the request headers are there.
 pub trait OnRequestHeaders: Filter {
     /// Decides about a request, before any of it reaches the next filter.
-    fn on_request_headers(&self, stream: &mut Self::Stream, request: &mut RequestHeaders)
-    -> Action;
+    ///
+    /// # Errors
+    ///
+    /// The reply that the client gets in place of the upstream's.
+    fn on_request_headers(
+        &self,
+        stream: &mut Self::Stream,
+        request: &mut RequestHeaders,
+    ) -> Outcome;
 }
 
 /// A filter that takes part when the response headers are there.
 pub trait OnResponseHeaders: Filter {
     /// Decides about a response, also about one that a filter has made: this filter's own
     /// [`LocalReply`] comes by here.
+    ///
+    /// # Errors
+    ///
+    /// The reply that the client gets in place of the upstream's.
     fn on_response_headers(
         &self,
         stream: &mut Self::Stream,
         response: &mut ResponseHeaders,
-    ) -> Action;
+    ) -> Outcome;
 }
 
 /// A filter that takes part when a stream is over.
@@ -62,15 +73,11 @@ pub trait OnLog: Filter {
     fn on_log(&self, stream: &mut Self::Stream, exchange: &mut LoggedExchange);
 }
 
-/// What becomes of a request or a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "an action is carried out by returning it"]
-pub enum Action {
-    /// It goes on to the next filter.
-    Continue,
-    /// It ends here, and the client gets this. If the host refuses to send it, the stream is closed.
-    Reply(LocalReply),
-}
+/// What becomes of a request or a response: it goes on to the next filter, or it ends here and the client
+/// gets the reply. If the host refuses to send that, the stream is closed.
+///
+/// A [`HostError`] becomes a reply by `?`: what cannot be decided does not pass.
+pub type Outcome = Result<(), LocalReply>;
 
 /// Why there is no filter with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

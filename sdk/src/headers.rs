@@ -5,11 +5,10 @@
 
 use std::error::Error;
 use std::fmt;
-use std::ops::Range;
 
-use tollgate_abi::pairs::Pairs;
+use tollgate_abi::pairs::{self, Pairs};
 
-pub use tollgate_abi::pairs::InvalidPairs;
+pub use tollgate_abi::pairs::{InvalidPairs, Iter};
 
 /// The lines of a header map, in their order. Names are looked up in any case.
 ///
@@ -28,15 +27,10 @@ pub use tollgate_abi::pairs::InvalidPairs;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
-    text: Vec<u8>,
-    lines: Vec<Line>,
-}
-
-/// Where a line lies in the text.
-#[derive(Clone, Debug)]
-struct Line {
-    name: Range<usize>,
-    value: Range<usize>,
+    /// As the host serialises them, checked: they are read where they lie, since most filters look for
+    /// one line of many.
+    serialized: Vec<u8>,
+    len: usize,
 }
 
 impl Headers {
@@ -45,38 +39,30 @@ impl Headers {
     /// # Errors
     ///
     /// [`InvalidPairs`] with the offset at which the bytes stop making sense.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, InvalidPairs> {
-        let lines = Pairs::parse(&bytes)?
-            .iter()
-            .map(|(name, value)| Line { name: range(&bytes, name), value: range(&bytes, value) })
-            .collect();
-        Ok(Self { text: bytes, lines })
+    pub fn parse(serialized: Vec<u8>) -> Result<Self, InvalidPairs> {
+        let len = Pairs::parse(&serialized)?.len();
+        Ok(Self { serialized, len })
     }
 
     /// The lines as (name, value), in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines.iter().filter_map(|line| {
-            let name = self.text.get(line.name.clone())?;
-            Some((name, self.text.get(line.value.clone())?))
-        })
+    pub fn iter(&self) -> Iter<'_> {
+        Pairs::of_checked(&self.serialized, self.len).iter()
     }
 
     /// How many lines there are.
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.len
     }
 
     /// Whether there is no line.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.len == 0
     }
 
     /// The value of each line with this name, in order. Whoever decides by a header has to look at
     /// all of them: a client may send several.
-    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+    pub fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        Pairs::of_checked(&self.serialized, self.len).named(name.as_bytes())
     }
 
     /// The value of the first line with this name. Not for decisions about security: a later line
@@ -125,22 +111,25 @@ impl Headers {
     }
 }
 
+impl<'a> IntoIterator for &'a Headers {
+    type Item = (&'a [u8], &'a [u8]);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
 impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    /// Lines of more than 4 GiB, which no header map can have, are left out.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(lines: I) -> Self {
-        let mut headers = Self::default();
-        let append = |text: &mut Vec<u8>, part: &[u8]| {
-            let start = text.len();
-            text.extend_from_slice(part);
-            start..text.len()
-        };
-        for (name, value) in lines {
-            let line = Line {
-                name: append(&mut headers.text, name.as_ref()),
-                value: append(&mut headers.text, value.as_ref()),
-            };
-            headers.lines.push(line);
-        }
-        headers
+        let fits = |part: &[u8]| u32::try_from(part.len()).is_ok();
+        let lines: Vec<(N, V)> = lines
+            .into_iter()
+            .filter(|(name, value)| fits(name.as_ref()) && fits(value.as_ref()))
+            .collect();
+        pairs::encode(&lines)
+            .map_or_else(|_| Self::default(), |serialized| Self { serialized, len: lines.len() })
     }
 }
 
@@ -208,14 +197,27 @@ pub(crate) fn check_header(name: &[u8], value: &[u8]) -> Result<(), InvalidHeade
     Ok(())
 }
 
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
+/// Whether a byte may stand in a name, byte by byte.
+static IS_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut tokens: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_.!#$%&'*+^`|~\
+                              ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    while let [token, rest @ ..] = tokens {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::as_conversions,
+            reason = "evaluated by the compiler; a byte is below 256"
+        )]
+        {
+            table[*token as usize] = true;
+        }
+        tokens = rest;
+    }
+    table
+};
 
-/// Where `part`, a slice of `whole`, lies in it.
-fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-    start..start.saturating_add(part.len())
+fn is_token(byte: u8) -> bool {
+    IS_TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 #[cfg(test)]

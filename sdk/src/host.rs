@@ -1,13 +1,13 @@
 //! The border: host functions as total, safe functions. All `unsafe` of the SDK is here.
 //!
 //! Each function of the ABI is declared once, from the table of `tollgate-abi`, and returns a `u32`,
-//! so that no number a host returns is undefined behaviour. The declarations of the `proxy-wasm` crate
-//! say otherwise and stay unused.
+//! so that no number a host returns is undefined behaviour.
 #![expect(
     unsafe_code,
     reason = "host functions are foreign, and their answers lie in memory that changes owners"
 )]
 
+use std::alloc::{Layout, alloc};
 use std::ptr;
 
 use tollgate_abi::{BufferType, Function, LogLevel, MapType, MetricType, Status, StreamType};
@@ -195,6 +195,24 @@ pub(crate) fn increment_metric(metric: u32, offset: i64) -> Result<(), HostError
     done(Function::IncrementMetric, status)
 }
 
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: the host is passed a number and nothing else.
+    let status = unsafe { proxy_set_effective_context(context) };
+    done(Function::SetEffectiveContext, status)
+}
+
+/// Where the host puts what it hands over: memory for a slice of `size` bytes, or null.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+    let layout = match Layout::array::<u8>(size) {
+        Ok(layout) if size > 0 => layout,
+        Ok(_) => return ptr::dangling_mut(),
+        Err(_) => return ptr::null_mut(),
+    };
+    // SAFETY: the layout has a size.
+    unsafe { alloc(layout) }
+}
+
 /// Runs what has to run before anything else in a module.
 ///
 /// A library of WASI that does not call this itself is taken for a command by the linker, which would
@@ -241,8 +259,7 @@ impl Slot {
             return Err(HostError::NoBytes { function, size });
         }
         // SAFETY: by the ABI, `data` is what `proxy_on_memory_allocate(size)` returned for this call,
-        // filled. In the `proxy-wasm` crate that is the pointer of a boxed slice of `size` bytes, which
-        // nobody else frees.
+        // filled: memory of the global allocator for that many bytes, which nobody else frees.
         let bytes = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)) };
         Ok(bytes.into_vec())
     }

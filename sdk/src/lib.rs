@@ -5,9 +5,7 @@
 //! it takes part in. [`export!`] makes a module of it that exports those phases and no others.
 //!
 //! Nothing that a client or a host sends makes a filter panic: header values are bytes, and every
-//! host call gives a `Result` ([`HostError`]) for every status, listed in the ABI or not. Dispatch and
-//! contexts are those of the `proxy-wasm` crate; its wrappers of host functions, which panic, are not
-//! used.
+//! host call gives a `Result` ([`HostError`]) for every status, listed in the ABI or not.
 //!
 //! Not here yet: bodies, callouts, and holding a request for them.
 
@@ -42,7 +40,7 @@ mod root;
 
 pub use counter::Counter;
 pub use dispatch::Registration;
-pub use filter::{Action, ConfigureError, Filter, OnLog, OnRequestHeaders, OnResponseHeaders};
+pub use filter::{ConfigureError, Filter, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome};
 pub use headers::Headers;
 pub use host_error::HostError;
 pub use live::{EditError, LoggedExchange, MessageHeaders, RequestHeaders, ResponseHeaders};
@@ -50,17 +48,19 @@ pub use log;
 pub use reply::{InvalidStatusCode, LocalReply, StatusCode};
 pub use root::{Clock, Root};
 pub use shared_data::SharedData;
-pub use tollgate_abi::{CallbackKind, Function, Status};
+pub use tollgate_abi::{Callback, CallbackKind, Function, Status};
 
 #[doc(hidden)]
 pub mod __private {
     //! What the macros expand to. Not for use by hand.
 
     pub use crate::dispatch::{
-        Handlers, LogHandler, Module, NoLog, NoRequestHeaders, NoResponseHeaders, Probe,
-        RequestHeadersHandler, ResponseHeadersHandler, initialize, registration,
+        Handled, Handlers, Instance, LogHandler, Module, NoLog, NoRequestHeaders,
+        NoResponseHeaders, Phases, Plugin, Probe, RequestHeadersHandler, ResponseHeadersHandler,
+        Single, call, callbacks as list_callbacks, initialize, registration,
     };
-    pub use crate::export::{bytes, list, list_size};
+    pub use crate::export::{Word, bytes, list, list_size};
+    pub use tollgate_abi::callbacks;
 }
 
 #[cfg(doctest)]

@@ -72,6 +72,15 @@ impl<M: Message> MessageHeaders<M> {
         Ok(self.read.insert(headers))
     }
 
+    /// All header lines, to keep while headers are changed. [`Self::read`] asks the host again.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when the host refuses, or gives something else than a header map.
+    pub fn take(&mut self) -> Result<Headers, HostError> {
+        self.read.take().map_or_else(read::<M>, Ok)
+    }
+
     /// Replaces all lines of a header by one.
     ///
     /// # Errors

@@ -69,44 +69,51 @@ impl Error for InvalidStatusCode {}
 
 /// A response that the filter gives in place of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a reply is sent by returning it in an action"]
-pub struct LocalReply {
+#[must_use = "a reply is sent by returning it as an error"]
+pub struct LocalReply(Box<Parts>);
+
+/// Boxed, so that an [`Outcome`](crate::Outcome) is one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
     status: StatusCode,
     headers: Vec<(&'static str, Vec<u8>)>,
     body: Vec<u8>,
     details: Cow<'static, str>,
     grpc_status: Option<u32>,
+    /// Why, if it is the proxy's fault: logged when the reply is sent.
+    cause: Option<HostError>,
 }
 
 impl LocalReply {
     /// A response of this status, without headers of ours, body and details.
-    pub const fn new(status: StatusCode) -> Self {
-        Self {
+    pub fn new(status: StatusCode) -> Self {
+        Self(Box::new(Parts {
             status,
             headers: Vec::new(),
             body: Vec::new(),
             details: Cow::Borrowed(""),
             grpc_status: None,
-        }
+            cause: None,
+        }))
     }
 
     /// Adds a header line. The proxy sets `content-length` itself, and `content-type` where it is
     /// not given.
     pub fn with_header(mut self, name: &'static str, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name, value.into()));
+        self.0.headers.push((name, value.into()));
         self
     }
 
     /// Sets the body.
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = body.into();
+        self.0.body = body.into();
         self
     }
 
     /// Says to the operator why: `%RESPONSE_CODE_DETAILS%` in Envoy's access log, where white space
     /// becomes `_`.
     pub fn with_details(mut self, details: impl Into<Cow<'static, str>>) -> Self {
-        self.details = details.into();
+        self.0.details = details.into();
         self
     }
 
@@ -115,28 +122,41 @@ impl LocalReply {
     ///
     /// Source: gRPC, "Status codes and their use in gRPC".
     pub fn with_grpc_status(mut self, grpc_status: u32) -> Self {
-        self.grpc_status = Some(grpc_status);
+        self.0.grpc_status = Some(grpc_status);
         self
     }
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     pub(crate) fn send(&self) -> Result<(), SendError> {
-        for (name, value) in &self.headers {
+        let Parts { status, headers, body, details, grpc_status, cause } = &*self.0;
+        if let Some(cause) = cause {
+            log::error!("answered with {status}: {cause}");
+        }
+        for (name, value) in headers {
             check_header(name.as_bytes(), value)?;
         }
-        let headers = pairs::encode(&self.headers)?;
         host::send_local_response(
-            self.status.0.into(),
-            self.details.as_bytes(),
-            &self.body,
-            &headers,
-            self.grpc_status.unwrap_or(NO_GRPC_STATUS),
+            status.0.into(),
+            details.as_bytes(),
+            body,
+            &pairs::encode(headers)?,
+            grpc_status.unwrap_or(NO_GRPC_STATUS),
         )?;
         Ok(())
+    }
+}
+
+impl From<HostError> for LocalReply {
+    /// What a client gets whose request cannot be decided: 503.
+    fn from(error: HostError) -> Self {
+        let mut reply =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE).with_details("tollgate_host_error");
+        reply.0.cause = Some(error);
+        reply
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tollgate::log::{info, warn};
 use tollgate::shared_data::Update;
 use tollgate::{
-    Action, Clock, ConfigureError, Counter, Filter, Headers, LocalReply, OnRequestHeaders,
+    Clock, ConfigureError, Counter, Filter, Headers, LocalReply, OnRequestHeaders, Outcome,
     RequestHeaders, Root, SharedData, StatusCode,
 };
 
@@ -99,15 +99,15 @@ impl Filter for RateLimit {
 }
 
 impl OnRequestHeaders for RateLimit {
-    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Action {
+    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
         match self.admit(request) {
             Ok(()) => {
                 self.counters.admitted.increment();
-                Action::Continue
+                Ok(())
             }
             Err(refusal) => {
                 self.tell(refusal);
-                Action::Reply(refusal.reply())
+                Err(refusal.reply())
             }
         }
     }

@@ -1,12 +1,12 @@
-//! The border itself: host functions with their C names, callbacks by theirs.
+//! The border itself: host functions with their C names, made from the table of `tollgate-abi`.
 //!
-//! Both are made from the tables of `tollgate-abi`. Pointers are those of this process, and are trusted
+//! Pointers are those of this process, and are trusted
 //! as far as the filter is: it is Rust code linked into the same program.
 #![expect(unsafe_code, reason = "the null engine's guests hand over pointers of this process")]
 
 use std::cell::RefCell;
 
-use tollgate_abi::{Call, Callback, Function, Memory, PointerWidth, Reply, Status};
+use tollgate_abi::{Call, Function, Memory, PointerWidth, Reply, Status};
 use tollgate_host::world::World;
 
 /// What answers the host calls of a guest.
@@ -119,18 +119,6 @@ impl<T> Bits for *mut T {
     }
 }
 
-impl Bits for bool {
-    fn bits(self) -> u64 {
-        self.into()
-    }
-}
-
-impl Bits for () {
-    fn bits(self) -> u64 {
-        0
-    }
-}
-
 macro_rules! define_host_functions {
     ($( $(#[$doc:meta])* $versions:ident $module:tt $name:ident = $variant:ident { $( $field:ident : $kind:ty [ $($word:ident : $word_type:ty),* ] ),* } -> $answer:ident [ $($slot:ident : $slot_type:ty),* ]; )*) => {
         $( define_host_functions!(@ $module $name $variant ($($($word: $word_type,)*)* $($slot: $slot_type,)*)); )*
@@ -148,23 +136,7 @@ macro_rules! define_host_functions {
 
 tollgate_abi::host_functions!(define_host_functions);
 
-macro_rules! define_callbacks {
-    ($( $(#[$doc:meta])* $name:ident = $variant:ident { $( $field:ident : $type:ty ),* } -> $returns:ident $rust:ty; )*) => {
-        unsafe extern "C" {
-            fn proxy_on_memory_allocate(size: usize) -> *mut u8;
-            $( fn $name(context: u32, $($field: $type),*) -> $rust; )*
-        }
-
-        /// Runs a callback of the filter that is registered on this thread, and gives what it returned;
-        /// 0 for nothing. Its host calls are answered by the host of this thread.
-        pub fn call(callback: Callback) -> u32 {
-            let bits = match callback { $(
-                // SAFETY: the callback is defined by the `proxy-wasm` crate with this signature.
-                Callback::$variant { context, $($field),* } => unsafe { $name(context, $($field),*) }.bits(),
-            )* };
-            u32::try_from(bits).unwrap_or(u32::MAX)
-        }
-    };
+unsafe extern "C" {
+    /// The allocator of the filter: its SDK defines it.
+    fn proxy_on_memory_allocate(size: usize) -> *mut u8;
 }
-
-tollgate_abi::callbacks!(define_callbacks);

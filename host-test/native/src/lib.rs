@@ -1,7 +1,7 @@
 //! The null engine: a filter linked natively runs on the host core, without WebAssembly.
 //!
-//! It defines the host functions that a filter imports and calls the callbacks that the filter exports,
-//! so that filter, SDK and host are one program: for `cargo test`, coverage, debuggers and fuzzers.
+//! It defines the host functions that a filter imports and calls the filter back, so that filter, SDK
+//! and host are one program: for `cargo test`, coverage, debuggers and fuzzers.
 //! Each instance has a thread of its own, which stands for the memory of a VM: what a filter keeps in
 //! thread-locals is gone with it. A panic in the filter ends the process, with its message and
 //! backtrace.
@@ -22,11 +22,10 @@ use tollgate_host::run::run;
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 use tollgate_host::world::World;
 
-pub use glue::call;
 use glue::{Host, with_host};
 
 /// Runs `guest` on a thread of its own, which stands for the memory of a VM, with `host` answering its
-/// host calls: for tests that need a host of their own making. In `guest`, [`call`] runs callbacks.
+/// host calls: for tests that need a host of their own making.
 ///
 /// # Panics
 ///
@@ -45,8 +44,10 @@ pub fn on_host<T: Send + 'static>(
 /// A filter that is linked into this program.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter {
-    /// What the filter's start function does: it tells the SDK how to make contexts.
-    pub register: fn(),
+    /// What the module's start function does.
+    pub start: fn(),
+    /// Runs a callback on the state of this thread, and gives what it returned; 0 for nothing.
+    pub call: fn(Callback) -> u32,
     /// The callbacks that it implements.
     pub callbacks: fn() -> Vec<CallbackKind>,
 }
@@ -61,7 +62,7 @@ impl Module for Filter {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, Trap> {
-        Ok(Box::new(Guest::new(self.register)?))
+        Ok(Box::new(Guest::new(*self)?))
     }
 }
 
@@ -114,17 +115,17 @@ enum Job {
 }
 
 impl Guest {
-    fn new(register: fn()) -> Result<Self, Trap> {
+    fn new(filter: Filter) -> Result<Self, Trap> {
         let (jobs, inbox) = channel::<(Box<World>, Job)>();
         let (outbox, results) = channel();
         let guest = move || {
             for (world, job) in inbox {
                 let (host, word) = with_host(Host::World(world), || match job {
                     Job::Start => {
-                        register();
+                        (filter.start)();
                         0
                     }
-                    Job::Call(callback) => call(callback),
+                    Job::Call(callback) => (filter.call)(callback),
                 });
                 let Some(Host::World(world)) = host else { return };
                 if outbox.send((world, word)).is_err() {

@@ -7,7 +7,7 @@
 //! Source: Proxy-Wasm v0.2.1, "Serialization", whose worked example is wrong; the golden bytes in
 //! `tests/golden/` were captured from Envoy.
 
-use core::fmt;
+use core::{fmt, slice};
 
 /// The most bytes that Envoy reads back from a guest; a larger map counts as empty there.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -22,9 +22,12 @@ pub type Pair<'a> = (&'a [u8], &'a [u8]);
 /// Checked pairs over borrowed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pairs<'a> {
-    lengths: &'a [u8],
+    lengths: &'a [Lengths],
     text: &'a [u8],
 }
+
+/// The lengths of a name and of its value.
+type Lengths = [[u8; WORD]; 2];
 
 impl<'a> Pairs<'a> {
     /// Reads the bytes that the other side sent. No bytes at all are the empty map.
@@ -41,17 +44,26 @@ impl<'a> Pairs<'a> {
             word(bytes).ok_or(InvalidPairs::Truncated { at: bytes.len(), part: "count" })?;
         let sizes = count.checked_mul(2 * WORD).filter(|&sizes| sizes <= rest.len());
         let sizes = sizes.ok_or(InvalidPairs::Count { count, bytes: bytes.len() })?;
-        let (lengths, text) = rest
-            .split_at_checked(sizes)
-            .ok_or(InvalidPairs::Count { count, bytes: bytes.len() })?;
-        let pairs = Self { lengths, text };
+        let pairs = Self::split(rest, sizes);
         pairs.check(bytes.len())?;
         Ok(pairs)
     }
 
+    /// The pairs of bytes in which [`Self::parse`] has found `len` of them. Of other bytes it is as many
+    /// pairs as make sense.
+    pub fn of_checked(bytes: &'a [u8], len: usize) -> Self {
+        Self::split(bytes.get(WORD..).unwrap_or_default(), len.saturating_mul(2 * WORD))
+    }
+
+    fn split(rest: &'a [u8], sizes: usize) -> Self {
+        let (lengths, text) = rest.split_at_checked(sizes).unwrap_or_default();
+        let (lengths, _) = lengths.as_chunks().0.as_chunks();
+        Self { lengths, text }
+    }
+
     /// The number of header lines.
     pub fn len(&self) -> usize {
-        self.lengths.len() / (2 * WORD)
+        self.lengths.len()
     }
 
     /// Whether there is no line.
@@ -61,21 +73,51 @@ impl<'a> Pairs<'a> {
 
     /// The lines in their order.
     pub fn iter(&self) -> Iter<'a> {
-        Iter { lengths: self.lengths, text: self.text }
+        Iter { lengths: self.lengths.iter(), text: self.text }
+    }
+
+    /// The value of each line whose name is this one, in any case.
+    pub fn named<'n>(self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let Self { lengths, text } = self;
+        let mut at = 0_usize;
+        lengths.iter().filter_map(move |&[name_len, value_len]| {
+            let name_len = number(name_len);
+            let value_at = at.wrapping_add(name_len).wrapping_add(1);
+            let end = value_at.wrapping_add(number(value_len));
+            let start = core::mem::replace(&mut at, end.wrapping_add(1));
+            // Most names are told apart by their length.
+            if name_len != name.len() {
+                return None;
+            }
+            let found = text.get(start..)?.get(..name_len)?;
+            found.eq_ignore_ascii_case(name).then(|| text.get(value_at..end)).flatten()
+        })
     }
 
     fn check(&self, size: usize) -> Result<(), InvalidPairs> {
-        let mut iter = self.iter();
-        for index in 0..self.len() {
-            let at = size.saturating_sub(iter.text.len());
-            if iter.next().is_none() {
-                return Err(InvalidPairs::Text { index, at });
+        // All lengths together fit: there are fewer than 2^30 of 32 bits each.
+        let mut end = 0_u64;
+        for (index, lengths) in self.lengths.iter().enumerate() {
+            for &length in lengths {
+                end = end.wrapping_add(u32::from_le_bytes(length).into());
+                let terminator = usize::try_from(end).ok().and_then(|end| self.text.get(end));
+                if terminator != Some(&0) {
+                    return Err(self.leaves(index, size));
+                }
+                end = end.wrapping_add(1);
             }
         }
-        match iter.text.len() {
-            0 => Ok(()),
-            extra => Err(InvalidPairs::Trailing { extra }),
+        match self.text.get(usize::try_from(end).unwrap_or(usize::MAX)..).unwrap_or_default() {
+            [] => Ok(()),
+            extra => Err(InvalidPairs::Trailing { extra: extra.len() }),
         }
+    }
+
+    #[cold]
+    fn leaves(&self, index: usize, size: usize) -> InvalidPairs {
+        let before = self.lengths.iter().take(index).flatten();
+        let at: usize = before.map(|&length| number(length).saturating_add(1)).sum();
+        InvalidPairs::Text { index, at: size.saturating_sub(self.text.len()).saturating_add(at) }
     }
 }
 
@@ -91,7 +133,7 @@ impl<'a> IntoIterator for &Pairs<'a> {
 /// The lines of [`Pairs`], in their order.
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
-    lengths: &'a [u8],
+    lengths: slice::Iter<'a, Lengths>,
     text: &'a [u8],
 }
 
@@ -99,17 +141,15 @@ impl<'a> Iterator for Iter<'a> {
     type Item = Pair<'a>;
 
     fn next(&mut self) -> Option<Pair<'a>> {
-        let (name_len, lengths) = word(self.lengths)?;
-        let (value_len, lengths) = word(lengths)?;
-        let (name, text) = terminated(self.text, name_len)?;
-        let (value, text) = terminated(text, value_len)?;
-        *self = Self { lengths, text };
+        let &[name, value] = self.lengths.next()?;
+        let (name, text) = terminated(self.text, number(name))?;
+        let (value, text) = terminated(text, number(value))?;
+        self.text = text;
         Some((name, value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.lengths.len() / (2 * WORD);
-        (left, Some(left))
+        self.lengths.size_hint()
     }
 }
 
@@ -211,13 +251,16 @@ fn length(length: usize) -> Result<[u8; WORD], TooLarge> {
 
 fn word(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (word, rest) = bytes.split_first_chunk::<WORD>()?;
-    Some((usize::try_from(u32::from_le_bytes(*word)).ok()?, rest))
+    Some((number(*word), rest))
 }
 
+/// A length; where it does not fit an address, more than any slice has.
+fn number(word: [u8; WORD]) -> usize {
+    usize::try_from(u32::from_le_bytes(word)).unwrap_or(usize::MAX)
+}
+
+/// The part before a NUL, which [`Pairs::check`] has seen, and what is after it.
 fn terminated(text: &[u8], length: usize) -> Option<Pair<'_>> {
     let (part, rest) = text.split_at_checked(length)?;
-    let (&0, rest) = rest.split_first()? else {
-        return None;
-    };
-    Some((part, rest))
+    Some((part, rest.get(1..)?))
 }

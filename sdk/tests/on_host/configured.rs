@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use tollgate::{
-    Action, ConfigureError, Counter, Filter, OnRequestHeaders, RequestHeaders, Root, registration,
+    ConfigureError, Counter, Filter, OnRequestHeaders, Outcome, Registration, RequestHeaders, Root,
+    registration,
 };
 use tollgate_abi::{Answer, Call, Callback, Function, LogLevel, Reply, Status};
 
-use tollgate_host_native::{call, on_host};
+use tollgate_host_native::on_host;
 
 struct Counting(Counter);
 
@@ -30,10 +31,10 @@ impl Filter for Counting {
 }
 
 impl OnRequestHeaders for Counting {
-    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Action {
+    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
         self.0.add(0);
         self.0.add(u64::MAX);
-        Action::Continue
+        Ok(())
     }
 }
 
@@ -65,7 +66,8 @@ fn run(
         })
     };
     let returned = on_host(host, move || {
-        (registration!(Counting).register)();
+        let Registration { start, call, .. } = registration!(Counting);
+        start();
         call(Callback::ContextCreate { context: 1, parent: 0 });
         let configuration_size = config.len();
         let configured = call(Callback::Configure { context: 1, configuration_size });

@@ -6,12 +6,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tollgate::shared_data::Update;
 use tollgate::{
-    Action, Clock, ConfigureError, Counter, Filter, LocalReply, OnLog, OnRequestHeaders,
-    OnResponseHeaders, RequestHeaders, ResponseHeaders, Root, SharedData, StatusCode, registration,
+    Clock, ConfigureError, Counter, Filter, LocalReply, OnLog, OnRequestHeaders, OnResponseHeaders,
+    Outcome, Registration, RequestHeaders, ResponseHeaders, Root, SharedData, StatusCode,
+    registration,
 };
 use tollgate_abi::{Answer, Call, Callback, Function, Reply, Status, pairs};
 
-use tollgate_host_native::{call, on_host};
+use tollgate_host_native::on_host;
 
 /// Calls all there is to call, and lets nothing pass but what it has understood.
 struct Thorough {
@@ -53,20 +54,20 @@ impl Thorough {
 }
 
 impl OnRequestHeaders for Thorough {
-    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Action {
+    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
         tollgate::log::info!("a request");
         match self.understand(request) {
-            Some(true) => Action::Continue,
-            Some(false) | None => Action::Reply(LocalReply::new(StatusCode::FORBIDDEN)),
+            Some(true) => Ok(()),
+            Some(false) | None => Err(LocalReply::new(StatusCode::FORBIDDEN)),
         }
     }
 }
 
 impl OnResponseHeaders for Thorough {
-    fn on_response_headers(&self, (): &mut (), response: &mut ResponseHeaders) -> Action {
+    fn on_response_headers(&self, (): &mut (), response: &mut ResponseHeaders) -> Outcome {
         match response.read() {
-            Ok(_) => Action::Continue,
-            Err(_) => Action::Reply(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE)),
         }
     }
 }
@@ -83,7 +84,7 @@ const PAUSE: u32 = 1;
 
 /// What the life of a stream has come to.
 #[derive(Debug, PartialEq)]
-struct Outcome {
+struct Course {
     configured: u32,
     request: u32,
     response: u32,
@@ -92,7 +93,7 @@ struct Outcome {
 
 /// The life of a worker and of one stream on a host that answers with `answer`; `None` is what a
 /// friendly host says.
-fn live(mut answer: impl FnMut(usize, &Call) -> Option<Reply> + Send + 'static) -> Outcome {
+fn live(mut answer: impl FnMut(usize, &Call) -> Option<Reply> + Send + 'static) -> Course {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&calls);
     let host = move |call: &Call| {
@@ -102,7 +103,8 @@ fn live(mut answer: impl FnMut(usize, &Call) -> Option<Reply> + Send + 'static) 
         reply
     };
     let (configured, request, response) = on_host(host, || {
-        (registration!(Thorough).register)();
+        let Registration { start, call, .. } = registration!(Thorough);
+        start();
         let (root, stream) = (1, 2);
         call(Callback::ContextCreate { context: root, parent: 0 });
         let configured = call(Callback::Configure { context: root, configuration_size: 2 });
@@ -115,7 +117,7 @@ fn live(mut answer: impl FnMut(usize, &Call) -> Option<Reply> + Send + 'static) 
         (configured, request, response)
     });
     let calls = calls.lock().unwrap().clone();
-    Outcome { configured, request, response, calls }
+    Course { configured, request, response, calls }
 }
 
 fn friendly(call: &Call) -> Reply {

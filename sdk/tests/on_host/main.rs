@@ -5,4 +5,5 @@
 mod configured;
 mod hostile;
 mod phases;
+mod roots;
 mod shared_data;

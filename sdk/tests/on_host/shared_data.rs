@@ -6,12 +6,12 @@ use std::num::NonZeroU32;
 
 use tollgate::shared_data::{Update, UpdateError, Write};
 use tollgate::{
-    Action, ConfigureError, Filter, OnRequestHeaders, RequestHeaders, Root, SharedData,
-    registration,
+    ConfigureError, Filter, OnRequestHeaders, Outcome, Registration, RequestHeaders, Root,
+    SharedData, registration,
 };
 use tollgate_abi::{Answer, Call, Callback, Function, Reply, Status};
 
-use tollgate_host_native::{call, on_host};
+use tollgate_host_native::on_host;
 
 /// How a host takes a number for a key that is not there.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +93,8 @@ impl Filter for Holder {
 }
 
 impl OnRequestHeaders for Holder {
-    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Action {
-        Action::Continue
+    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
+        Ok(())
     }
 }
 
@@ -103,7 +103,8 @@ fn with_shared_data(mut host: Host, test: impl FnOnce(SharedData) + Send + 'stat
     on_host(
         move |call| host.answer(call),
         move || {
-            (registration!(Holder).register)();
+            let Registration { start, call, .. } = registration!(Holder);
+            start();
             call(Callback::ContextCreate { context: 1, parent: 0 });
             call(Callback::Configure { context: 1, configuration_size: 0 });
             test(SHARED.take().unwrap());

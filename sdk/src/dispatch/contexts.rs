@@ -1,0 +1,178 @@
+//! The contexts of a VM: which root a stream belongs to, and what is kept of it.
+//!
+//! A filter that keeps nothing per stream pays nothing per stream: while there is one root, all streams
+//! are its streams.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+use super::{Instance, Plugin};
+use crate::host;
+
+/// How many streams are remembered before those that are over are looked for.
+const FEWEST_SWEPT: usize = 64;
+
+/// The roots of a VM with their plugins, in the order in which they were configured.
+pub(super) struct Roots<P> {
+    configured: RefCell<Vec<(u32, Rc<P>)>>,
+}
+
+impl<P> Roots<P> {
+    pub(super) const fn new() -> Self {
+        Self { configured: RefCell::new(Vec::new()) }
+    }
+
+    /// A root has its plugin, perhaps in place of another. Roots that are gone are forgotten: a module
+    /// without `proxy_on_delete` is not told of their end.
+    pub(super) fn configured(&self, root: u32, plugin: Rc<P>) {
+        let mut others = self.configured.take();
+        others.retain(|&(other, _)| other != root && is_alive(other, root));
+        others.push((root, plugin));
+        *self.configured.borrow_mut() = others;
+    }
+
+    pub(super) fn ended(&self, root: u32) {
+        // What is dropped may call the host.
+        let mut roots = self.configured.take();
+        let ended = roots.iter().position(|&(other, _)| other == root).map(|at| roots.remove(at));
+        *self.configured.borrow_mut() = roots;
+        drop(ended);
+    }
+
+    fn get(&self, root: u32) -> Option<Rc<P>> {
+        let roots = self.configured.borrow();
+        roots.iter().find(|&&(other, _)| other == root).map(|(_, plugin)| Rc::clone(plugin))
+    }
+
+    /// The only plugin, if there is one.
+    fn only(&self) -> Option<Rc<P>> {
+        match self.configured.borrow().as_slice() {
+            [(_, plugin)] => Some(Rc::clone(plugin)),
+            _ => None,
+        }
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        self.configured.borrow().first().map(|&(root, _)| root)
+    }
+}
+
+/// The streams of a VM.
+pub(super) struct Streams<P: Plugin> {
+    /// What is kept of each, if the plugin keeps something.
+    kept: RefCell<ById<Kept<P>>>,
+    /// The root of each that began while there were several roots, if nothing else is kept.
+    parents: RefCell<ById<u32>>,
+    /// Remembered parents at which those that are over are looked for.
+    sweep_at: Cell<usize>,
+}
+
+struct Kept<P: Plugin> {
+    root: u32,
+    /// `None` while a callback has it.
+    state: Option<P::Stream>,
+}
+
+impl<P: Plugin> Streams<P> {
+    pub(super) const fn new() -> Self {
+        Self {
+            kept: RefCell::new(HashMap::with_hasher(BuildHasherDefault::new())),
+            parents: RefCell::new(HashMap::with_hasher(BuildHasherDefault::new())),
+            sweep_at: Cell::new(FEWEST_SWEPT),
+        }
+    }
+
+    pub(super) fn began(&self, stream: u32, root: u32, roots: &Roots<P>) {
+        if Instance::<P>::KEEPS_STREAMS {
+            let kept = Kept { root, state: Some(P::Stream::default()) };
+            let before = self.kept.borrow_mut().insert(stream, kept);
+            drop(before);
+        } else if roots.only().is_none() {
+            self.remember(stream, root);
+        }
+    }
+
+    pub(super) fn ended(&self, stream: u32) {
+        if Instance::<P>::KEEPS_STREAMS {
+            let ended = self.kept.borrow_mut().remove(&stream);
+            // What is dropped may call the host, and the host may call back.
+            drop(ended);
+        }
+    }
+
+    /// The plugin of a stream. A stream of which nothing is known began when there was one root only.
+    pub(super) fn root_of(&self, stream: u32, roots: &Roots<P>) -> Option<Rc<P>> {
+        if let Some(only) = roots.only() {
+            return Some(only);
+        }
+        let root = if Instance::<P>::KEEPS_STREAMS {
+            self.kept.borrow().get(&stream).map(|kept| kept.root)
+        } else {
+            self.parents.borrow().get(&stream).copied()
+        };
+        roots.get(root.or_else(|| roots.oldest())?)
+    }
+
+    /// Takes the state of a stream for a callback; that of an unknown stream is as it was made.
+    pub(super) fn take(&self, stream: u32) -> Option<P::Stream> {
+        match self.kept.borrow_mut().get_mut(&stream) {
+            Some(kept) => kept.state.take(),
+            None => Some(P::Stream::default()),
+        }
+    }
+
+    pub(super) fn put_back(&self, stream: u32, state: P::Stream) {
+        let unwanted = match self.kept.borrow_mut().get_mut(&stream) {
+            Some(kept) => kept.state.replace(state),
+            // It ended meanwhile.
+            None => Some(state),
+        };
+        drop(unwanted);
+    }
+
+    /// Remembers the root of a stream until it is over, of which a module that keeps nothing is not
+    /// told: whenever they are twice as many as were alive, those that are over are forgotten.
+    fn remember(&self, stream: u32, root: u32) {
+        let mut parents = self.parents.take();
+        parents.insert(stream, root);
+        if parents.len() > self.sweep_at.get() {
+            parents.retain(|&other, _| other == stream || is_alive(other, stream));
+            self.sweep_at.set(parents.len().saturating_mul(2).max(FEWEST_SWEPT));
+        }
+        *self.parents.borrow_mut() = parents;
+    }
+}
+
+/// Whether the host still has a context. `current` is that of the running callback.
+fn is_alive(context: u32, current: u32) -> bool {
+    let alive = host::set_effective_context(context).is_ok();
+    // The current context is alive.
+    let _ = host::set_effective_context(current);
+    alive
+}
+
+type ById<T> = HashMap<u32, T, BuildHasherDefault<IdHasher>>;
+
+/// A hash for context ids, which the host counts up: nobody chooses them to collide.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(byte.into());
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        /// 2^64 divided by the golden ratio.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(SPREAD);
+    }
+}
