@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
-    Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost, StartError,
+    Callout, Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost, StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
-use tollgate_host::scenario::{ClockStep, FilterUse, HostName, RequestStep, Scenario};
+use tollgate_host::scenario::{AdvanceStep, ClockStep, FilterUse, HostName, RequestStep, Scenario};
 
 use crate::filters::{BuiltIns, Modules, read_scenarios};
 use crate::{Outcome, print};
@@ -118,9 +117,9 @@ impl Proxy for Narrated<'_> {
         Ok(exchange)
     }
 
-    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
-        tell(&format!("   … {by:?} later"));
-        self.proxy.advance(by)
+    fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        tell(&format!("   … {:?} later", step.by));
+        self.proxy.advance(step)
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use tollgate_abi::LogLevel;
 
-use crate::scenario::{ClockStep, HeaderLine, HostName, RequestStep, Scenario};
+use crate::scenario::{AdvanceStep, ClockStep, HeaderLine, HostName, RequestStep, Scenario};
 
 /// A place where scenarios run.
 pub trait ProxyHost: Sync {
@@ -34,12 +33,13 @@ pub trait Proxy {
     /// [`Exchange`], not an error.
     fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure>;
 
-    /// Lets time pass: virtual time offline, real time on a real proxy.
+    /// Lets time pass: virtual time offline, real time on a real proxy. Gives the callouts that guests
+    /// made meanwhile.
     ///
     /// # Errors
     ///
     /// [`HostFailure`] when the host itself failed.
-    fn advance(&mut self, by: Duration) -> Result<(), HostFailure>;
+    fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure>;
 
     /// Sets the wall clock forward or back without time passing.
     ///
@@ -67,6 +67,8 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// What the upstream got; nothing when the request did not reach it.
     pub upstream: Option<Received>,
+    /// The callouts that guests made meanwhile: by cluster, in order for each.
+    pub callouts: Vec<Callout>,
     /// What it cost, where the host can tell.
     pub cost: Option<Cost>,
 }
@@ -108,6 +110,15 @@ pub struct Received {
     pub body: Vec<u8>,
     /// Trailer lines.
     pub trailers: Vec<HeaderLine>,
+}
+
+/// A callout of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callout {
+    /// The cluster that it went to.
+    pub cluster: String,
+    /// What arrived; nothing where nobody listened. The body of gRPC are its frames.
+    pub received: Option<Received>,
 }
 
 /// What a request cost in the guest.

@@ -1,5 +1,7 @@
 //! Plays scenarios and judges what comes of them: the same on every host.
 
+mod callouts;
+
 use std::fmt;
 
 use crate::proxy::{
@@ -77,7 +79,10 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     for (index, step) in scenario.steps.iter().enumerate() {
         let place = Place { step: index + 1, what: step, repeat: None };
         let result = match step {
-            Step::Advance(by) => proxy.advance(*by),
+            Step::Advance(advance) => proxy.advance(advance).map(|made| {
+                let mut fail = |what: String| failures.push(place.failure(what));
+                callouts::judge(&advance.callouts, &made, &mut fail);
+            }),
             Step::Clock(by) => proxy.step_clock(*by),
             Step::Request(request) => {
                 let mut deal = || {
@@ -118,6 +123,7 @@ fn play_request(
         let place = Place { repeat: (repeats > 1).then_some((repeat, repeats)), ..place };
         let mut fail = |what: String| failures.push(place.failure(what));
         judge_exchange(expect, &exchange, &mut fail);
+        callouts::judge(&step.callouts, &exchange.callouts, &mut fail);
         if failures.len() >= ENOUGH_FAILURES {
             return Ok(());
         }
@@ -156,7 +162,7 @@ impl fmt::Display for Place<'_> {
         write!(f, "step {}", self.step)?;
         match self.what {
             Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
-            Step::Advance(by) => write!(f, ", advance {by:?}")?,
+            Step::Advance(step) => write!(f, ", advance {:?}", step.by)?,
             Step::Clock(_) => f.write_str(", clock")?,
         }
         match self.repeat {
@@ -196,7 +202,7 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
     match (&expect.upstream, &exchange.upstream) {
         (None, _) | (Some(ExpectedUpstream::Nothing), None) => {}
         (Some(ExpectedUpstream::Request(expected)), Some(received)) => {
-            judge_received(expected, received, fail);
+            judge_received("upstream", expected, received, fail);
         }
         (Some(ExpectedUpstream::Nothing), Some(received)) => fail(format!(
             "upstream: expected nothing, got {} {}",
@@ -236,15 +242,20 @@ fn judge_response(expected: &ExpectedResponse, got: &Response, fail: &mut dyn Fn
     judge_headers("response trailer", &expected.trailers, &got.trailers, fail);
 }
 
-fn judge_received(expected: &ExpectedRequest, got: &Received, fail: &mut dyn FnMut(String)) {
+fn judge_received(
+    what: &str,
+    expected: &ExpectedRequest,
+    got: &Received,
+    fail: &mut dyn FnMut(String),
+) {
     if let Some(method) = expected.method.as_ref().filter(|method| method.as_bytes() != got.method)
     {
-        fail(format!("upstream method: expected {method}, got {}", got.method.escape_ascii()));
+        fail(format!("{what} method: expected {method}, got {}", got.method.escape_ascii()));
     }
-    judge_value("upstream path", expected.path.as_ref(), &got.path, fail);
-    judge_headers("upstream header", &expected.headers, &got.headers, fail);
-    judge_value("upstream body", expected.body.as_ref(), &got.body, fail);
-    judge_headers("upstream trailer", &expected.trailers, &got.trailers, fail);
+    judge_value(&format!("{what} path"), expected.path.as_ref(), &got.path, fail);
+    judge_headers(&format!("{what} header"), &expected.headers, &got.headers, fail);
+    judge_value(&format!("{what} body"), expected.body.as_ref(), &got.body, fail);
+    judge_headers(&format!("{what} trailer"), &expected.trailers, &got.trailers, fail);
 }
 
 fn judge_value(what: &str, expected: Option<&Matcher>, got: &[u8], fail: &mut dyn FnMut(String)) {

@@ -8,103 +8,16 @@
     reason = "a test fails by panicking"
 )]
 
-use std::sync::Arc;
+mod common;
 
+use common::{Behaviour, CONTINUE, STOP, agree, check, log, play, respond, status};
 use tollgate_abi::{
-    AbiVersion, Answer, BufferType, Call, Callback, CallbackKind, LogLevel, MapType, MetricType,
-    Reply, Serialized, Status, StreamType, pairs,
+    Answer, BufferType, Call, Callback, CallbackKind, MapType, MetricType, Reply, Status,
+    StreamType,
 };
-use tollgate_host::engine::{Instance, Module, Trap};
-use tollgate_host::offline::Offline;
-use tollgate_host::proxy::StartError;
+use tollgate_host::engine::Trap;
 use tollgate_host::report::Verdict;
-use tollgate_host::run::run;
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_host::world::World;
-
-/// What a guest does with a callback.
-type Behaviour = fn(&mut World, &Callback) -> Result<u32, Trap>;
-
-struct Scripted(Behaviour);
-
-impl Module for Scripted {
-    fn abi(&self) -> AbiVersion {
-        AbiVersion::V0_2_1
-    }
-
-    fn exports(&self, _: CallbackKind) -> bool {
-        true
-    }
-
-    fn instantiate(&self) -> Result<Box<dyn Instance>, Trap> {
-        Ok(Box::new(Self(self.0)))
-    }
-}
-
-impl Instance for Scripted {
-    fn start(&mut self, _: &mut World) -> Result<(), Trap> {
-        Ok(())
-    }
-
-    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap> {
-        (self.0)(world, callback)
-    }
-
-    fn fuel_used(&self) -> Option<u64> {
-        None
-    }
-
-    fn memory_bytes(&self) -> Option<u64> {
-        None
-    }
-}
-
-const CONTINUE: u32 = 0;
-const STOP: u32 = 1;
-
-/// Plays a scenario whose filters are named after guests.
-fn play(guests: &'static [(&'static str, Behaviour)], text: &str) -> Verdict {
-    let loader = |filter: &FilterUse| -> Result<Arc<dyn Module>, StartError> {
-        let FilterSource::BuiltIn(name) = &filter.source else { unreachable!("{filter:?}") };
-        let (_, behaviour) = guests.iter().find(|(guest, _)| guest == name).expect(name);
-        Ok(Arc::new(Scripted(*behaviour)))
-    };
-    let scenario = Scenario::parse(text).expect(text);
-    run(&scenario, &Offline::new(HostName::Wasmtime, &loader)).expect(text)
-}
-
-fn check(guests: &'static [(&'static str, Behaviour)], text: &str) {
-    assert_eq!(play(guests, text), Verdict::Passed, "{text}");
-}
-
-/// What most callbacks answer: started, configured, continue, done.
-fn agree(callback: &Callback) -> u32 {
-    match callback.kind() {
-        CallbackKind::VmStart | CallbackKind::Configure | CallbackKind::Done => 1,
-        _ => CONTINUE,
-    }
-}
-
-fn log(world: &mut World, message: &str) {
-    let level = LogLevel::Info;
-    assert_eq!(world.handle(Call::Log { level, message: message.as_bytes().to_vec() }), Reply::OK);
-}
-
-fn respond(world: &mut World, status_code: u32, headers: &[(&str, &str)], body: &str) {
-    let headers = Serialized(pairs::encode(headers).unwrap());
-    let (details, body) = (Vec::new(), body.as_bytes().to_vec());
-    let call =
-        Call::SendLocalResponse { status_code, details, body, headers, grpc_status: u32::MAX };
-    assert_eq!(world.handle(call), Reply::OK);
-}
-
-fn status(reply: &Reply) -> Status {
-    match reply {
-        Reply::Done(_) => Status::Ok,
-        Reply::Refused { status, .. } => *status,
-        Reply::Trap { why } => panic!("{why}"),
-    }
-}
 
 #[test]
 fn a_request_passes_a_chain_there_in_order_and_back_in_reverse() {

@@ -137,3 +137,28 @@ fn a_file_that_is_not_utf8_says_where() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_wrong_plan_of_callouts_is_refused() {
+    let refuse = |clusters: &str, callout: &str, expected: &str| {
+        let steps = format!("steps: [ {{ request: {{}}, callouts: [ {callout} ] }} ]");
+        let text = format!("{FILTERS}clusters: {clusters}\n{steps}\n");
+        let error = Scenario::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}\nsays: {error}\nnot: {expected}");
+    };
+    refuse("[upstream]", "", "`upstream` is always there");
+    refuse("[a, a]", "", "`a` stands twice");
+    refuse("['a b']", "", "`a b` is not a name");
+    refuse("[a]", "{ cluster: b, never: true }", "steps[0].callouts: `b` is not in `clusters`");
+    refuse("[a]", "{ cluster: a }", "meets one of `answer`");
+    refuse("[a]", "{ cluster: a, answer: {}, never: true }", "meets one of `answer`");
+    refuse("[a]", "{ cluster: a, answer: { reset: true } }", "write `reset` beside `answer`");
+    refuse("[a]", "{ cluster: a, answer: {}, delay: 1s }", "unknown field `delay`");
+    refuse("[a]", "{ cluster: a, expect: {}, grpc: {}, never: true }", "not both");
+    refuse("[a]", "{ cluster: a, expect: {}, refused: true }", "nobody can tell");
+    refuse("[a]", "{ cluster: a, answer_grpc: { status: 17 } }", "17 is above 16");
+    let both = "{ cluster: a, answer: {} }, { cluster: a, answer_grpc: {} }";
+    refuse("[a]", both, "speaks either HTTP or gRPC");
+    refuse("[]", "{ cluster: upstream, answer_grpc: {} }", "speaks either HTTP or gRPC");
+    refuse_step("{ clock: -1s, callouts: [] }", (4, 5), "`callouts` belongs to a request");
+}

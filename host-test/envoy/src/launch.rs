@@ -47,6 +47,9 @@ impl Launch {
         scenario: &Scenario,
         modules: &[PathBuf],
     ) -> Result<Self, NotStarted> {
+        if scenario.has_callouts() {
+            return Err(NotStarted::Callouts);
+        }
         let folder = TempDir::with_prefix("tollgate-envoy-").map_err(NotStarted::Io)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
         let upstream = runtime.block_on(upstream::Upstream::listen()).map_err(NotStarted::Io)?;
@@ -101,6 +104,8 @@ pub(crate) enum NotStarted {
     NoShell(io::Error),
     /// Its clock cannot be set.
     NoClock(NoClock),
+    /// Callouts are not played yet.
+    Callouts,
     /// A configuration is not text.
     NotText {
         /// The plugin.
@@ -128,6 +133,7 @@ impl fmt::Display for NotStarted {
             Self::Io(error) => write!(f, "starting Envoy: {error}"),
             Self::NoShell(error) => write!(f, "starting Envoy needs a shell, `sh`: {error}"),
             Self::NoClock(error) => write!(f, "{error}"),
+            Self::Callouts => f.write_str("callouts are not played on a real Envoy yet"),
             Self::NotText { filter } => {
                 write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
             }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tollgate_host::proxy::{Exchange, HostFailure, Observation, Proxy, Received};
-use tollgate_host::scenario::{ClockStep, RequestStep};
+use tollgate_host::proxy::{Callout, Exchange, HostFailure, Observation, Proxy, Received};
+use tollgate_host::scenario::{AdvanceStep, ClockStep, RequestStep};
 
 use crate::admin::{Admin, AdminError};
 use crate::client::Clients;
@@ -64,7 +64,7 @@ impl EnvoyProxy {
         }
         let outcome = runtime.block_on(clients.exchange(worker, request, feed)).map_err(broken)?;
         let received = self.received()?;
-        Ok(Exchange { outcome, upstream: received, cost: None })
+        Ok(Exchange { outcome, upstream: received, callouts: Vec::new(), cost: None })
     }
 
     /// What the upstream got. A client may be answered before the upstream has seen the request.
@@ -120,7 +120,8 @@ impl Proxy for EnvoyProxy {
         self.carry(worker, step).map_err(|failure| self.explain(failure))
     }
 
-    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
+    fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        let by = step.by;
         if by > LONGEST_ADVANCE {
             let what = format!(
                 "time passes for real on Envoy, and {by:?} is above the bound of \
@@ -130,7 +131,7 @@ impl Proxy for EnvoyProxy {
             return Err(HostFailure::Impossible { what });
         }
         sleep(by);
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {

@@ -9,7 +9,7 @@ use common::{Stage, scenario};
 use tollgate_host::proxy::{Outcome, ProxyHost, StartError};
 use tollgate_host::report::Verdict;
 use tollgate_host::run::run;
-use tollgate_host::scenario::Step;
+use tollgate_host::scenario::{AdvanceStep, Step};
 
 /// Plays a scenario, which must pass.
 fn check(text: &str) {
@@ -254,7 +254,8 @@ steps:
         let failure = proxy.exchange(0, step).unwrap_err().to_string();
         assert!(failure.contains("cannot be sent over HTTP/1.1"), "{failure}");
     }
-    let failure = proxy.advance(Duration::from_hours(1)).unwrap_err().to_string();
+    let hour = AdvanceStep { by: Duration::from_hours(1), callouts: Vec::new() };
+    let failure = proxy.advance(&hour).unwrap_err().to_string();
     assert!(failure.contains("above the bound"), "{failure}");
 }
 

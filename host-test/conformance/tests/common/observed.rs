@@ -3,13 +3,11 @@
 //! What cannot be the same is made the same here and nowhere else: dates, the cost, and the order of
 //! header lines of different names.
 
-use std::time::Duration;
-
 use tollgate_host::proxy::{
-    Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
+    Callout, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, StartError,
 };
 use tollgate_host::run::play;
-use tollgate_host::scenario::{ClockStep, HeaderLine, RequestStep, Scenario};
+use tollgate_host::scenario::{AdvanceStep, ClockStep, HeaderLine, RequestStep, Scenario};
 
 /// The end of a date, and how many bytes of it stand before.
 const DATE: (&[u8], usize) = (b" GMT", 25);
@@ -48,7 +46,7 @@ pub(crate) fn observe(scenario: &Scenario, host: &dyn ProxyHost) -> Observed {
         Ok(seen) => show_rest(&seen, logs_before),
         Err(failure) => vec![failure.to_string()],
     };
-    Observed { exchanges: proxy.exchanges.iter().flat_map(show).collect(), rest, failures }
+    Observed { exchanges: proxy.exchanges, rest, failures }
 }
 
 /// Says what two hosts do not share, line by line; nothing when they agree.
@@ -65,21 +63,25 @@ pub(crate) fn difference(offline: &[String], envoy: &[String]) -> Option<String>
     (!shown.is_empty()).then(|| shown.join("\n"))
 }
 
-/// A proxy whose exchanges are kept.
+/// A proxy whose exchanges are noted.
 struct Watched<'a> {
     proxy: Box<dyn Proxy + 'a>,
-    exchanges: Vec<Exchange>,
+    /// What client, upstream and clusters got, a line each.
+    exchanges: Vec<String>,
 }
 
 impl Proxy for Watched<'_> {
     fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
         let exchange = self.proxy.exchange(worker, step)?;
-        self.exchanges.push(exchange.clone());
+        self.exchanges.extend(show(&exchange));
+        self.exchanges.extend(exchange.callouts.iter().map(show_callout));
         Ok(exchange)
     }
 
-    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
-        self.proxy.advance(by)
+    fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        let made = self.proxy.advance(step)?;
+        self.exchanges.extend(made.iter().map(show_callout));
+        Ok(made)
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
@@ -104,15 +106,22 @@ fn show(exchange: &Exchange) -> [String; 2] {
         Outcome::Reset => "reset".into(),
         Outcome::Unanswered => "unanswered".into(),
     };
-    let upstream = exchange.upstream.as_ref().map_or("nothing".into(), |received| {
-        format!(
-            "{} {}{}",
-            text(&received.method),
-            text(&received.path),
-            show_message(&received.headers, &received.body, &received.trailers)
-        )
-    });
+    let upstream = exchange.upstream.as_ref().map_or("nothing".into(), show_received);
     [format!("client: {client}"), format!("upstream: {upstream}")]
+}
+
+fn show_callout(callout: &Callout) -> String {
+    let received = callout.received.as_ref().map_or("nothing".into(), show_received);
+    format!("callout to {}: {received}", callout.cluster)
+}
+
+fn show_received(received: &Received) -> String {
+    format!(
+        "{} {}{}",
+        text(&received.method),
+        text(&received.path),
+        show_message(&received.headers, &received.body, &received.trailers)
+    )
 }
 
 fn show_message(headers: &[HeaderLine], body: &[u8], trailers: &[HeaderLine]) -> String {

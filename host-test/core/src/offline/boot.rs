@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tollgate_abi::{Callback, CallbackKind};
 
+use super::callouts::Clusters;
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
 use crate::proxy::StartError;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, UPSTREAM};
 use crate::transcript::Entry;
 use crate::world::{Context, Place, Plugin, Vm, VmId, World};
 
@@ -23,8 +24,15 @@ pub(super) fn boot(
     let workers = scenario.workers.get();
     let chains = vec![Vec::new(); workers];
     let connected = vec![false; workers];
-    let mut run =
-        Run { world, guests: Vec::new(), chains, connected, requests: 0, retired_fuel: None };
+    let mut run = Run {
+        world,
+        guests: Vec::new(),
+        chains,
+        connected,
+        requests: 0,
+        clusters: Clusters::default(),
+        retired_fuel: None,
+    };
     match run.boot_all(loader, scenario) {
         Ok(()) => Ok(run),
         Err(error) => Err(Box::new((error, run.world))),
@@ -33,6 +41,8 @@ pub(super) fn boot(
 
 impl Run {
     fn boot_all(&mut self, loader: &Loader<'_>, scenario: &Scenario) -> Result<(), StartError> {
+        let clusters = scenario.clusters.iter().cloned().chain([UPSTREAM.to_owned()]);
+        self.world.callouts.clusters = clusters.collect();
         let mut modules = Vec::new();
         for filter in &scenario.filters {
             self.world.plugins.push(Plugin {
@@ -45,6 +55,7 @@ impl Run {
         }
         for (plugin, module) in modules.iter().enumerate() {
             let base = self.boot_one(module, plugin, Place::Base)?;
+            self.world.callouts.drop_vm(base);
             if let Some(guest) = self.guests.get_mut(base.0) {
                 guest.instance = None;
             }

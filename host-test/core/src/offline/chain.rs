@@ -113,32 +113,35 @@ impl Carrier<'_> {
     /// Lets time pass until the client has its answer or its patience ends.
     fn wait(&mut self, upstream: &Upstream) -> Result<(), HostFailure> {
         let limit = self.run.world.clock.passed().saturating_add(PATIENCE);
+        // When the upstream answers, once it has the whole request; at most once.
+        let mut due = None;
         let mut answered = false;
+        self.run.deliver_queues()?;
+        self.resume_asked();
         while !self.ends.response_whole && !self.ends.reset {
             if self.ends.request_whole && !answered {
-                answered = true;
-                match upstream {
-                    Upstream::Answer(answer) => {
-                        let due = self.run.world.clock.passed().saturating_add(answer.delay);
-                        self.run.pass_until(due.min(limit))?;
-                        self.resume_asked();
-                        if due > limit {
-                            return Ok(());
-                        }
-                        if !self.ends.response_whole {
-                            self.send_answer(answer);
-                        }
-                    }
-                    Upstream::Reset => self.upstream_reset(),
-                }
+                let delay = match upstream {
+                    Upstream::Answer(answer) => answer.delay,
+                    Upstream::Reset => Duration::ZERO,
+                };
+                let now = self.run.world.clock.passed();
+                due.get_or_insert(now.saturating_add(delay));
+            } else {
+                due = None;
+            }
+            // Ticks and what comes back to callouts may move the stream before.
+            if self.run.happen(due.unwrap_or(limit).min(limit))? {
+                self.resume_asked();
                 continue;
             }
-            // Only a tick can move the stream now.
-            match self.run.next_tick().filter(|&(_, due)| due <= limit) {
-                Some((_, due)) => self.run.pass_until(due)?,
-                None => return self.run.pass_until(limit),
+            self.run.pass_until(due.unwrap_or(limit).min(limit))?;
+            match (due.take(), upstream) {
+                (Some(due), _) if due > limit => return Ok(()),
+                (Some(_), Upstream::Answer(answer)) => self.send_answer(answer),
+                (Some(_), Upstream::Reset) => self.upstream_reset(),
+                (None, _) => return Ok(()),
             }
-            self.resume_asked();
+            answered = true;
         }
         Ok(())
     }

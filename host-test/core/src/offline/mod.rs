@@ -4,6 +4,7 @@
 //! decided in [`world`](crate::world); here is the order in which things happen.
 
 mod boot;
+mod callouts;
 mod chain;
 mod ends;
 mod phases;
@@ -15,9 +16,9 @@ use std::time::Duration;
 
 use crate::engine::{Instance, Module};
 use crate::proxy::{
-    Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
+    Callout, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
 };
-use crate::scenario::{ClockStep, FilterUse, HostName, RequestStep, Scenario};
+use crate::scenario::{AdvanceStep, ClockStep, FilterUse, HostName, RequestStep, Scenario};
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, VmId, World};
 
@@ -77,6 +78,8 @@ pub struct Run {
     /// Which workers have a connection to the upstream.
     connected: Vec<bool>,
     requests: u64,
+    /// What callouts meet.
+    clusters: callouts::Clusters,
     /// Fuel of guests that are gone.
     retired_fuel: Option<u64>,
 }
@@ -101,18 +104,36 @@ impl Run {
     fn pass_until(&mut self, until: Duration) -> Result<(), HostFailure> {
         self.deliver_queues()?;
         let mut ticks = 0;
-        while let Some((vm, due)) = self.next_tick().filter(|&(_, due)| due <= until) {
+        while self.happen(until)? {
             ticks += 1;
             if ticks > MOST_TICKS {
                 let what = format!("more than {MOST_TICKS} ticks in one step; let less time pass");
                 return Err(HostFailure::Impossible { what });
             }
-            self.world.clock.advance_to(due);
-            self.tick(vm, due)?;
-            self.deliver_queues()?;
         }
         self.world.clock.advance_to(until);
         Ok(())
+    }
+
+    /// Lets the next thing happen that is due by `until`: a tick, or what comes back to a callout. Whether
+    /// there was one.
+    fn happen(&mut self, until: Duration) -> Result<bool, HostFailure> {
+        let tick = self.next_tick().filter(|&(_, due)| due <= until);
+        let callout = self.next_callout().filter(|&(_, due)| due <= until);
+        match (tick, callout) {
+            (None, None) => return Ok(false),
+            (Some((vm, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
+                self.world.clock.advance_to(due);
+                self.tick(vm, due)?;
+            }
+            (_, Some((number, due))) => {
+                self.world.clock.advance_to(due);
+                self.deliver_callout(number)?;
+            }
+            (Some(_), None) => {}
+        }
+        self.deliver_queues()?;
+        Ok(true)
     }
 
     fn next_tick(&self) -> Option<(VmId, Duration)> {
@@ -156,11 +177,13 @@ impl Proxy for Run {
         });
         self.world.faults =
             step.faults.iter().map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
+        self.plan_callouts(&step.callouts);
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
         let (outcome, upstream) = self.carry(worker, step)?;
         self.world.faults.clear();
-        self.deliver_queues()?;
+        // What is due by now: time passes only when something waits for it.
+        self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
         self.world.note(|| match &outcome {
             Outcome::Response(response) => format!("request {number}: {}", response.status),
@@ -173,13 +196,16 @@ impl Proxy for Run {
         };
         let host_calls = self.world.host_calls.saturating_sub(calls_before);
         let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
-        Ok(Exchange { outcome, upstream, cost: Some(cost) })
+        let callouts = self.made_callouts();
+        Ok(Exchange { outcome, upstream, callouts, cost: Some(cost) })
     }
 
-    fn advance(&mut self, by: Duration) -> Result<(), HostFailure> {
-        self.world.note(|| format!("{by:?} pass"));
-        self.pass_until(self.world.clock.passed().saturating_add(by))?;
-        self.refuse_what_was_called()
+    fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        self.world.note(|| format!("{:?} pass", step.by));
+        self.plan_callouts(&step.callouts);
+        self.pass_until(self.world.clock.passed().saturating_add(step.by))?;
+        self.refuse_what_was_called()?;
+        Ok(self.made_callouts())
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {

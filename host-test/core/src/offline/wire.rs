@@ -4,7 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::proxy::{Received, Response};
-use crate::scenario::{Answer, HeaderLine, RequestStep};
+use crate::scenario::{Answer, GrpcAnswer, HeaderLine, RequestStep};
 use crate::world::{Lines, LocalReply};
 
 /// What follows the headers of a response.
@@ -38,6 +38,14 @@ pub(super) fn received(headers: &Lines, end: bool) -> Received {
         body: Vec::new(),
         trailers: Vec::new(),
     }
+}
+
+/// The head of a request over HTTP/2 as a cluster gets it.
+pub(super) fn received_h2(headers: &Lines) -> Received {
+    let head = received(headers, true);
+    // There is no framing to tell.
+    let own = |(name, _): &HeaderLine| name == b"host" || headers.first(name).is_some();
+    Received { headers: head.headers.into_iter().filter(own).collect(), ..head }
 }
 
 /// Why Envoy does not send a request on that a filter has changed: status and body of its answer.
@@ -194,6 +202,26 @@ pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> 
         _ => headers.push((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
     }
     headers
+}
+
+/// The headers before the messages of an answer over gRPC.
+pub(super) fn grpc_head(answer: &GrpcAnswer) -> Vec<HeaderLine> {
+    let mut headers = vec![
+        (b":status".to_vec(), b"200".to_vec()),
+        (b"content-type".to_vec(), b"application/grpc".to_vec()),
+    ];
+    headers.extend(answer.metadata.iter().cloned());
+    headers
+}
+
+/// The trailers of an answer over gRPC.
+pub(super) fn grpc_trailers(answer: &GrpcAnswer) -> Vec<HeaderLine> {
+    let mut trailers = vec![(b"grpc-status".to_vec(), answer.status.to_string().into_bytes())];
+    if !answer.message.is_empty() {
+        trailers.push((b"grpc-message".to_vec(), percent_encoded(answer.message.as_bytes())));
+    }
+    trailers.extend(answer.trailers.iter().cloned());
+    trailers
 }
 
 /// What a sender of HTTP/1.1 says of a body in one piece; one in chunks tells its end by itself.

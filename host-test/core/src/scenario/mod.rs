@@ -3,6 +3,7 @@
 //! The types are what a host needs, already checked; [`read`](Scenario::read) makes them from YAML and
 //! refuses what is wrong with line and column.
 
+mod callout;
 mod expect;
 mod read;
 mod value;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 use tollgate_abi::{LogLevel, Status};
 
+pub use callout::{
+    ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
+};
 pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -34,6 +38,8 @@ pub struct Scenario {
     pub filters: Vec<FilterUse>,
     /// How many workers the proxy has.
     pub workers: NonZeroUsize,
+    /// Clusters that guests may call, besides the upstream.
+    pub clusters: Vec<String>,
     /// The least level at which log lines are written.
     pub log_level: LogLevel,
     /// Set when it cannot run everywhere.
@@ -51,11 +57,22 @@ impl Scenario {
             name: format!("{} starts", filter.name),
             filters: vec![filter],
             workers: NonZeroUsize::MIN,
+            clusters: Vec::new(),
             log_level: LogLevel::Info,
             only: None,
             refused: None,
             steps: Vec::new(),
         }
+    }
+
+    /// What a cluster speaks, as the callouts of the steps tell; HTTP when they do not.
+    pub fn protocol(&self, cluster: &str) -> Protocol {
+        callout::protocol(&self.steps, cluster)
+    }
+
+    /// Whether guests may call out: to clusters of their own, or as some step says.
+    pub fn has_callouts(&self) -> bool {
+        !self.clusters.is_empty() || callout::callouts(&self.steps).next().is_some()
     }
 }
 
@@ -184,9 +201,29 @@ pub enum Step {
     /// A client sends a request, once or several times.
     Request(Box<RequestStep>),
     /// Time passes.
-    Advance(Duration),
+    Advance(AdvanceStep),
     /// The wall clock is set.
     Clock(ClockStep),
+}
+
+impl Step {
+    /// What the callouts of guests meet in this step.
+    pub fn callouts(&self) -> &[PlannedCallout] {
+        match self {
+            Self::Request(step) => &step.callouts,
+            Self::Advance(step) => &step.callouts,
+            Self::Clock(_) => &[],
+        }
+    }
+}
+
+/// Time that passes.
+#[derive(Clone, Debug)]
+pub struct AdvanceStep {
+    /// How much.
+    pub by: Duration,
+    /// What callouts meet meanwhile, in order per cluster.
+    pub callouts: Vec<PlannedCallout>,
 }
 
 /// A request, what the upstream answers, and what is expected.
@@ -200,6 +237,8 @@ pub struct RequestStep {
     pub worker: Option<usize>,
     /// What the upstream answers if the request reaches it.
     pub upstream: Upstream,
+    /// What callouts meet meanwhile, in order per cluster.
+    pub callouts: Vec<PlannedCallout>,
     /// Host calls that fail while it is under way.
     pub faults: Vec<Fault>,
     /// What is expected of each time it is sent.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use tollgate_abi::{Function, Status};
 
+use super::callout::{self, RawCallout};
 use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -18,8 +19,8 @@ use super::expect::{
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
 use super::{
-    Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request, RequestStep,
-    Scenario, Step, Upstream,
+    AdvanceStep, Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request,
+    RequestStep, Scenario, Step, Upstream,
 };
 use crate::yaml::{self, InvalidYaml};
 
@@ -110,6 +111,8 @@ struct RawScenario {
     #[serde(default = "one")]
     workers: NonZeroUsize,
     #[serde(default)]
+    clusters: Vec<String>,
+    #[serde(default)]
     log_level: Level,
     only: Option<RawOnly>,
     refused: Option<String>,
@@ -164,10 +167,12 @@ impl RawScenario {
                 ));
             }
         }
+        callout::check(&self.clusters, &steps)?;
         Ok(Scenario {
             name: self.name,
             filters: self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?,
             workers: self.workers,
+            clusters: self.clusters,
             log_level: self.log_level.0,
             only,
             refused: self.refused,
@@ -225,6 +230,7 @@ struct StepFields {
     repeat: Option<NonZeroUsize>,
     worker: Option<usize>,
     upstream: Option<RawUpstream>,
+    callouts: Option<Vec<RawCallout>>,
     faults: Option<Vec<RawFault>>,
     expect: Option<RawExpectation>,
     advance: Option<Span>,
@@ -248,12 +254,15 @@ impl StepFields {
             ("expect", self.expect.is_some()),
         ];
         let beside = beside.iter().find(|(_, is_there)| *is_there).map(|(key, _)| key);
+        let callouts_beside = self.callouts.is_some().then_some(&"callouts");
+        let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
+        let callouts = callouts.collect::<Result<Vec<_>, _>>();
         match (self.request, self.advance, self.clock) {
             (None, Some(Span(by)), None) => match beside {
-                None => Ok(Step::Advance(by)),
+                None => Ok(Step::Advance(AdvanceStep { by, callouts: callouts? })),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
             },
-            (None, None, Some(by)) => match beside {
+            (None, None, Some(by)) => match beside.or(callouts_beside) {
                 None => Ok(Step::Clock(by)),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
             },
@@ -267,6 +276,7 @@ impl StepFields {
                     repeat,
                     worker: self.worker,
                     upstream: self.upstream.unwrap_or_default().check()?,
+                    callouts: callouts?,
                     faults: self
                         .faults
                         .unwrap_or_default()
@@ -313,7 +323,7 @@ impl RawRequest {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawUpstream {
+pub(super) struct RawUpstream {
     status: Option<u16>,
     #[serde(default)]
     headers: Vec<RawLine>,
@@ -327,7 +337,7 @@ struct RawUpstream {
 }
 
 impl RawUpstream {
-    fn check(self) -> Result<Upstream, String> {
+    pub(super) fn check(self) -> Result<Upstream, String> {
         let answers = self.status.is_some()
             || self.delay.is_some()
             || !(self.headers.is_empty() && self.body.0.is_empty() && self.trailers.is_empty());
@@ -413,13 +423,7 @@ impl RawExpectation {
             Some(WordOr::Word(word)) => {
                 return Err(format!("expect.upstream: `{word}`; write `none` or a request"));
             }
-            Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(ExpectedRequest {
-                method: request.method,
-                path: request.path,
-                headers: expected(request.headers, request.absent),
-                body: request.body,
-                trailers: expected(request.trailers, Vec::new()),
-            })),
+            Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(request.check())),
         };
         Ok(Expectation {
             outcome,
@@ -455,7 +459,7 @@ struct RawResponse {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawReceived {
+pub(super) struct RawReceived {
     method: Option<String>,
     path: Option<Matcher>,
     #[serde(default)]
@@ -465,6 +469,18 @@ struct RawReceived {
     body: Option<Matcher>,
     #[serde(default)]
     trailers: Vec<(Name, Matcher)>,
+}
+
+impl RawReceived {
+    pub(super) fn check(self) -> ExpectedRequest {
+        ExpectedRequest {
+            method: self.method,
+            path: self.path,
+            headers: expected(self.headers, self.absent),
+            body: self.body,
+            trailers: expected(self.trailers, Vec::new()),
+        }
+    }
 }
 
 struct RawLog(ExpectedLog);
@@ -496,13 +512,13 @@ struct RawBudget {
     memory: Option<u64>,
 }
 
-type RawLine = (Name, Bytes);
+pub(super) type RawLine = (Name, Bytes);
 
-fn lines(lines: Vec<RawLine>) -> Vec<HeaderLine> {
+pub(super) fn lines(lines: Vec<RawLine>) -> Vec<HeaderLine> {
     lines.into_iter().map(|(Name(name), Bytes(value))| (name, value)).collect()
 }
 
-fn expected(lines: Vec<(Name, Matcher)>, absent: Vec<Name>) -> HeaderExpectations {
+pub(super) fn expected(lines: Vec<(Name, Matcher)>, absent: Vec<Name>) -> HeaderExpectations {
     HeaderExpectations {
         lines: lines.into_iter().map(|(Name(name), value)| (name, value)).collect(),
         absent: absent.into_iter().map(|Name(name)| name).collect(),

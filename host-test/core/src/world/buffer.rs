@@ -81,6 +81,9 @@ impl World {
     }
 
     fn buffer(&self, scope: &Scope, buffer: BufferType) -> Result<&[u8], Reply> {
+        if let Some(bytes) = self.delivered_buffer(scope, buffer) {
+            return Ok(bytes);
+        }
         match buffer {
             BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
                 let direction = direction_of(buffer).ok_or_else(|| no_buffer(buffer))?;

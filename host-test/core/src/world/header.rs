@@ -34,7 +34,7 @@ impl Lines {
 
     /// Adds a line as Envoy does for a guest: a header that it keeps in a place of its own gets the
     /// value after a comma.
-    fn append(&mut self, name: &[u8], value: &[u8]) {
+    pub(super) fn append(&mut self, name: &[u8], value: &[u8]) {
         let known = self.0.iter_mut().find(|(line, _)| line == name && is_inline(name));
         match known {
             Some((_, old)) => {
@@ -178,6 +178,9 @@ impl World {
     }
 
     fn readable(&self, scope: &Scope, map_type: MapType) -> Result<&Lines, Reply> {
+        if let Some(lines) = self.delivered_map(scope, map_type) {
+            return Ok(lines);
+        }
         let map = map_of(map_type)?;
         let (stream, stage) = self.at_stage(scope).ok_or_else(|| no_stream(map_type))?;
         // As on Envoy: of all maps, the log phase lacks the request trailers, without an error.

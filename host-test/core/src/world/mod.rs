@@ -4,12 +4,16 @@
 //! has no globals, so that many can live side by side.
 
 mod buffer;
+mod callout;
 mod clock;
+mod grpc;
 mod header;
+mod http_call;
 mod log;
 mod metric;
 mod property;
 mod queue;
+mod service;
 mod shared;
 mod stream;
 mod vm;
@@ -18,13 +22,14 @@ mod wasi;
 use std::collections::BTreeMap;
 
 use tollgate_abi::{
-    Answer, Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
+    Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
 };
 
 pub use clock::{Clock, EPOCH};
 pub use stream::{Direction, LocalReply};
 pub use vm::{Plugin, VmId};
 
+pub(crate) use callout::{Callouts, Delivery, Event, Flight, Kind, Part};
 pub(crate) use header::Lines;
 pub(crate) use stream::{Hold, Lane, Piece, Stage, Stream, StreamId};
 pub(crate) use vm::{Context, Place, Vm};
@@ -49,6 +54,7 @@ pub struct World {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) shared: SharedData,
     pub(crate) queues: Queues,
+    pub(crate) callouts: Callouts,
     pub(crate) metrics: Metrics,
     pub(crate) plugins: Vec<Plugin>,
     pub(crate) vms: Vec<Vm>,
@@ -221,16 +227,24 @@ impl World {
                 Reply::Trap { why: format!("the guest called proc_exit({code})").into() }
             }
 
-            // Outside of a callout's answer, as on Envoy.
-            Call::GetStatus {} => Reply::Done(Answer::Status { code: 0, message: Vec::new() }),
+            Call::HttpCall { upstream, headers, body, timeout_millis, .. } => {
+                self.http_call(&scope, upstream, headers, body, *timeout_millis)
+            }
+            Call::GrpcCall { upstream, service, method, metadata, message, timeout_millis } => {
+                let to = (&upstream[..], &service[..], &method[..]);
+                self.grpc_call(&scope, to, metadata, message, *timeout_millis)
+            }
+            Call::GrpcStream { upstream, service, method, metadata } => {
+                self.grpc_stream(&scope, (upstream, service, method), metadata)
+            }
+            Call::GrpcSend { token, message, end_of_stream } => {
+                self.grpc_send(&scope, *token, message, *end_of_stream != 0)
+            }
+            Call::GrpcCancel { token } => self.grpc_cancel(&scope, *token),
+            Call::GrpcClose { token } => self.grpc_close(&scope, *token),
+            Call::GetStatus {} => self.callout_status(&scope),
 
             Call::SetProperty { .. }
-            | Call::HttpCall { .. }
-            | Call::GrpcCall { .. }
-            | Call::GrpcStream { .. }
-            | Call::GrpcSend { .. }
-            | Call::GrpcCancel { .. }
-            | Call::GrpcClose { .. }
             | Call::Done {}
             | Call::CallForeignFunction { .. }
             | Call::ClearRouteCache {} => self.unserved(call),

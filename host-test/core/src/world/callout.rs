@@ -1,0 +1,242 @@
+//! Callouts that are under way, and what of an answer the guest can see.
+//!
+//! Here is what a guest's calls leave behind; what comes back to them, and when, is decided in
+//! [`offline`](crate::offline).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tollgate_abi::pairs::{self, Pairs};
+use tollgate_abi::{Answer, BufferType, MapType, Reply, Serialized};
+
+use super::header::Lines;
+use super::vm::{Context, VmId};
+use super::{Scope, World};
+
+/// Tokens of one kind are four apart, so that a token tells its kind.
+///
+/// Source: proxy-wasm-cpp-host, `CalloutType`.
+const TOKENS_APART: u32 = 4;
+
+/// All callouts.
+#[derive(Debug, Default)]
+pub(crate) struct Callouts {
+    /// Clusters that guests may call.
+    pub(crate) clusters: Vec<String>,
+    /// Those that have not come to their end, in the order in which they were made.
+    pub(crate) flights: Vec<Flight>,
+    /// What is being delivered to a guest.
+    pub(crate) delivery: Option<Delivery>,
+    made: u64,
+    /// The last token of each kind.
+    tokens: BTreeMap<(VmId, Kind), u32>,
+    /// The last status of each root context. As on Envoy, it stays after the callback.
+    statuses: BTreeMap<Owner, u32>,
+}
+
+/// The root context that a callout belongs to, whatever context made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    pub(crate) vm: VmId,
+    pub(crate) root: u32,
+}
+
+/// What a callout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Http = 0,
+    GrpcCall = 1,
+    GrpcStream = 2,
+}
+
+impl Kind {
+    pub(super) fn of(token: u32) -> Option<Self> {
+        match token % TOKENS_APART {
+            0 => Some(Self::Http),
+            1 => Some(Self::GrpcCall),
+            2 => Some(Self::GrpcStream),
+            _ => None,
+        }
+    }
+}
+
+/// A callout on its way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    /// Its number among all.
+    pub(crate) number: u64,
+    pub(crate) owner: Owner,
+    pub(crate) kind: Kind,
+    pub(crate) token: u32,
+    pub(crate) cluster: String,
+    /// The request headers as they are sent.
+    pub(crate) headers: Lines,
+    /// What the guest has sent and the other side has not taken yet.
+    pub(crate) outbox: VecDeque<Part>,
+    pub(crate) made: Duration,
+    pub(crate) timeout: Option<Duration>,
+    /// What is on its way to the guest, and when it comes.
+    pub(crate) inbox: VecDeque<(Duration, Event)>,
+    /// The guest has closed its side of a gRPC stream.
+    pub(crate) closed_by_guest: bool,
+    /// The other side has closed a gRPC stream, and the guest was told.
+    pub(crate) closed: bool,
+}
+
+/// A part of a request: a body, a gRPC message, or the end.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Body(Vec<u8>),
+    Message(Vec<u8>),
+    End,
+}
+
+/// What a guest is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Answer {
+        headers: Lines,
+        body: Vec<u8>,
+        trailers: Lines,
+    },
+    /// The connection broke in the midst of an answer.
+    Failure,
+    InitialMetadata(Lines),
+    Message(Vec<u8>),
+    TrailingMetadata(Lines),
+    Closed {
+        status: u32,
+        message: Vec<u8>,
+    },
+}
+
+/// What a guest can see while it is told.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) owner: Owner,
+    pub(crate) maps: Vec<(MapType, Lines)>,
+    pub(crate) buffer: Option<(BufferType, Vec<u8>)>,
+    pub(crate) status_message: Vec<u8>,
+}
+
+impl Callouts {
+    pub(crate) fn set_status(&mut self, owner: Owner, status: u32) {
+        self.statuses.insert(owner, status);
+    }
+
+    /// Forgets the callouts of a VM that is gone.
+    pub(crate) fn drop_vm(&mut self, vm: VmId) {
+        self.flights.retain(|flight| flight.owner.vm != vm);
+    }
+
+    pub(super) fn next_token(&mut self, vm: VmId, kind: Kind) -> u32 {
+        let token = self.tokens.entry((vm, kind)).or_insert(kind as u32);
+        *token = token.wrapping_add(TOKENS_APART);
+        *token
+    }
+}
+
+impl World {
+    /// The context that callouts of the guest belong to.
+    pub(super) fn owner(&self, scope: &Scope) -> Owner {
+        let contexts = self.vm(scope.vm).map(|vm| &vm.contexts);
+        let is_root = |context: &Context| matches!(context, Context::Root);
+        let root = contexts.and_then(|contexts| {
+            let effective = contexts.get_key_value(&scope.effective);
+            let mut roots = effective.into_iter().chain(contexts.iter());
+            roots.find(|(_, context)| is_root(context)).map(|(id, _)| *id)
+        });
+        Owner { vm: scope.vm, root: root.unwrap_or_default() }
+    }
+
+    pub(super) fn knows_cluster(&self, name: &[u8]) -> bool {
+        self.callouts.clusters.iter().any(|cluster| cluster.as_bytes() == name)
+    }
+
+    /// Lets a callout take off, and gives its token.
+    pub(super) fn take_off(&mut self, scope: &Scope, new: NewFlight) -> Reply {
+        let sizes = new.headers.0.iter().map(|(name, value)| name.len() + value.len());
+        let size = sizes.sum::<usize>().saturating_add(size_of::<Flight>());
+        if let Err(trap) = self.keep(size) {
+            return trap;
+        }
+        let owner = self.owner(scope);
+        let token = self.callouts.next_token(owner.vm, new.kind);
+        self.callouts.made += 1;
+        let flight = Flight {
+            number: self.callouts.made,
+            owner,
+            kind: new.kind,
+            token,
+            cluster: new.cluster,
+            headers: new.headers,
+            outbox: new.outbox.into(),
+            made: self.clock.passed(),
+            timeout: new.timeout,
+            inbox: VecDeque::new(),
+            closed_by_guest: false,
+            closed: false,
+        };
+        self.callouts.flights.push(flight);
+        Reply::Done(Answer::U32(token))
+    }
+
+    /// The map that the guest sees of what is being delivered to it.
+    pub(super) fn delivered_map(&self, scope: &Scope, wanted: MapType) -> Option<&Lines> {
+        let delivery = self.delivery(scope)?;
+        delivery.maps.iter().find(|(map, _)| *map == wanted).map(|(_, lines)| lines)
+    }
+
+    /// The buffer that the guest sees of what is being delivered to it.
+    pub(super) fn delivered_buffer(&self, scope: &Scope, wanted: BufferType) -> Option<&[u8]> {
+        let (buffer, bytes) = self.delivery(scope)?.buffer.as_ref()?;
+        (*buffer == wanted).then_some(bytes)
+    }
+
+    pub(super) fn callout_status(&self, scope: &Scope) -> Reply {
+        let owner = self.owner(scope);
+        let code = self.callouts.statuses.get(&owner).copied().unwrap_or_default();
+        let delivery = self.delivery(scope);
+        let message = delivery.map_or_else(Vec::new, |delivery| delivery.status_message.clone());
+        Reply::Done(Answer::Status { code, message })
+    }
+
+    fn delivery(&self, scope: &Scope) -> Option<&Delivery> {
+        let owner = self.owner(scope);
+        self.callouts.delivery.as_ref().filter(|delivery| delivery.owner == owner)
+    }
+}
+
+/// A callout before it takes off.
+pub(super) struct NewFlight {
+    pub(super) kind: Kind,
+    pub(super) cluster: String,
+    pub(super) headers: Lines,
+    pub(super) outbox: Vec<Part>,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Header lines that a guest made up. As on Envoy: pairs that are too large or cannot be read are no
+/// pairs.
+pub(super) fn lines(serialized: &Serialized) -> Lines {
+    let mut lines = Lines::default();
+    let is_small = serialized.0.len() <= pairs::MAX_BYTES;
+    if let Ok(pairs) = Pairs::parse(&serialized.0)
+        && is_small
+        && pairs.len() <= pairs::MAX_PAIRS
+    {
+        for (name, value) in &pairs {
+            lines.append(&name.to_ascii_lowercase(), value);
+        }
+    }
+    lines
+}
+
+/// What Envoy says of itself on every callout.
+pub(super) fn mark_internal(headers: &mut Lines, timeout: Option<Duration>) {
+    headers.set(b"x-envoy-internal", b"true");
+    if let Some(timeout) = timeout {
+        let millis = timeout.as_millis().to_string();
+        headers.set(b"x-envoy-expected-rq-timeout-ms", millis.as_bytes());
+    }
+}

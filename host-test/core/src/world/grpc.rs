@@ -1,0 +1,154 @@
+//! Callouts over gRPC, as a guest makes them.
+
+use std::time::Duration;
+
+use tollgate_abi::{Reply, Serialized, Status};
+
+use super::callout::{Flight, Kind, NewFlight, Owner, Part, lines, mark_internal};
+use super::header::Lines;
+use super::service::{self, Service};
+use super::{Scope, World};
+
+/// Where a callout goes: cluster or serialised service, name of the service, method.
+type To<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+impl World {
+    pub(super) fn grpc_call(
+        &mut self,
+        scope: &Scope,
+        to: To<'_>,
+        metadata: &Serialized,
+        message: &[u8],
+        timeout_millis: u32,
+    ) -> Reply {
+        if let Err(trap) = self.keep(message.len()) {
+            return trap;
+        }
+        let timeout = Duration::from_millis(u64::from(timeout_millis));
+        let outbox = vec![Part::Message(message.to_vec()), Part::End];
+        self.open(scope, to, metadata, Some(timeout), outbox)
+    }
+
+    pub(super) fn grpc_stream(
+        &mut self,
+        scope: &Scope,
+        to: To<'_>,
+        metadata: &Serialized,
+    ) -> Reply {
+        self.open(scope, to, metadata, None, Vec::new())
+    }
+
+    fn open(
+        &mut self,
+        scope: &Scope,
+        (upstream, service, method): To<'_>,
+        metadata: &Serialized,
+        timeout: Option<Duration>,
+        outbox: Vec<Part>,
+    ) -> Reply {
+        let kind = if timeout.is_some() { Kind::GrpcCall } else { Kind::GrpcStream };
+        let found = match service::parse(upstream) {
+            Some(service) => service,
+            None if self.knows_cluster(upstream) => Service::of_cluster(upstream),
+            None => return Reply::refused(Status::ParseFailure, self.unknown_cluster(upstream)),
+        };
+        let Some(cluster) = found.cluster else {
+            // As on Envoy: the token is spent all the same.
+            let _spent = self.callouts.next_token(self.owner(scope).vm, kind);
+            let why = "the service names no cluster of Envoy's own gRPC client";
+            return Reply::refused(Status::BadArgument, why);
+        };
+        if !self.knows_cluster(&cluster) {
+            let _spent = self.callouts.next_token(self.owner(scope).vm, kind);
+            return Reply::refused(Status::InternalFailure, self.unknown_cluster(&cluster));
+        }
+        let authority = found.authority.unwrap_or_else(|| cluster.clone());
+        let path = [b"/", service, b"/", method].concat();
+        let mut headers = Lines::default();
+        headers.add(b":method", b"POST");
+        headers.add(b":path", &path);
+        headers.add(b":authority", &authority);
+        headers.add(b":scheme", b"http");
+        headers.add(b"te", b"trailers");
+        if let Some(timeout) = timeout {
+            headers.add(b"grpc-timeout", format!("{}m", timeout.as_millis()).as_bytes());
+        }
+        headers.add(b"content-type", b"application/grpc");
+        for (name, value) in found.metadata.iter().chain(&lines(metadata).0) {
+            headers.append(name, value);
+        }
+        let timeout = timeout.filter(|timeout| !timeout.is_zero());
+        mark_internal(&mut headers, timeout);
+        let cluster = String::from_utf8_lossy(&cluster).into_owned();
+        self.take_off(scope, NewFlight { kind, cluster, headers, outbox, timeout })
+    }
+
+    pub(super) fn grpc_send(
+        &mut self,
+        scope: &Scope,
+        token: u32,
+        message: &[u8],
+        end_of_stream: bool,
+    ) -> Reply {
+        if Kind::of(token) != Some(Kind::GrpcStream) {
+            return not_of_grpc(token);
+        }
+        if let Err(trap) = self.keep(message.len()) {
+            return trap;
+        }
+        let owner = self.owner(scope);
+        let Some(flight) = self.flight_mut(owner, token) else {
+            return unknown(token);
+        };
+        flight.outbox.push_back(Part::Message(message.to_vec()));
+        if end_of_stream {
+            flight.outbox.push_back(Part::End);
+        }
+        Reply::OK
+    }
+
+    pub(super) fn grpc_close(&mut self, scope: &Scope, token: u32) -> Reply {
+        if Kind::of(token) != Some(Kind::GrpcStream) {
+            return self.grpc_cancel(scope, token);
+        }
+        let owner = self.owner(scope);
+        let Some(flight) = self.flight_mut(owner, token) else {
+            return unknown(token);
+        };
+        flight.outbox.push_back(Part::End);
+        flight.closed_by_guest = true;
+        if flight.closed {
+            self.land(owner, token);
+        }
+        Reply::OK
+    }
+
+    pub(super) fn grpc_cancel(&mut self, scope: &Scope, token: u32) -> Reply {
+        if !matches!(Kind::of(token), Some(Kind::GrpcCall | Kind::GrpcStream)) {
+            return not_of_grpc(token);
+        }
+        let owner = self.owner(scope);
+        if self.flight_mut(owner, token).is_none() {
+            return unknown(token);
+        }
+        self.land(owner, token);
+        Reply::OK
+    }
+
+    fn flight_mut(&mut self, owner: Owner, token: u32) -> Option<&mut Flight> {
+        let mut flights = self.callouts.flights.iter_mut();
+        flights.find(|flight| flight.owner == owner && flight.token == token)
+    }
+
+    fn land(&mut self, owner: Owner, token: u32) {
+        self.callouts.flights.retain(|flight| flight.owner != owner || flight.token != token);
+    }
+}
+
+fn not_of_grpc(token: u32) -> Reply {
+    Reply::refused(Status::BadArgument, format!("{token} is not a token of such a callout"))
+}
+
+fn unknown(token: u32) -> Reply {
+    Reply::refused(Status::NotFound, format!("no callout under way has the token {token}"))
+}

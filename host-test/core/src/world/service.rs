@@ -1,0 +1,140 @@
+//! The first argument of a gRPC callout: a serialised `GrpcService` of Envoy, or the name of a cluster.
+//!
+//! Envoy tries the first, and whatever happens to be readable as a message of protobuf is taken for one.
+//! Of the service, what changes the call is read; retries and Google's client are not.
+
+use crate::scenario::HeaderLine;
+
+/// Where a gRPC callout goes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Service {
+    /// The cluster; none when the service is not one of Envoy's own client.
+    pub(super) cluster: Option<Vec<u8>>,
+    /// The authority of the request, where it is not the cluster.
+    pub(super) authority: Option<Vec<u8>>,
+    /// Initial metadata that the service adds.
+    pub(super) metadata: Vec<HeaderLine>,
+}
+
+impl Service {
+    pub(super) fn of_cluster(name: &[u8]) -> Self {
+        Self { cluster: Some(name.to_vec()), ..Self::default() }
+    }
+}
+
+/// Reads a `GrpcService`; nothing when the bytes are no message at all.
+///
+/// Source: `envoy/config/core/v3/grpc_service.proto`.
+pub(super) fn parse(bytes: &[u8]) -> Option<Service> {
+    let mut service = Service::default();
+    for (number, value) in fields(bytes)? {
+        let Value::Bytes(value) = value else { continue };
+        match number {
+            // envoy_grpc { cluster_name = 1, authority = 2 }
+            1 => {
+                service.cluster.get_or_insert_default();
+                for (number, value) in fields(value)? {
+                    match (number, value) {
+                        (1, Value::Bytes(name)) => service.cluster = Some(name.to_vec()),
+                        (2, Value::Bytes(name)) if !name.is_empty() => {
+                            service.authority = Some(name.to_vec());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            // initial_metadata { key = 1, value = 2 }
+            5 => {
+                let mut line = HeaderLine::default();
+                for (number, value) in fields(value)? {
+                    match (number, value) {
+                        (1, Value::Bytes(name)) => line.0 = name.to_ascii_lowercase(),
+                        (2, Value::Bytes(value)) => line.1 = value.to_vec(),
+                        _ => {}
+                    }
+                }
+                service.metadata.push(line);
+            }
+            _ => {}
+        }
+    }
+    // A service without a name of a cluster is none.
+    service.cluster = service.cluster.filter(|name| !name.is_empty());
+    Some(service)
+}
+
+enum Value<'a> {
+    Bytes(&'a [u8]),
+    Number,
+}
+
+/// The fields of a message, with what of them is bytes.
+fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Value<'_>)>> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let (tag, rest) = varint(bytes)?;
+        let number = (tag >> 3).min(u64::from(u32::MAX));
+        let (value, rest) = match tag & 7 {
+            0 => (Value::Number, varint(rest)?.1),
+            1 => (Value::Number, rest.get(8..)?),
+            2 => {
+                let (length, rest) = varint(rest)?;
+                let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+                (Value::Bytes(value), rest)
+            }
+            5 => (Value::Number, rest.get(4..)?),
+            // Groups are of old, and no service has one.
+            _ => return None,
+        };
+        if number == 0 {
+            return None;
+        }
+        fields.push((number, value));
+        bytes = rest;
+    }
+    Some(fields)
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (index, &byte) in bytes.iter().take(10).enumerate() {
+        number |= u64::from(byte & 0x7f).checked_shl(u32::try_from(index * 7).ok()?)?;
+        if byte & 0x80 == 0 {
+            return Some((number, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cluster and authority.
+    type Names<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+    #[test]
+    fn a_service_is_read_and_a_name_is_not() {
+        let check = |bytes: &[u8], expected: Option<Names<'_>>| {
+            let got = parse(bytes).map(|service| (service.cluster, service.authority));
+            let expected = expected.map(|(cluster, authority)| {
+                (cluster.map(<[u8]>::to_vec), authority.map(<[u8]>::to_vec))
+            });
+            assert_eq!(got, expected, "{}", bytes.escape_ascii());
+        };
+        check(b"limits", None);
+        check(b"upstream", None);
+        check(b"\x0a\x08\x0a\x06limits", Some((Some(b"limits"), None)));
+        check(b"\x0a\x0b\x0a\x06limits\x12\x01h", Some((Some(b"limits"), Some(b"h"))));
+        check(b"", Some((None, None)));
+        check(b"\x0a\x00", Some((None, None)));
+        check(b"\x12\x00", Some((None, None)));
+        check(b"\x0a\x08\x0a\x06limit", None);
+    }
+
+    #[test]
+    fn a_service_may_add_metadata() {
+        let service = parse(b"\x0a\x03\x0a\x01a\x2a\x06\x0a\x01K\x12\x01v").unwrap();
+        assert_eq!(service.metadata, [(b"k".to_vec(), b"v".to_vec())]);
+    }
+}
