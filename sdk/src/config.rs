@@ -44,6 +44,11 @@ pub struct NoConfig {}
 /// assert_eq!(error.to_string(), "to: 7 is not a string");
 /// ```
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, InvalidConfig> {
+    parse_borrowed(json)
+}
+
+/// [`parse`], into what may borrow from the text.
+pub(crate) fn parse_borrowed<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidConfig> {
     let json = str::from_utf8(json).map_err(|error| InvalidConfig::not_utf8(json, error))?;
     if json.trim().is_empty() {
         return read("{}").map_err(|error| InvalidConfig::Empty { problem: error.to_string() });
@@ -51,7 +56,7 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, InvalidConfig> {
     read(json)
 }
 
-fn read<T: DeserializeOwned>(json: &str) -> Result<T, InvalidConfig> {
+fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, InvalidConfig> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let config =
         serde_path_to_error::deserialize(&mut deserializer).map_err(InvalidConfig::misfit)?;

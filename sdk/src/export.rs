@@ -2,22 +2,31 @@
 
 use tollgate_abi::CallbackKind;
 
-/// Makes a module of a filter: for a crate of type `cdylib` that has nothing but this.
+/// Makes a module of a filter, or of several: for a crate of type `cdylib` that has nothing but this.
+///
+/// ```text
+/// tollgate::export!(Tenants);
+/// // Several filters, one of which runs: that of the plugin's root id.
+/// tollgate::export!("bundle" = { "tenants" => Tenants, "stamp" => Stamp });
+/// // A chain, which the proxy calls once for all of its filters. Its configuration is an object with
+/// // the configuration of each under its name.
+/// tollgate::export!("edge" = [Tenants, Stamp]);
+/// ```
 ///
 /// It defines `_initialize`, and three custom sections for whoever finishes the module: in
-/// `tollgate.callbacks` the callbacks that the filter needs, one a line; in `tollgate.name` the
-/// filter's [`NAME`](crate::Filter::NAME); in `tollgate.version` the version of the exporting crate.
+/// `tollgate.callbacks` the callbacks that the filters need, one a line; in `tollgate.name` the
+/// name of the filter or of the module; in `tollgate.version` the version of the exporting crate.
 /// Elsewhere than on wasm32 it defines nothing.
 ///
 /// The README of this crate shows a whole filter.
 #[macro_export]
 macro_rules! export {
-    ($filter:ty) => {
+    ($($module:tt)*) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::__private as sdk;
 
-            $crate::__module!(Module, $filter);
+            $crate::__module!(Module, $($module)*);
 
             #[unsafe(no_mangle)]
             extern "C" fn _initialize() {
@@ -32,7 +41,7 @@ macro_rules! export {
 
             const CALLBACKS: &[Option<$crate::CallbackKind>] =
                 &sdk::list_callbacks::<<Module as sdk::Module>::Plugin>();
-            const NAME: &str = <$filter as $crate::Filter>::NAME;
+            const NAME: &str = <Module as sdk::Module>::NAME;
             const VERSION: &str = env!("CARGO_PKG_VERSION");
 
             #[used]
@@ -48,50 +57,126 @@ macro_rules! export {
     };
 }
 
-/// Makes a filter known to an engine that links it natively: gives its
+/// Makes a filter, or several as in [`export!`], known to an engine that links it natively: gives its
 /// [`Registration`](crate::Registration).
 #[macro_export]
 macro_rules! registration {
-    ($filter:ty) => {{
-        $crate::__module!(Module, $filter);
+    ($($module:tt)*) => {{
+        $crate::__module!(Module, $($module)*);
         $crate::__private::registration::<Module>()
     }};
 }
 
-/// Makes the type that holds the instance of a module, and knows which phases its filter has.
+/// Makes the type that holds the instance of a module.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __module {
+    ($module:ident, $name:literal = { $($root_id:literal => $filter:ty),+ $(,)? }) => {
+        $crate::__parts!(Part, $crate::__private::First; $($root_id => $filter,)+);
+        $crate::__instance!(
+            $module,
+            $name,
+            $crate::__one_of!(Part, $crate::__private::First; $($root_id,)+)
+        );
+    };
+    ($module:ident, $name:literal = [ $($filter:ty),+ $(,)? ]) => {
+        $crate::__parts!(Part, $crate::__private::First; $("" => $filter,)+);
+        $crate::__instance!(
+            $module,
+            $name,
+            $crate::__chain!(Part, $crate::__private::First; $($filter,)+)
+        );
+    };
     ($module:ident, $filter:ty) => {
+        $crate::__parts!(Part, $crate::__private::First; "" => $filter,);
+        $crate::__instance!(
+            $module,
+            <$filter as $crate::Filter>::NAME,
+            $crate::__private::Single<Part<$crate::__private::First>>
+        );
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __instance {
+    ($module:ident, $name:expr, $plugin:ty) => {
         struct $module;
 
-        impl $crate::__private::Handled for $module {
-            type Filter = $filter;
-            const HANDLERS: $crate::__private::Handlers<$filter> = {
-                use $crate::__private::{Handlers, Probe};
-                #[allow(unused_imports, reason = "used for the phases that the filter lacks")]
-                use $crate::__private::{NoLog, NoRequestHeaders, NoResponseHeaders};
-
-                Handlers {
-                    request_headers: Probe::<$filter>::REQUEST_HEADERS,
-                    response_headers: Probe::<$filter>::RESPONSE_HEADERS,
-                    log: Probe::<$filter>::LOG,
-                }
-                .not_empty()
-            };
-        }
-
         impl $crate::__private::Module for $module {
-            type Plugin = $crate::__private::Single<$module>;
+            const NAME: &'static str = $name;
+            type Plugin = $plugin;
 
             fn with<T>(run: impl FnOnce(&$crate::__private::Instance<Self::Plugin>) -> T) -> T {
-                type Instance = $crate::__private::Instance<$crate::__private::Single<$module>>;
+                type Instance = $crate::__private::Instance<$plugin>;
                 ::std::thread_local! {
                     static INSTANCE: Instance = const { Instance::new() };
                 }
                 INSTANCE.with(run)
             }
         }
+    };
+}
+
+/// Makes a type for each filter, which knows its phases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __parts {
+    ($part:ident, $at:ty; $($root_id:literal => $filter:ty,)+) => {
+        struct $part<At>(::std::marker::PhantomData<At>);
+        $crate::__parts!(@ $part, $at; $($root_id => $filter,)+);
+    };
+    (@ $part:ident, $at:ty;) => {};
+    (@ $part:ident, $at:ty; $root_id:literal => $filter:ty, $($rest:tt)*) => {
+        impl $crate::__private::Handled for $part<$at> {
+            type Filter = $filter;
+            const HANDLERS: $crate::__private::Handlers<$filter> = {
+                use $crate::__private::{Handlers, Probe};
+                #[allow(unused_imports, reason = "used for the phases that the filter lacks")]
+                use $crate::__private::{
+                    NoBackground, NoExchange, NoLog, NoRequestHeaders, NoResponseHeaders,
+                };
+
+                Handlers {
+                    request_headers: Probe::<$filter>::REQUEST_HEADERS,
+                    response_headers: Probe::<$filter>::RESPONSE_HEADERS,
+                    log: Probe::<$filter>::LOG,
+                    exchange: Probe::<$filter>::EXCHANGE,
+                    background: Probe::<$filter>::BACKGROUND,
+                }
+                .checked()
+            };
+        }
+
+        impl $crate::__private::Rooted for $part<$at> {
+            const ROOT_ID: &'static str = $root_id;
+        }
+
+        $crate::__parts!(@ $part, $crate::__private::Next<$at>; $($rest)*);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __one_of {
+    ($part:ident, $at:ty;) => { $crate::__private::Nothing };
+    ($part:ident, $at:ty; $filter:tt, $($rest:tt)*) => {
+        $crate::__private::OneOf<
+            $crate::__private::Single<$part<$at>>,
+            $crate::__one_of!($part, $crate::__private::Next<$at>; $($rest)*),
+        >
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __chain {
+    ($part:ident, $at:ty;) => { $crate::__private::End };
+    ($part:ident, $at:ty; $filter:ty, $($rest:tt)*) => {
+        $crate::__private::Chain<
+            $crate::__private::Single<$part<$at>>,
+            $crate::__chain!($part, $crate::__private::Next<$at>; $($rest)*),
+        >
     };
 }
 

@@ -73,6 +73,16 @@ pub trait OnLog: Filter {
     fn on_log(&self, stream: &mut Self::Stream, exchange: &mut LoggedExchange);
 }
 
+/// A filter with something to do beside its streams, in each worker.
+pub trait InBackground: Filter {
+    /// Runs from the configuration on until it ends by itself or the configuration is replaced: to
+    /// fetch what streams need, for example, and to fetch it again after a [`sleep`](crate::sleep).
+    ///
+    /// It begins with the first tick, and not where the proxy only tries the configuration out. Envoy
+    /// also has a VM on its main thread, where it runs as in a worker.
+    fn in_background(&self) -> impl Future<Output = ()>;
+}
+
 /// What becomes of a request or a response: it goes on to the next filter, or it ends here and the client
 /// gets the reply. If the host refuses to send that, the stream is closed.
 ///
@@ -86,6 +96,33 @@ pub enum ConfigureError {
     Invalid(InvalidConfig),
     /// The host did not give what the filter cannot be without.
     Host(HostError),
+    /// The module has no filter of this root id.
+    UnknownRootId {
+        /// The root id of the plugin.
+        root_id: String,
+        /// The root ids that there are.
+        known: Vec<&'static str>,
+    },
+    /// The configuration of a chain has a part for a filter that it does not have.
+    NotInChain {
+        /// The name.
+        name: String,
+        /// The filters of the chain.
+        known: Vec<&'static str>,
+    },
+    /// A filter of a chain cannot be configured.
+    InChain {
+        /// The filter.
+        name: &'static str,
+        /// Why.
+        error: Box<ConfigureError>,
+    },
+}
+
+impl ConfigureError {
+    pub(crate) fn within(self, name: &'static str) -> Self {
+        Self::InChain { name, error: Box::new(self) }
+    }
 }
 
 impl fmt::Display for ConfigureError {
@@ -93,6 +130,19 @@ impl fmt::Display for ConfigureError {
         match self {
             Self::Invalid(error) => write!(f, "invalid configuration: {error}"),
             Self::Host(error) => write!(f, "cannot be configured: {error}"),
+            Self::UnknownRootId { root_id, known } => write!(
+                f,
+                "root id \"{}\" is none of this module; it has {}",
+                root_id.escape_debug(),
+                known.join(", ")
+            ),
+            Self::NotInChain { name, known } => write!(
+                f,
+                "invalid configuration: {}: no filter of this chain, which has {}",
+                name.escape_debug(),
+                known.join(", ")
+            ),
+            Self::InChain { name, error } => write!(f, "{name}: {error}"),
         }
     }
 }
@@ -102,6 +152,8 @@ impl Error for ConfigureError {
         match self {
             Self::Invalid(error) => Some(error),
             Self::Host(error) => Some(error),
+            Self::InChain { error, .. } => Some(error),
+            Self::UnknownRootId { .. } | Self::NotInChain { .. } => None,
         }
     }
 }

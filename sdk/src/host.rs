@@ -201,6 +201,150 @@ pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
     done(Function::SetEffectiveContext, status)
 }
 
+pub(crate) fn continue_stream(stream: StreamType) -> Result<(), HostError> {
+    // SAFETY: the host is passed a number and nothing else.
+    let status = unsafe { proxy_continue_stream(stream.into()) };
+    done(Function::ContinueStream, status)
+}
+
+/// Replaces `size` bytes from `start` on.
+pub(crate) fn set_buffer(
+    buffer: BufferType,
+    start: u32,
+    size: u32,
+    bytes: &[u8],
+) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status =
+        unsafe { proxy_set_buffer_bytes(buffer.into(), start, size, bytes.as_ptr(), bytes.len()) };
+    done(Function::SetBufferBytes, status)
+}
+
+/// 0 stops the ticks.
+pub(crate) fn set_tick_period(millis: u32) -> Result<(), HostError> {
+    // SAFETY: the host is passed a number and nothing else.
+    let status = unsafe { proxy_set_tick_period_milliseconds(millis) };
+    done(Function::SetTickPeriod, status)
+}
+
+/// Sends an HTTP request, and gives the token of its answer. `headers` and `trailers` are serialised
+/// pairs.
+pub(crate) fn http_call(
+    cluster: &[u8],
+    headers: &[u8],
+    body: &[u8],
+    trailers: &[u8],
+    timeout_millis: u32,
+) -> Result<u32, HostError> {
+    let mut token = 0;
+    // SAFETY: pointers and sizes are those of four slices, which the host only reads; it writes one u32
+    // to the address of one.
+    let status = unsafe {
+        proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout_millis,
+            &raw mut token,
+        )
+    };
+    done(Function::HttpCall, status).map(|()| token)
+}
+
+/// What a gRPC callout is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GrpcMethod<'a> {
+    /// A cluster, or a serialised `envoy.config.core.v3.GrpcService`.
+    pub(crate) upstream: &'a [u8],
+    pub(crate) service: &'a [u8],
+    pub(crate) method: &'a [u8],
+    /// Serialised pairs.
+    pub(crate) metadata: &'a [u8],
+}
+
+/// Sends a unary gRPC request, and gives its token.
+pub(crate) fn grpc_call(
+    to: GrpcMethod<'_>,
+    message: &[u8],
+    timeout_millis: u32,
+) -> Result<u32, HostError> {
+    let mut token = 0;
+    // SAFETY: pointers and sizes are those of five slices, which the host only reads; it writes one u32
+    // to the address of one.
+    let status = unsafe {
+        proxy_grpc_call(
+            to.upstream.as_ptr(),
+            to.upstream.len(),
+            to.service.as_ptr(),
+            to.service.len(),
+            to.method.as_ptr(),
+            to.method.len(),
+            to.metadata.as_ptr(),
+            to.metadata.len(),
+            message.as_ptr(),
+            message.len(),
+            timeout_millis,
+            &raw mut token,
+        )
+    };
+    done(Function::GrpcCall, status).map(|()| token)
+}
+
+/// Opens a gRPC stream, and gives its token.
+pub(crate) fn grpc_stream(to: GrpcMethod<'_>) -> Result<u32, HostError> {
+    let mut token = 0;
+    // SAFETY: pointers and sizes are those of four slices, which the host only reads; it writes one u32
+    // to the address of one.
+    let status = unsafe {
+        proxy_grpc_stream(
+            to.upstream.as_ptr(),
+            to.upstream.len(),
+            to.service.as_ptr(),
+            to.service.len(),
+            to.method.as_ptr(),
+            to.method.len(),
+            to.metadata.as_ptr(),
+            to.metadata.len(),
+            &raw mut token,
+        )
+    };
+    done(Function::GrpcStream, status).map(|()| token)
+}
+
+pub(crate) fn grpc_send(token: u32, message: &[u8], is_last: bool) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status = unsafe { proxy_grpc_send(token, message.as_ptr(), message.len(), is_last.into()) };
+    done(Function::GrpcSend, status)
+}
+
+pub(crate) fn grpc_cancel(token: u32) -> Result<(), HostError> {
+    // SAFETY: the host is passed a number and nothing else.
+    let status = unsafe { proxy_grpc_cancel(token) };
+    done(Function::GrpcCancel, status)
+}
+
+pub(crate) fn grpc_close(token: u32) -> Result<(), HostError> {
+    // SAFETY: the host is passed a number and nothing else.
+    let status = unsafe { proxy_grpc_close(token) };
+    done(Function::GrpcClose, status)
+}
+
+/// The status of the callout whose answer is being delivered, and its message.
+pub(crate) fn callout_status() -> Result<(u32, Vec<u8>), HostError> {
+    let (mut code, mut message) = (0, Slot::EMPTY);
+    // SAFETY: the host writes one u32, one pointer and one size to the addresses of such.
+    let status =
+        unsafe { proxy_get_status(&raw mut code, &raw mut message.data, &raw mut message.size) };
+    // SAFETY: only the call above has written to the slot.
+    let message = unsafe { message.take(Function::GetStatus, status) }?;
+    Ok((code, message))
+}
+
 /// Where the host puts what it hands over: memory for a slice of `size` bytes, or null.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {

@@ -23,7 +23,9 @@
     )
 )]
 
+pub mod callout;
 pub mod config;
+pub mod exchange;
 pub mod headers;
 pub mod shared_data;
 
@@ -37,16 +39,21 @@ mod live;
 mod logging;
 mod reply;
 mod root;
+mod runtime;
 
 pub use counter::Counter;
 pub use dispatch::Registration;
-pub use filter::{ConfigureError, Filter, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome};
+pub use exchange::{OnExchange, Request, Response};
+pub use filter::{
+    ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome,
+};
 pub use headers::Headers;
 pub use host_error::HostError;
 pub use live::{EditError, LoggedExchange, MessageHeaders, RequestHeaders, ResponseHeaders};
 pub use log;
 pub use reply::{InvalidStatusCode, LocalReply, StatusCode};
 pub use root::{Clock, Root};
+pub use runtime::{Elapsed, Sleep, sleep, timeout};
 pub use shared_data::SharedData;
 pub use tollgate_abi::{Callback, CallbackKind, Function, Status};
 
@@ -55,9 +62,11 @@ pub mod __private {
     //! What the macros expand to. Not for use by hand.
 
     pub use crate::dispatch::{
-        Handled, Handlers, Instance, LogHandler, Module, NoLog, NoRequestHeaders,
-        NoResponseHeaders, Phases, Plugin, Probe, RequestHeadersHandler, ResponseHeadersHandler,
-        Single, call, callbacks as list_callbacks, initialize, registration,
+        BackgroundHandler, Chain, End, ExchangeHandler, First, Handled, Handlers, Instance,
+        LogHandler, Module, Next, NoBackground, NoExchange, NoLog, NoRequestHeaders,
+        NoResponseHeaders, Nothing, OneOf, Phases, Plugin, Probe, RequestHeadersHandler,
+        ResponseHeadersHandler, Rooted, Single, call, callbacks as list_callbacks, initialize,
+        registration,
     };
     pub use crate::export::{Word, bytes, list, list_size};
     pub use tollgate_abi::callbacks;

@@ -9,6 +9,7 @@ use tollgate_abi::{Function, MapType};
 use crate::headers::{Headers, InvalidHeader, check_header};
 use crate::host;
 use crate::host_error::HostError;
+use crate::reply::LocalReply;
 
 /// The headers of a request, while the request is held.
 ///
@@ -179,6 +180,18 @@ impl Error for EditError {}
 impl From<InvalidHeader> for EditError {
     fn from(error: InvalidHeader) -> Self {
         Self::NotAHeader(error)
+    }
+}
+
+impl From<EditError> for LocalReply {
+    /// What a client gets whose request cannot be changed as it has to be: 503.
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Host(error) => error.into(),
+            EditError::NotAHeader(_) => {
+                Self::of_fault(error.to_string()).with_details("tollgate_not_a_header")
+            }
+        }
     }
 }
 

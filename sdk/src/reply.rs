@@ -22,6 +22,8 @@ impl StatusCode {
     pub const BAD_REQUEST: Self = Self(400);
     /// 401: the client has not said who it is.
     pub const UNAUTHORIZED: Self = Self(401);
+    /// 413: the body is larger than is taken.
+    pub const PAYLOAD_TOO_LARGE: Self = Self(413);
     /// 403: this client may not do this.
     pub const FORBIDDEN: Self = Self(403);
     /// 429: too many requests.
@@ -80,8 +82,8 @@ struct Parts {
     body: Vec<u8>,
     details: Cow<'static, str>,
     grpc_status: Option<u32>,
-    /// Why, if it is the proxy's fault: logged when the reply is sent.
-    cause: Option<HostError>,
+    /// Why, if it is not the client's fault: logged when the reply is sent.
+    cause: Option<String>,
 }
 
 impl LocalReply {
@@ -131,6 +133,13 @@ impl LocalReply {
         self.0.status
     }
 
+    /// What a client gets for what is not its fault: 503. The cause goes to the log.
+    pub(crate) fn of_fault(cause: String) -> Self {
+        let mut reply = Self::new(StatusCode::SERVICE_UNAVAILABLE);
+        reply.0.cause = Some(cause);
+        reply
+    }
+
     pub(crate) fn send(&self) -> Result<(), SendError> {
         let Parts { status, headers, body, details, grpc_status, cause } = &*self.0;
         if let Some(cause) = cause {
@@ -153,10 +162,7 @@ impl LocalReply {
 impl From<HostError> for LocalReply {
     /// What a client gets whose request cannot be decided: 503.
     fn from(error: HostError) -> Self {
-        let mut reply =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE).with_details("tollgate_host_error");
-        reply.0.cause = Some(error);
-        reply
+        Self::of_fault(error.to_string()).with_details("tollgate_host_error")
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn with_host<T>(host: Host, guest: impl FnOnce() -> T) -> (Option<Hos
 
 fn host_call(function: Function, words: &[u64]) -> u32 {
     let call = Call::decode(function, words, &Process);
-    let reply = HOST.with_borrow_mut(|host| match (host, call) {
+    let reply = HOST.try_with(|host| match (host.borrow_mut().as_mut(), call) {
         (Some(Host::World(world)), Ok(call)) => world.handle(call),
         (Some(Host::World(world)), Err(fault)) => world.refuse(function, fault),
         (Some(Host::Scripted(answer)), Ok(call)) => answer(&call),
@@ -40,6 +40,9 @@ fn host_call(function: Function, words: &[u64]) -> u32 {
         }
         (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
     });
+    // A thread that ends drops what its guest has left, which may call a host that is gone.
+    let reply =
+        reply.unwrap_or_else(|_| Reply::refused(Status::InternalFailure, "the thread is over"));
     // The host is free again: writing the answer runs the guest's allocator.
     u32::from(reply.deliver(function, words, &mut Process).unwrap_or(Status::InternalFailure))
 }

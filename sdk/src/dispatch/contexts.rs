@@ -6,9 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::rc::Rc;
 
-use super::{Instance, Plugin};
+use super::Plugin;
 use crate::host;
 
 /// How many streams are remembered before those that are over are looked for.
@@ -16,17 +15,17 @@ const FEWEST_SWEPT: usize = 64;
 
 /// The roots of a VM with their plugins, in the order in which they were configured.
 pub(super) struct Roots<P> {
-    configured: RefCell<Vec<(u32, Rc<P>)>>,
+    configured: RefCell<Vec<(u32, P)>>,
 }
 
-impl<P> Roots<P> {
+impl<P: Clone> Roots<P> {
     pub(super) const fn new() -> Self {
         Self { configured: RefCell::new(Vec::new()) }
     }
 
     /// A root has its plugin, perhaps in place of another. Roots that are gone are forgotten: a module
     /// without `proxy_on_delete` is not told of their end.
-    pub(super) fn configured(&self, root: u32, plugin: Rc<P>) {
+    pub(super) fn configured(&self, root: u32, plugin: P) {
         let mut others = self.configured.take();
         others.retain(|&(other, _)| other != root && is_alive(other, root));
         others.push((root, plugin));
@@ -41,15 +40,15 @@ impl<P> Roots<P> {
         drop(ended);
     }
 
-    fn get(&self, root: u32) -> Option<Rc<P>> {
+    fn get(&self, root: u32) -> Option<(u32, P)> {
         let roots = self.configured.borrow();
-        roots.iter().find(|&&(other, _)| other == root).map(|(_, plugin)| Rc::clone(plugin))
+        roots.iter().find(|&&(other, _)| other == root).cloned()
     }
 
     /// The only plugin, if there is one.
-    fn only(&self) -> Option<Rc<P>> {
+    fn only(&self) -> Option<(u32, P)> {
         match self.configured.borrow().as_slice() {
-            [(_, plugin)] => Some(Rc::clone(plugin)),
+            [only] => Some(only.clone()),
             _ => None,
         }
     }
@@ -85,7 +84,7 @@ impl<P: Plugin> Streams<P> {
     }
 
     pub(super) fn began(&self, stream: u32, root: u32, roots: &Roots<P>) {
-        if Instance::<P>::KEEPS_STREAMS {
+        if P::KEEPS_STREAMS {
             let kept = Kept { root, state: Some(P::Stream::default()) };
             let before = self.kept.borrow_mut().insert(stream, kept);
             drop(before);
@@ -95,19 +94,19 @@ impl<P: Plugin> Streams<P> {
     }
 
     pub(super) fn ended(&self, stream: u32) {
-        if Instance::<P>::KEEPS_STREAMS {
+        if P::KEEPS_STREAMS {
             let ended = self.kept.borrow_mut().remove(&stream);
             // What is dropped may call the host, and the host may call back.
             drop(ended);
         }
     }
 
-    /// The plugin of a stream. A stream of which nothing is known began when there was one root only.
-    pub(super) fn root_of(&self, stream: u32, roots: &Roots<P>) -> Option<Rc<P>> {
+    /// The root of a stream, with its plugin. A stream of which nothing is known began when there was one root only.
+    pub(super) fn root_of(&self, stream: u32, roots: &Roots<P>) -> Option<(u32, P)> {
         if let Some(only) = roots.only() {
             return Some(only);
         }
-        let root = if Instance::<P>::KEEPS_STREAMS {
+        let root = if P::KEEPS_STREAMS {
             self.kept.borrow().get(&stream).map(|kept| kept.root)
         } else {
             self.parents.borrow().get(&stream).copied()

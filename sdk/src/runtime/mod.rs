@@ -1,0 +1,290 @@
+//! Runs tasks: the asynchronous handlers of exchanges, and what goes on in the background.
+//!
+//! Each task belongs to a context. It is polled under that context, whatever callback woke it, so that
+//! a header is never set on somebody else's request. The host is told to let a stream go on after the
+//! poll, as the last thing, and never from inside the callback that holds the stream: that one returns.
+//!
+//! Not here: what tasks wait for. A filter without an asynchronous handler links none of this.
+
+mod lane;
+mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tollgate_abi::StreamType;
+
+pub use self::lane::Bodies;
+pub(crate) use self::lane::Exchange;
+pub(crate) use self::lane::{Direction, Lane, Piece, Position};
+pub(crate) use self::timers::tick;
+pub use self::timers::{Elapsed, Sleep, sleep, timeout};
+use crate::filter::Outcome;
+use crate::host;
+use crate::reply::{LocalReply, StatusCode};
+
+/// A task that wakes itself is polled this often in one callback; then other work of the proxy comes
+/// first, and the task goes on at the next callback of the VM.
+const MOST_POLLS: usize = 10_000;
+
+/// A handler on its way.
+pub(crate) type Handler = Pin<Box<dyn Future<Output = Outcome>>>;
+
+thread_local! {
+    static RUNTIME: Runtime = Runtime::default();
+}
+
+#[derive(Default)]
+struct Runtime {
+    /// By context: each has at most one.
+    tasks: RefCell<BTreeMap<u32, Task>>,
+    ready: Arc<Ready>,
+    running: Cell<Option<Running>>,
+}
+
+struct Task {
+    root: u32,
+    handler: State,
+    /// `None` for what goes on in the background of a root.
+    exchange: Option<Rc<Exchange>>,
+    waker: Arc<TaskWaker>,
+}
+
+enum State {
+    Waits(Handler),
+    /// It is being polled.
+    Runs,
+    Ended,
+}
+
+/// The task that is being polled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub(crate) context: u32,
+    pub(crate) root: u32,
+}
+
+/// The task that is being polled; `None` outside of any.
+pub(crate) fn running() -> Option<Running> {
+    RUNTIME.with(|runtime| runtime.running.get())
+}
+
+/// Begins the task of an exchange with its request headers, and gives what the callback returns.
+pub(crate) fn begin(exchange: &Rc<Exchange>, root: u32, handler: Handler) -> u32 {
+    RUNTIME.with(|runtime| {
+        let context = exchange.context;
+        runtime.spawn(context, root, Some(Rc::clone(exchange)), handler);
+        runtime.run(context, Some((context, Direction::Request)));
+        exchange.answer(Direction::Request)
+    })
+}
+
+/// Begins a task of a root: it is polled when the root ticks first, not while it is configured, when
+/// the proxy may only be trying the configuration out.
+pub(crate) fn begin_in_background(root: u32, handler: Handler) {
+    RUNTIME.with(|runtime| runtime.spawn(root, root, None, handler));
+    timers::soon(root);
+}
+
+/// A piece of a message has come to an exchange; gives what the callback returns.
+pub(crate) fn arrived(context: u32, direction: Direction, piece: Piece) -> u32 {
+    RUNTIME.with(|runtime| {
+        let exchange = runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone());
+        let Some(exchange) = exchange else { return Lane::PASS };
+        if exchange.arrived(direction, piece) {
+            runtime.wake(context);
+        } else {
+            // It was answered before its handler let it go: by the proxy itself, or by another filter.
+            runtime.end_handler(context);
+            exchange.pass();
+        }
+        runtime.run(context, Some((context, direction)));
+        exchange.answer(direction)
+    })
+}
+
+/// Polls what the running callback has woken. `current` is the context that it is for.
+pub(crate) fn run(current: u32) {
+    RUNTIME.with(|runtime| runtime.run(current, None));
+}
+
+/// The stream of a context is over: its handler is dropped, with all that it waits for.
+pub(crate) fn ended(context: u32) {
+    RUNTIME.with(|runtime| {
+        let task = runtime.tasks.borrow_mut().remove(&context);
+        drop(task);
+    });
+    timers::ended(context);
+}
+
+/// Drops the handler of a stream that is about to be logged, and gives the exchange.
+pub(crate) fn over(context: u32) -> Option<Rc<Exchange>> {
+    RUNTIME.with(|runtime| {
+        runtime.end_handler(context);
+        runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone())
+    })
+}
+
+impl Runtime {
+    fn spawn(&self, context: u32, root: u32, exchange: Option<Rc<Exchange>>, handler: Handler) {
+        let ready = Arc::clone(&self.ready);
+        let waker = Arc::new(TaskWaker { context, is_ready: AtomicBool::new(false), ready });
+        Arc::clone(&waker).wake();
+        let task = Task { root, handler: State::Waits(handler), exchange, waker };
+        let before = self.tasks.borrow_mut().insert(context, task);
+        drop(before);
+    }
+
+    fn wake(&self, context: u32) {
+        let waker = self.tasks.borrow().get(&context).map(|task| Arc::clone(&task.waker));
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn end_handler(&self, context: u32) {
+        let handler = self
+            .tasks
+            .borrow_mut()
+            .get_mut(&context)
+            .map(|task| std::mem::replace(&mut task.handler, State::Ended));
+        // What is dropped may call the host, or wake others.
+        drop(handler);
+    }
+
+    /// Polls all tasks that are ready. The callback of `own` returns to the host what becomes of that
+    /// side of that stream; every other is told by a call.
+    fn run(&self, current: u32, own: Option<(u32, Direction)>) {
+        let mut effective = current;
+        for _ in 0..MOST_POLLS {
+            let Some(context) = self.ready.pop() else { break };
+            let Some((handler, root, exchange, waker)) = self.take(context) else { continue };
+            if effective != context && host::set_effective_context(context).is_err() {
+                // The stream is gone, and the host has not told.
+                drop(handler);
+                self.end_handler(context);
+                continue;
+            }
+            effective = context;
+            let outcome = self.poll(Running { context, root }, handler, &waker);
+            if let Some(exchange) = exchange {
+                let direction = own.filter(|&(own, _)| own == context).map(|(_, side)| side);
+                if let Some(outcome) = outcome {
+                    exchange.finish(outcome);
+                }
+                exchange.settle(direction);
+            } else if let Some(Err(reply)) = outcome {
+                log::error!("a background task ended with status {}", reply.status());
+            }
+        }
+        if effective != current {
+            // Only a host that has lost its own context refuses.
+            let _ = host::set_effective_context(current);
+        }
+    }
+
+    fn take(&self, context: u32) -> Option<(Handler, u32, Option<Rc<Exchange>>, Waker)> {
+        let mut tasks = self.tasks.borrow_mut();
+        let task = tasks.get_mut(&context)?;
+        task.waker.is_ready.store(false, Ordering::Relaxed);
+        match std::mem::replace(&mut task.handler, State::Runs) {
+            State::Waits(handler) => {
+                let waker = Waker::from(Arc::clone(&task.waker));
+                Some((handler, task.root, task.exchange.clone(), waker))
+            }
+            other @ (State::Runs | State::Ended) => {
+                task.handler = other;
+                None
+            }
+        }
+    }
+
+    /// Polls a handler once, and gives its outcome if it has ended.
+    fn poll(&self, task: Running, mut handler: Handler, waker: &Waker) -> Option<Outcome> {
+        let before = self.running.replace(Some(task));
+        let poll = handler.as_mut().poll(&mut Context::from_waker(waker));
+        self.running.set(before);
+        let mut tasks = self.tasks.borrow_mut();
+        match (poll, tasks.get_mut(&task.context)) {
+            (Poll::Pending, Some(Task { handler: state @ State::Runs, .. })) => {
+                *state = State::Waits(handler);
+                None
+            }
+            // It was ended while it ran, by a host that called back.
+            (Poll::Pending, _) => {
+                drop(tasks);
+                drop(handler);
+                None
+            }
+            (Poll::Ready(outcome), task) => {
+                if let Some(task) = task {
+                    task.handler = State::Ended;
+                }
+                drop(tasks);
+                drop(handler);
+                Some(outcome)
+            }
+        }
+    }
+}
+
+/// The contexts of the tasks that are to be polled.
+#[derive(Default)]
+struct Ready(Mutex<VecDeque<u32>>);
+
+impl Ready {
+    fn push(&self, context: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(context);
+    }
+
+    fn pop(&self) -> Option<u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+struct TaskWaker {
+    context: u32,
+    /// It is in the list.
+    is_ready: AtomicBool,
+    ready: Arc<Ready>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_ready.swap(true, Ordering::Relaxed) {
+            self.ready.push(self.context);
+        }
+    }
+}
+
+/// What a client gets whose request meets a fault of ours.
+pub(crate) fn unavailable(details: &'static str) -> LocalReply {
+    LocalReply::new(StatusCode::SERVICE_UNAVAILABLE).with_details(details)
+}
+
+/// Sends a reply; a stream whose reply the host refuses is closed.
+#[cold]
+pub(crate) fn send(reply: &LocalReply, stream: StreamType) {
+    if let Err(error) = reply.send() {
+        log::error!("the stream is closed, as its answer could not be sent: {error}");
+        close(stream);
+    }
+}
+
+/// Closes a stream.
+#[cold]
+pub(crate) fn close(stream: StreamType) {
+    if let Err(error) = host::close_stream(stream) {
+        log::error!("the stream is held, as it could not be closed: {error}");
+    }
+}
