@@ -408,3 +408,59 @@ impl Slot {
         Ok(bytes.into_vec())
     }
 }
+
+/// Sets a gauge, records in a histogram.
+pub(crate) fn record_metric(metric: u32, value: u64) -> Result<(), HostError> {
+    // SAFETY: the host is passed numbers and nothing else.
+    let status = unsafe { proxy_record_metric(metric, value) };
+    done(Function::RecordMetric, status)
+}
+
+/// What a counter or a gauge stands at.
+pub(crate) fn metric(metric: u32) -> Result<u64, HostError> {
+    let mut value = 0;
+    // SAFETY: the host writes one u64 to the address of one.
+    let status = unsafe { proxy_get_metric(metric, &raw mut value) };
+    done(Function::GetMetric, status).map(|()| value)
+}
+
+/// The token of the queue, which is made if there is none; what it gets is told to this context.
+pub(crate) fn register_shared_queue(name: &[u8]) -> Result<u32, HostError> {
+    let mut queue = 0;
+    // SAFETY: pointer and size are those of one slice, which the host only reads; it writes one u32
+    // to the address of one.
+    let status = unsafe { proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut queue) };
+    done(Function::RegisterSharedQueue, status).map(|()| queue)
+}
+
+/// The token of the queue that a VM of this id has registered.
+pub(crate) fn resolve_shared_queue(vm_id: &[u8], name: &[u8]) -> Result<u32, HostError> {
+    let mut queue = 0;
+    // SAFETY: pointers and sizes are those of two slices, which the host only reads; it writes one u32
+    // to the address of one.
+    let status = unsafe {
+        proxy_resolve_shared_queue(
+            vm_id.as_ptr(),
+            vm_id.len(),
+            name.as_ptr(),
+            name.len(),
+            &raw mut queue,
+        )
+    };
+    done(Function::ResolveSharedQueue, status).map(|()| queue)
+}
+
+pub(crate) fn enqueue_shared_queue(queue: u32, message: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status = unsafe { proxy_enqueue_shared_queue(queue, message.as_ptr(), message.len()) };
+    done(Function::EnqueueSharedQueue, status)
+}
+
+pub(crate) fn dequeue_shared_queue(queue: u32) -> Result<Vec<u8>, HostError> {
+    let mut message = Slot::EMPTY;
+    // SAFETY: the host writes one pointer and one size to the addresses of such.
+    let status =
+        unsafe { proxy_dequeue_shared_queue(queue, &raw mut message.data, &raw mut message.size) };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { message.take(Function::DequeueSharedQueue, status) }
+}

@@ -27,9 +27,10 @@ pub mod callout;
 pub mod config;
 pub mod exchange;
 pub mod headers;
+pub mod metrics;
 pub mod shared_data;
+pub mod state;
 
-mod counter;
 mod dispatch;
 mod export;
 mod filter;
@@ -41,7 +42,6 @@ mod reply;
 mod root;
 mod runtime;
 
-pub use counter::Counter;
 pub use dispatch::Registration;
 pub use exchange::{OnExchange, Request, Response};
 pub use filter::{
@@ -51,6 +51,7 @@ pub use headers::Headers;
 pub use host_error::HostError;
 pub use live::{EditError, LoggedExchange, MessageHeaders, RequestHeaders, ResponseHeaders};
 pub use log;
+pub use metrics::{Counter, Gauge, Histogram};
 pub use reply::{InvalidStatusCode, LocalReply, StatusCode};
 pub use root::{Clock, Root};
 pub use runtime::{Elapsed, Sleep, sleep, timeout};

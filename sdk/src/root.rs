@@ -2,10 +2,11 @@
 
 use tollgate_abi::{Status, property};
 
-use crate::counter::Counter;
 use crate::host;
 use crate::host_error::HostError;
+use crate::metrics::{Budget, Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels};
 use crate::shared_data::SharedData;
+use crate::state::State;
 
 /// What the proxy offers to a worker: passed to [`Filter::configure`](crate::Filter::configure), which
 /// keeps what it needs.
@@ -24,9 +25,46 @@ impl Root {
         Counter::define(name)
     }
 
+    /// Defines a gauge, which all workers share.
+    pub fn gauge(&self, name: &'static str) -> Gauge {
+        Gauge::define(name)
+    }
+
+    /// Defines a histogram, in which all workers record.
+    pub fn histogram(&self, name: &'static str) -> Histogram {
+        Histogram::define(name)
+    }
+
+    /// Defines counters with labels, of which this worker makes at most as many as `budget` says.
+    pub fn counters<L: Labels>(&self, name: &'static str, budget: Budget) -> Counters<L> {
+        Counters::define(name, budget)
+    }
+
+    /// Defines gauges with labels, of which this worker makes at most as many as `budget` says.
+    pub fn gauges<L: Labels>(&self, name: &'static str, budget: Budget) -> Gauges<L> {
+        Gauges::define(name, budget)
+    }
+
+    /// Defines histograms with labels, of which this worker makes at most as many as `budget` says.
+    pub fn histograms<L: Labels>(&self, name: &'static str, budget: Budget) -> Histograms<L> {
+        Histograms::define(name, budget)
+    }
+
     /// The values that all workers of the proxy share.
     pub fn shared_data(&self) -> SharedData {
         SharedData::new()
+    }
+
+    /// The state of this plugin, under the name of a product and the version of its records: what the
+    /// filter of another version has stored is not found, rather than misread.
+    pub fn state(&self, product: &str, version: u8) -> State {
+        let plugin = self.property(&["plugin_name"]).unwrap_or_else(|error| {
+            log::warn!(
+                "without the plugin's name, plugins of one product share their state: {error}"
+            );
+            None
+        });
+        State::new(product, version, &plugin.unwrap_or_default())
     }
 
     /// The clock of the proxy.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tollgate::log::{info, warn};
 use tollgate::shared_data::Update;
+use tollgate::state::numbered;
 use tollgate::{
     Clock, ConfigureError, Counter, Filter, Headers, LocalReply, OnRequestHeaders, Outcome,
     RequestHeaders, Root, SharedData, StatusCode,
@@ -77,9 +78,9 @@ impl Filter for RateLimit {
     type Stream = ();
 
     fn configure(policy: Policy, root: &Root) -> Result<Self, ConfigureError> {
-        let plugin = plugin_name(root);
+        let state = root.state(Self::NAME, RECORD_VERSION);
         let stored = |rule: &Rule| StoredRule {
-            prefix: format!("tollgate.ratelimit.v{RECORD_VERSION}/{plugin}/{}/", rule.name),
+            prefix: format!("{}{}/", state.prefix(), rule.name),
             rule: rule.clone(),
         };
         Ok(Self {
@@ -147,7 +148,7 @@ impl RateLimit {
             }
         };
         let Address { bucket, fingerprint } = Address::of(key);
-        let record = format!("{prefix}{bucket}");
+        let record = numbered(prefix, bucket);
         let charged = self.records.update(record.as_bytes(), ATTEMPTS, |stored| {
             charge(stored, fingerprint, now, &rule.quota)
         });
@@ -266,16 +267,5 @@ fn charge(
         Update::Write(bucket.encode(), Ok(charge))
     } else {
         Update::Keep(Ok(charge))
-    }
-}
-
-/// What the proxy calls this plugin; empty when it does not say.
-fn plugin_name(root: &Root) -> String {
-    match root.property(&["plugin_name"]) {
-        Ok(name) => String::from_utf8_lossy(&name.unwrap_or_default()).into_owned(),
-        Err(error) => {
-            warn!("without the plugin's name, rules of one name share their counts: {error}");
-            String::new()
-        }
     }
 }

@@ -28,6 +28,10 @@ impl UnixNanos {
     pub const fn new(nanos: u64) -> Self {
         if nanos < Self::MAX.0 { Self(nanos) } else { Self::MAX }
     }
+
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// What a key has spent: when all of it will be earned back, in nanoseconds since the Unix epoch.

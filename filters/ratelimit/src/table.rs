@@ -23,13 +23,11 @@
 //!
 //! Not here: the names of the records and how they are read and written.
 
-mod record;
-
 use std::num::NonZeroU64;
 
-use siphasher::sip::SipHasher13;
+use tollgate::state::{self, Entry, HashKey, Slot};
+pub use tollgate::state::{Fingerprint, InvalidRecord};
 
-pub use self::record::{InvalidRecord, RECORD_BYTES, RECORD_VERSION};
 use crate::gcra::{Decision, TheoreticalArrival, UnixNanos, decide};
 use crate::quota::Quota;
 
@@ -38,6 +36,17 @@ pub const BUCKETS: u16 = 4096;
 
 /// How many keys of a bucket are counted apart.
 pub const SLOTS: usize = 8;
+
+/// The size of every record, in bytes: 137.
+pub const RECORD_BYTES: usize = state::Bucket::<TheoreticalArrival, SLOTS>::RECORD_BYTES;
+
+/// The first byte of every record. It also belongs into a record's name, so that a filter with
+/// another layout starts afresh instead of failing on what it cannot read.
+pub const RECORD_VERSION: u8 = 1;
+
+/// What keys are hashed under, with SipHash-1-3: always the same, so that all workers find the same
+/// record, also after a restart.
+const HASH_KEY: HashKey = HashKey::new(*b"tollgate-buckets");
 
 /// A key's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,19 +57,11 @@ pub struct Address {
     pub fingerprint: Fingerprint,
 }
 
-/// A key's hash, by which its bucket knows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u64);
-
 impl Address {
-    /// The place of the key that [`crate::key`] composed.
-    ///
-    /// The hash is SipHash-1-3 under the 16 bytes `tollgate-buckets`: always the same, so that all
-    /// workers find the same record, also after a restart. The bucket is its lowest 12 bits.
+    /// The place of the key that [`crate::key`] composed. The bucket is the lowest 12 bits of its hash.
     pub fn of(key: &[u8]) -> Self {
-        let hash = SipHasher13::new_with_key(b"tollgate-buckets").hash(key);
-        let [low, high, ..] = hash.to_le_bytes();
-        Self { bucket: u16::from_le_bytes([low, high]) % BUCKETS, fingerprint: Fingerprint(hash) }
+        let fingerprint = HASH_KEY.fingerprint(key);
+        Self { bucket: fingerprint.bucket(BUCKETS), fingerprint }
     }
 }
 
@@ -68,10 +69,7 @@ impl Address {
 ///
 /// The default is the bucket of which nothing has been stored yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
-    overflow: TheoreticalArrival,
-    slots: [Slot; SLOTS],
-}
+pub struct Bucket(state::Bucket<TheoreticalArrival, SLOTS>);
 
 /// What charging one request has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +92,24 @@ pub enum Placed {
 }
 
 impl Bucket {
+    /// Reads a record.
+    ///
+    /// Shape: a version byte, 1; the overflow's arrival; then [`SLOTS`] times (fingerprint,
+    /// arrival). Numbers are little-endian `u64`, arrivals are nanoseconds since the Unix epoch. A
+    /// slot that was never used is all zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecord`] when another version or something else has written the bytes.
+    pub fn decode(record: &[u8]) -> Result<Self, InvalidRecord> {
+        state::Bucket::decode(record).map(Self)
+    }
+
+    /// The record, as [`Self::decode`] reads it: [`RECORD_BYTES`] long.
+    pub fn encode(&self) -> Vec<u8> {
+        self.0.encode()
+    }
+
     /// Decides about one request of the key with this fingerprint, and charges it when it passes.
     pub fn charge(
         &mut self,
@@ -102,49 +118,46 @@ impl Bucket {
         quota: &Quota,
         cost: NonZeroU64,
     ) -> Charge {
-        let read = self.clone();
-        self.clamp(now, quota);
-        let (decision, placed) = if let Some(own) = self.slot_of(fingerprint) {
-            let (spent, decision) = decide(own.spent, now, quota, cost);
-            own.spent = spent;
+        let Self(bucket) = self;
+        let read = bucket.clone();
+        bucket.for_each(|spent| *spent = spent.clamped(now, quota));
+        let (decision, placed) = if let Some(own) = bucket.own(fingerprint) {
+            let (spent, decision) = decide(*own, now, quota, cost);
+            *own = spent;
             (decision, Placed::Own)
         } else {
-            let (spent, decision) = decide(self.overflow, now, quota, cost);
-            if let (Some(free), Decision::Admitted { .. }) = (self.free_slot(now), decision) {
-                *free = Slot { fingerprint, spent };
+            let (spent, decision) = decide(bucket.overflow, now, quota, cost);
+            if let (Some(free), Decision::Admitted { .. }) = (bucket.free(now.get()), decision) {
+                *free = Slot { fingerprint, entry: spent };
                 (decision, Placed::Own)
             } else {
-                self.overflow = spent;
+                bucket.overflow = spent;
                 (decision, Placed::Overflow)
             }
         };
-        Charge { decision, placed, changed: *self != read }
-    }
-
-    fn clamp(&mut self, now: UnixNanos, quota: &Quota) {
-        self.overflow = self.overflow.clamped(now, quota);
-        for slot in &mut self.slots {
-            slot.spent = slot.spent.clamped(now, quota);
-        }
-    }
-
-    fn slot_of(&mut self, fingerprint: Fingerprint) -> Option<&mut Slot> {
-        self.slots.iter_mut().find(|slot| slot.fingerprint == fingerprint)
-    }
-
-    /// The slot whose key has had its whole burst for the longest time.
-    fn free_slot(&mut self, now: UnixNanos) -> Option<&mut Slot> {
-        self.slots
-            .iter_mut()
-            .min_by_key(|slot| slot.spent)
-            .filter(|slot| slot.spent.has_passed(now))
+        Charge { decision, placed, changed: *bucket != read }
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Slot {
-    fingerprint: Fingerprint,
-    spent: TheoreticalArrival,
+/// A slot is free once its arrival has passed.
+impl Entry for TheoreticalArrival {
+    const VERSION: u8 = RECORD_VERSION;
+    const BYTES: usize = 8;
+
+    fn write(&self, bytes: &mut [u8]) {
+        if let Some(nanos) = bytes.first_chunk_mut() {
+            *nanos = self.unix_nanos().to_le_bytes();
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (nanos, rest) = bytes.split_first_chunk()?;
+        Some((Self::from_unix_nanos(u64::from_le_bytes(*nanos)), rest))
+    }
+
+    fn free_at(&self) -> u64 {
+        self.unix_nanos()
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +180,7 @@ mod tests {
             let stored = self.0.as_deref().map(|record| Bucket::decode(record).unwrap());
             let read = stored.unwrap_or_default();
             let mut bucket = read.clone();
-            let charge = bucket.charge(Fingerprint(key), UnixNanos::new(nanos), quota, cost);
+            let charge = bucket.charge(Fingerprint::new(key), UnixNanos::new(nanos), quota, cost);
             assert_eq!(charge.changed, bucket != read);
             if charge.changed {
                 let written = bucket.encode();
@@ -252,10 +265,34 @@ mod tests {
     fn a_key_has_its_place_for_ever() {
         let place = |key| {
             let Address { bucket, fingerprint } = Address::of(key);
-            (bucket, fingerprint.0)
+            (bucket, fingerprint.get())
         };
         assert_eq!(place(b""), (1_234, 0x12ae_2cd8_ae52_c4d2));
         assert_eq!(place(b"alice"), (2_400, 0x1fd4_e577_4125_f960));
+    }
+
+    #[test]
+    fn a_record_has_its_bytes_for_ever() {
+        let quota = Quota::new(2, Duration::from_secs(1), None).unwrap();
+        let mut bucket = Bucket::default();
+        bucket.0.overflow = TheoreticalArrival::from_unix_nanos(7);
+        let fingerprint = Fingerprint::new(0x0807_0605_0403_0201);
+        bucket.charge(fingerprint, UnixNanos::new(1 << 32), &quota, ONE);
+        let mut expected = vec![1, 7, 0, 0, 0, 0, 0, 0, 0];
+        expected.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+        expected.extend(((1_u64 << 32) + 500_000_000).to_le_bytes());
+        expected.resize(RECORD_BYTES, 0);
+        assert_eq!(bucket.encode(), expected);
+    }
+
+    #[test]
+    fn a_foreign_record_is_refused() {
+        let refused = |record: &[u8]| Bucket::decode(record).unwrap_err().to_string();
+        for length in [0, 1, 9, 136, 138, 145, 153] {
+            let expected = format!("{length} bytes are not a record of 137 bytes");
+            assert_eq!(refused(&vec![RECORD_VERSION; length]), expected);
+        }
+        assert_eq!(refused(&[2; RECORD_BYTES]), "record version 2 is not 1");
     }
 
     /// Requests as (key, hundredths of an interval since the one before, cost).
@@ -313,6 +350,26 @@ mod tests {
                 let (after, exact) = decide(*spent, UnixNanos::new(nanos), &quota, cost);
                 *spent = after;
                 prop_assert_eq!(charge.decision, exact);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_bucket_or_an_error(
+            mut record in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                proptest::collection::vec(any::<u8>(), RECORD_BYTES),
+            ],
+            version in proptest::option::of(Just(RECORD_VERSION)),
+            key in any::<u64>(),
+            nanos in any::<u64>(),
+            quota in quotas(),
+        ) {
+            if let (Some(first), Some(version)) = (record.first_mut(), version) {
+                *first = version;
+            }
+            if let Ok(mut bucket) = Bucket::decode(&record) {
+                prop_assert_eq!(bucket.encode(), record);
+                bucket.charge(Fingerprint::new(key), UnixNanos::new(nanos), &quota, ONE);
             }
         }
 
