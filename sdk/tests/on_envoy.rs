@@ -243,9 +243,21 @@ fn ask(address: SocketAddr, path: &str, headers: &str) -> Option<String> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
+    let (mut answer, mut part) = (Vec::new(), [0; 4_096]);
+    // Envoy closes only a second after its answer.
+    while !is_whole(&answer) {
+        match stream.read(&mut part).ok()? {
+            0 => break,
+            size => answer.extend(&part[..size]),
+        }
+    }
     Some(String::from_utf8_lossy(&unchunked(&answer)).into_owned())
+}
+
+/// Whether nothing can follow; not so where only the end of the connection tells.
+fn is_whole(answer: &[u8]) -> bool {
+    answer.ends_with(b"\r\n0\r\n\r\n")
+        || answer.starts_with(b"HTTP/1.1 204 ") && answer.ends_with(b"\r\n\r\n")
 }
 
 /// An answer without what parts its chunks, wherever these end in a line.

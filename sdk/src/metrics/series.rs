@@ -1,4 +1,8 @@
 //! Metrics with labels: the series that there are, and the budget that holds them.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "values are a few references and numbers, and the call reads better without a `&`"
+)]
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;

@@ -51,7 +51,9 @@ impl<E: Entry, const SLOTS: usize> Default for Bucket<E, SLOTS> {
 
 impl<E: Entry, const SLOTS: usize> Bucket<E, SLOTS> {
     /// The size of every record, in bytes.
-    pub const RECORD_BYTES: usize = 1 + E::BYTES + SLOTS * (8 + E::BYTES);
+    pub const RECORD_BYTES: usize = 1 + E::BYTES + SLOTS * Self::SLOT_BYTES;
+
+    const SLOT_BYTES: usize = 8 + E::BYTES;
 
     /// Reads a record.
     ///
@@ -74,13 +76,12 @@ impl<E: Entry, const SLOTS: usize> Bucket<E, SLOTS> {
         let no_value = InvalidRecord::NoValue;
         let (overflow, entries) = E::read(entries).ok_or(no_value)?;
         let mut is_whole = true;
-        let mut slots = entries.chunks_exact(8 + E::BYTES).map(Slot::read);
-        let slots = std::array::from_fn(|_| match slots.next().flatten() {
-            Some(slot) => slot,
-            None => {
+        let mut slots = entries.chunks_exact(Self::SLOT_BYTES).map(Slot::read);
+        let slots = std::array::from_fn(|_| {
+            slots.next().flatten().unwrap_or_else(|| {
                 is_whole = false;
                 Slot::default()
-            }
+            })
         });
         if is_whole { Ok(Self { overflow, slots }) } else { Err(no_value) }
     }
@@ -93,7 +94,7 @@ impl<E: Entry, const SLOTS: usize> Bucket<E, SLOTS> {
         {
             *version = E::VERSION;
             self.overflow.write(overflow);
-            for (slot, bytes) in self.slots.iter().zip(slots.chunks_exact_mut(8 + E::BYTES)) {
+            for (slot, bytes) in self.slots.iter().zip(slots.chunks_exact_mut(Self::SLOT_BYTES)) {
                 slot.write(bytes);
             }
         }

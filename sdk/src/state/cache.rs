@@ -19,9 +19,12 @@ const WAYS: usize = 4;
 /// room elsewhere. A clock that steps back behind the writing of a value loses it.
 #[derive(Debug)]
 pub struct LocalCache<K, V> {
-    sets: RefCell<Vec<[Option<Cached<K, V>>; WAYS]>>,
+    sets: RefCell<Vec<Places<K, V>>>,
     life: Duration,
 }
+
+/// Where keys of some hashes can be.
+type Places<K, V> = [Option<Cached<K, V>>; WAYS];
 
 #[derive(Debug)]
 struct Cached<K, V> {
@@ -81,11 +84,7 @@ impl<K: Hash + Eq, V: Clone> LocalCache<K, V> {
 
     /// Runs `on` with the places of a key of this hash. `None` also while another call is under way, as
     /// one from the `clone` of a value would be.
-    fn in_set<T>(
-        &self,
-        hash: u64,
-        on: impl FnOnce(&mut [Option<Cached<K, V>>; WAYS]) -> Option<T>,
-    ) -> Option<T> {
+    fn in_set<T>(&self, hash: u64, on: impl FnOnce(&mut Places<K, V>) -> Option<T>) -> Option<T> {
         let mut sets = self.sets.try_borrow_mut().ok()?;
         let count = u64::try_from(sets.len()).ok()?;
         let set = usize::try_from(hash.checked_rem(count)?).ok()?;

@@ -70,11 +70,9 @@ pub fn numbered(prefix: &str, number: u16) -> String {
     let mut name = String::with_capacity(prefix.len().saturating_add(5));
     name.push_str(prefix);
     let mut is_significant = false;
-    for (divisor, is_last) in
-        [(10_000, false), (1_000, false), (100, false), (10, false), (1, true)]
-    {
-        let digit = u8::try_from(number / divisor % 10).unwrap_or(0);
-        is_significant |= digit > 0 || is_last;
+    for divisor in [10_000, 1_000, 100, 10, 1] {
+        let digit = u8::try_from(number.checked_div(divisor).unwrap_or(0) % 10).unwrap_or(0);
+        is_significant |= digit > 0 || divisor == 1;
         if is_significant {
             name.push(char::from(digit.saturating_add(b'0')));
         }

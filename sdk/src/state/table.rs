@@ -182,7 +182,9 @@ fn apply<R: Record + Clone, T, const SLOTS: usize>(
     let entry = Timed { until, value: Some(value) };
     let outcome = match place {
         Place::Own => {
-            bucket.own(fingerprint).map(|own| *own = entry);
+            if let Some(own) = bucket.own(fingerprint) {
+                *own = entry;
+            }
             Outcome::Own(outcome)
         }
         Place::Free | Place::Evict => {

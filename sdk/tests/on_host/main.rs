@@ -4,6 +4,9 @@
 
 mod configured;
 mod hostile;
+mod metrics;
 mod phases;
 mod roots;
+mod root;
 mod shared_data;
+mod state;

@@ -15,7 +15,7 @@ use tollgate_host_native::on_host;
 
 /// How a host takes a number for a key that is not there.
 #[derive(Clone, Copy, Debug)]
-enum Absent {
+pub(crate) enum Absent {
     /// Any number creates; 0 overwrites whatever is there.
     AnyNumber,
     /// 0 and only 0 creates, and never overwrites.
