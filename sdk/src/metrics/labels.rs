@@ -32,6 +32,18 @@ const END: &[u8] = b";.;";
 /// What is wrong with the names does not compile: a name is a letter or `_`, then letters, digits and
 /// `_`; there are as many as values; none ends in another one of them, as Istio's expressions would
 /// take the one for the other.
+///
+/// ```compile_fail,E0080
+/// # use tollgate::metrics::{Labels, StatsTags};
+/// struct ByCode;
+///
+/// impl Labels for ByCode {
+///     const NAMES: &'static [&'static str] = &["code", "response_code"];
+///     type Values<'a> = (u32, u32);
+/// }
+///
+/// let tags = StatsTags::new().with::<ByCode>();
+/// ```
 pub trait Labels {
     /// The names, in the order of the values.
     const NAMES: &'static [&'static str];

@@ -12,7 +12,6 @@ use super::hash::{Fingerprint, HashKey};
 use super::record::{InvalidRecord, Layout, Record};
 use super::shared::{Change, StateError};
 use super::{ATTEMPTS, State, nanos, numbered};
-use crate::host_error::HostError;
 use crate::metrics::Counter;
 use crate::shared_data::Update;
 
@@ -130,15 +129,6 @@ impl<R: Record + Clone, const SLOTS: usize> Table<R, SLOTS> {
         let empty = Bucket::<Timed<R>, SLOTS>::default().encode();
         let update = |_: Option<&[u8]>| Update::Write(empty.clone(), ());
         Ok(State::data().update(record.as_bytes(), ATTEMPTS, update)?)
-    }
-
-    /// Asks the host whether it keeps anything at all: for a filter that would rather not start.
-    ///
-    /// # Errors
-    ///
-    /// [`HostError`] when it does not.
-    pub fn probe(&self) -> Result<(), HostError> {
-        State::data().get(self.prefix.as_bytes()).map(|_| ())
     }
 
     /// The name of the record of a key, and its hash.
