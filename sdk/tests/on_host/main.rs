@@ -6,7 +6,7 @@ mod configured;
 mod hostile;
 mod metrics;
 mod phases;
-mod roots;
 mod root;
+mod roots;
 mod shared_data;
 mod state;

@@ -4,11 +4,12 @@ use std::any::Any;
 use std::cell::RefCell;
 
 use tollgate::{
-    Action, ConfigureError, Filter, OnRequestHeaders, RequestHeaders, Root, registration,
+    ConfigureError, Filter, OnRequestHeaders, Outcome, Registration, RequestHeaders, Root,
+    registration,
 };
 use tollgate_abi::{Call, Callback, Reply};
 
-use tollgate_host_native::{call, on_host};
+use tollgate_host_native::on_host;
 
 type Make = Box<dyn FnOnce(&Root) -> Box<dyn Any>>;
 
@@ -33,8 +34,8 @@ impl Filter for Holder {
 }
 
 impl OnRequestHeaders for Holder {
-    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Action {
-        Action::Continue
+    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
+        Ok(())
     }
 }
 
@@ -46,7 +47,8 @@ pub(crate) fn with_root<M: 'static, T: Send + 'static>(
 ) -> T {
     on_host(host, move || {
         MAKE.set(Some(Box::new(move |root| Box::new(make(root)))));
-        (registration!(Holder).register)();
+        let Registration { start, call, .. } = registration!(Holder);
+        start();
         call(Callback::ContextCreate { context: 1, parent: 0 });
         assert_eq!(call(Callback::Configure { context: 1, configuration_size: 0 }), 1);
         test(*MADE.take().unwrap().downcast().unwrap())

@@ -7,7 +7,7 @@ mod labels;
 
 use labels::ByUser;
 use tollgate::metrics::{Budget, Counters, Gauges, Histograms};
-use tollgate::{Action, ConfigureError, Filter, OnRequestHeaders, RequestHeaders, Root};
+use tollgate::{ConfigureError, Filter, OnRequestHeaders, Outcome, RequestHeaders, Root};
 
 struct Metered {
     requests: Counters<ByUser>,
@@ -30,7 +30,7 @@ impl Filter for Metered {
 }
 
 impl OnRequestHeaders for Metered {
-    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Action {
+    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
         if let Ok(headers) = request.read()
             && let Ok(user) = headers.exactly_one("x-user")
         {
@@ -41,7 +41,7 @@ impl OnRequestHeaders for Metered {
             self.seen.add(labels, -1);
             self.sizes.record(labels, 7);
         }
-        Action::Continue
+        Ok(())
     }
 }
 
