@@ -8,18 +8,26 @@
 //! Not here: YAML, which is JSON by the time a filter is given it.
 
 mod invalid;
+mod misfit;
+mod schema;
 mod strict;
+mod tree;
 
+use std::collections::BTreeMap;
 use std::str;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use self::invalid::InvalidConfig;
-pub use self::strict::{Object, present, word};
+pub use self::schema::schema;
+pub(crate) use self::schema::schema_in_memory;
+pub use self::strict::{AtLeastOne, EmptyList, Object, present, word};
+use self::tree::Node;
 
 /// The configuration of a filter that has none: nothing, or an empty object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
@@ -44,24 +52,55 @@ pub struct NoConfig {}
 /// assert_eq!(error.to_string(), "to: 7 is not a string");
 /// ```
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, InvalidConfig> {
-    parse_borrowed(json)
+    Document::parse(json)?.read()
 }
 
-/// [`parse`], into what may borrow from the text.
-pub(crate) fn parse_borrowed<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidConfig> {
-    let json = str::from_utf8(json).map_err(|error| InvalidConfig::not_utf8(json, error))?;
-    if json.trim().is_empty() {
-        return read("{}").map_err(|error| InvalidConfig::Empty { problem: error.to_string() });
+/// A configuration that has been read as JSON, and not yet as a type.
+#[derive(Clone)]
+pub struct Document {
+    node: Node,
+    /// Nothing was written.
+    is_empty: bool,
+}
+
+impl Document {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, InvalidConfig> {
+        let json = str::from_utf8(json).map_err(|error| InvalidConfig::not_utf8(json, error))?;
+        if json.trim().is_empty() {
+            return Ok(Self::empty());
+        }
+        let node = serde_json::from_str(json).map_err(|error| InvalidConfig::not_json(&error))?;
+        Ok(Self { node, is_empty: false })
     }
-    read(json)
-}
 
-fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, InvalidConfig> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let config =
-        serde_path_to_error::deserialize(&mut deserializer).map_err(InvalidConfig::misfit)?;
-    deserializer.end().map_err(|error| InvalidConfig::not_json(&error))?;
-    Ok(config)
+    /// What stands for nothing: an empty object.
+    pub(crate) fn empty() -> Self {
+        Self { node: Node::Object(Vec::new()), is_empty: true }
+    }
+
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, InvalidConfig> {
+        T::deserialize(&self.node).map_err(|misfit| match InvalidConfig::misfit(&misfit) {
+            problem if self.is_empty => InvalidConfig::Empty { problem: problem.to_string() },
+            problem => problem,
+        })
+    }
+
+    /// The fields of an object, each of them once.
+    pub(crate) fn fields(self) -> Result<BTreeMap<String, Self>, InvalidConfig> {
+        let Node::Object(fields) = self.node else {
+            // Which says that it is no object.
+            return self.read().map(|NoConfig {}| BTreeMap::new());
+        };
+        let mut documents = BTreeMap::new();
+        for (name, node) in fields {
+            if documents.contains_key(&name) {
+                let problem = "stands twice".to_owned();
+                return Err(InvalidConfig::Misfit { path: name, problem });
+            }
+            documents.insert(name, Self { node, is_empty: false });
+        }
+        Ok(documents)
+    }
 }
 
 #[cfg(test)]

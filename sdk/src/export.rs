@@ -39,6 +39,14 @@ macro_rules! export {
             use $crate::__export_callbacks;
             sdk::callbacks!(__export_callbacks);
 
+            /// Not in what ships: where the JSON Schema of the configuration lies, in a module that
+            /// is built with debug assertions.
+            #[cfg(debug_assertions)]
+            #[unsafe(no_mangle)]
+            extern "C" fn tollgate_config_schema() -> u64 {
+                sdk::schema::<<Module as sdk::Module>::Plugin>()
+            }
+
             const CALLBACKS: &[Option<$crate::CallbackKind>] =
                 &sdk::list_callbacks::<<Module as sdk::Module>::Plugin>();
             const NAME: &str = <Module as sdk::Module>::NAME;

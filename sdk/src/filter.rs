@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::config::InvalidConfig;
@@ -22,7 +23,7 @@ pub trait Filter: Sized + 'static {
     /// The configuration, which [`config::parse`](crate::config::parse) reads. It should refuse what
     /// it does not know: `#[serde(deny_unknown_fields)]`. A filter without one takes
     /// [`NoConfig`](crate::config::NoConfig).
-    type Config: DeserializeOwned;
+    type Config: DeserializeOwned + JsonSchema;
 
     /// What is kept per stream, often `()`.
     type Stream: Default + 'static;

@@ -27,13 +27,16 @@ pub mod callout;
 pub mod config;
 pub mod exchange;
 pub mod headers;
+pub mod matching;
 pub mod metrics;
+pub mod mode;
 pub mod shared_data;
 pub mod state;
 
 mod dispatch;
 mod export;
 mod filter;
+mod header_name;
 mod host;
 mod host_error;
 mod live;
@@ -47,6 +50,7 @@ pub use exchange::{OnExchange, Request, Response};
 pub use filter::{
     ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome,
 };
+pub use header_name::{HeaderName, InvalidHeaderName};
 pub use headers::Headers;
 pub use host_error::HostError;
 pub use live::{EditError, LoggedExchange, MessageHeaders, RequestHeaders, ResponseHeaders};
@@ -71,6 +75,11 @@ pub mod __private {
     };
     pub use crate::export::{Word, bytes, list, list_size};
     pub use tollgate_abi::callbacks;
+
+    /// Where the module has the schema of its configuration.
+    pub fn schema<P: Plugin>() -> u64 {
+        crate::config::schema_in_memory::<crate::dispatch::Configuration<P>>()
+    }
 }
 
 #[cfg(doctest)]

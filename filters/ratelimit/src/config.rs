@@ -10,10 +10,13 @@ mod written;
 
 use std::error::Error;
 use std::fmt;
+use std::mem;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-
 use tollgate::config::Object;
+use tollgate::matching::{Ambiguous, Match};
+use tollgate::mode::Mode;
 
 pub use self::invalid::InvalidPolicy;
 use self::written::WrittenPolicy;
@@ -33,11 +36,17 @@ use crate::quota::Quota;
 /// assert_eq!(policy.rules().len(), 1);
 /// # Ok::<(), tollgate::config::InvalidConfig>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Object<WrittenPolicy>")]
+#[schemars(
+    with = "WrittenPolicy",
+    description = "A rate limit: how many requests each client may make."
+)]
 pub struct Policy {
-    rules: Vec<Rule>,
-    on_error: OnError,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) mode: Mode,
+    pub(crate) ambiguous: Ambiguous,
+    pub(crate) on_error: OnError,
 }
 
 /// One limit.
@@ -45,6 +54,8 @@ pub struct Policy {
 pub struct Rule {
     /// What metrics, logs and records call it: no other rule of the policy has this name.
     pub name: RuleName,
+    /// Which requests it is for; `None`: for all.
+    pub requests: Option<Match>,
     /// Whom a request counts against.
     pub key: KeyTemplate,
     /// How much each key may spend.
@@ -54,7 +65,7 @@ pub struct Rule {
 }
 
 /// What becomes of a request from which no single key can be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unkeyed {
     /// All such requests share one quota: [`crate::key::Key::SHARED`].
@@ -67,7 +78,7 @@ pub enum Unkeyed {
 }
 
 /// What becomes of a request when the proxy's shared data cannot answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// It is refused.
@@ -83,6 +94,16 @@ impl Policy {
         &self.rules
     }
 
+    /// For which requests it is enforced.
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// What to do with a request of which nobody can say whether a rule is for it.
+    pub fn ambiguous(&self) -> Ambiguous {
+        self.ambiguous
+    }
+
     /// What to do when the proxy's shared data cannot answer.
     pub fn on_error(&self) -> OnError {
         self.on_error
@@ -92,9 +113,9 @@ impl Policy {
 impl TryFrom<Object<WrittenPolicy>> for Policy {
     type Error = InvalidPolicy;
 
-    fn try_from(Object(written): Object<WrittenPolicy>) -> Result<Self, InvalidPolicy> {
+    fn try_from(Object(mut written): Object<WrittenPolicy>) -> Result<Self, InvalidPolicy> {
         let mut rules: Vec<Rule> = Vec::with_capacity(written.rules.len());
-        for (position, Object(rule)) in written.rules.into_iter().enumerate() {
+        for (position, Object(rule)) in mem::take(&mut written.rules).into_iter().enumerate() {
             let rule = rule.parse(position)?;
             if let Some(earlier) = rules.iter().position(|earlier| earlier.name == rule.name) {
                 return Err(InvalidPolicy::RepeatedName {
@@ -108,13 +129,15 @@ impl TryFrom<Object<WrittenPolicy>> for Policy {
         if rules.is_empty() {
             return Err(InvalidPolicy::NoRules);
         }
-        Ok(Self { rules, on_error: written.on_error })
+        let WrittenPolicy { mode, ambiguous, on_error, .. } = written;
+        Ok(Self { rules, mode, ambiguous, on_error })
     }
 }
 
 /// The name of a rule: 1 to 64 of `a` to `z`, `0` to `9` and `-`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(inline, extend("pattern" = "^[a-z0-9-]{1,64}$"))]
 pub struct RuleName(String);
 
 impl RuleName {
@@ -169,9 +192,9 @@ impl Error for InvalidRuleName {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::HeaderName;
     use crate::key::{Constant, Part};
     use std::time::Duration;
+    use tollgate::HeaderName;
 
     fn parse(json: &str) -> Policy {
         tollgate::config::parse(json.as_bytes()).unwrap()
@@ -187,9 +210,15 @@ mod tests {
             name: RuleName::new("per-user").unwrap(),
             key: KeyTemplate::new(vec![Part::Header(HeaderName::new("x-user").unwrap())]).unwrap(),
             quota: Quota::new(2, Duration::from_secs(1), None).unwrap(),
+            requests: None,
             unkeyed: Unkeyed::Share,
         };
-        let expected = Policy { rules: vec![rule], on_error: OnError::Deny };
+        let expected = Policy {
+            rules: vec![rule],
+            mode: Mode::default(),
+            ambiguous: Ambiguous::Deny,
+            on_error: OnError::Deny,
+        };
         assert_eq!(parse(A_RULE), expected);
     }
 

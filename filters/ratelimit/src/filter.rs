@@ -8,16 +8,17 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use tollgate::log::{info, warn};
+use tollgate::matching::{Ambiguity, Ambiguous, ProxyNames, Request};
+use tollgate::mode::{Enforcement, Mode, Sampler};
 use tollgate::shared_data::Update;
 use tollgate::state::numbered;
 use tollgate::{
-    Clock, ConfigureError, Counter, Filter, Headers, LocalReply, OnRequestHeaders, Outcome,
-    RequestHeaders, Root, SharedData, StatusCode,
+    Clock, ConfigureError, Counter, Filter, HeaderName, Headers, LocalReply, OnRequestHeaders,
+    Outcome, RequestHeaders, Root, SharedData, StatusCode,
 };
 
 use crate::config::{OnError, Policy, Rule, RuleName, Unkeyed};
 use crate::gcra::{Decision, UnixNanos, retry_after_seconds};
-use crate::header::HeaderName;
 use crate::key::{self, Key, NoKey};
 use crate::quota::Quota;
 use crate::table::{Address, Bucket, Charge, Fingerprint, InvalidRecord, Placed, RECORD_VERSION};
@@ -34,6 +35,9 @@ const RESOURCE_EXHAUSTED: u32 = 8;
 #[derive(Debug)]
 pub struct RateLimit {
     rules: Vec<StoredRule>,
+    mode: Mode,
+    sampler: Sampler,
+    ambiguous: Ambiguous,
     on_error: OnError,
     clock: Clock,
     records: SharedData,
@@ -52,13 +56,15 @@ struct StoredRule {
 struct Counters {
     admitted: Counter,
     refused: Counter,
+    shadow_refused: Counter,
+    ambiguous: Counter,
     unkeyed: Counter,
     overflow: Counter,
     store_errors: Counter,
 }
 
 /// Why a request does not pass.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Refusal<'a> {
     /// Its key has spent what it may.
     BeyondLimit {
@@ -68,6 +74,8 @@ enum Refusal<'a> {
     },
     /// It has no key.
     Unkeyed { rule: &'a RuleName, why: NoKey<'a> },
+    /// Nobody can say whether the rule is for it.
+    Ambiguous { rule: &'a RuleName, why: Ambiguity },
     /// The proxy has failed, and nobody knows.
     Undecided,
 }
@@ -79,18 +87,22 @@ impl Filter for RateLimit {
 
     fn configure(policy: Policy, root: &Root) -> Result<Self, ConfigureError> {
         let state = root.state(Self::NAME, RECORD_VERSION);
-        let stored = |rule: &Rule| StoredRule {
-            prefix: format!("{}{}/", state.prefix(), rule.name),
-            rule: rule.clone(),
-        };
+        let stored =
+            |rule: Rule| StoredRule { prefix: format!("{}{}/", state.prefix(), rule.name), rule };
+        let Policy { rules, mode, ambiguous, on_error } = policy;
         Ok(Self {
-            rules: policy.rules().iter().map(stored).collect(),
-            on_error: policy.on_error(),
+            rules: rules.into_iter().map(stored).collect(),
+            mode,
+            sampler: Sampler::new(),
+            ambiguous,
+            on_error,
             clock: root.clock(),
             records: root.shared_data(),
             counters: Counters {
                 admitted: root.counter("tollgate_ratelimit_admitted"),
                 refused: root.counter("tollgate_ratelimit_refused"),
+                shadow_refused: root.counter("tollgate_ratelimit_shadow_refused"),
+                ambiguous: root.counter("tollgate_ratelimit_ambiguous"),
                 unkeyed: root.counter("tollgate_ratelimit_unkeyed"),
                 overflow: root.counter("tollgate_ratelimit_overflow"),
                 store_errors: root.counter("tollgate_ratelimit_store_errors"),
@@ -101,30 +113,75 @@ impl Filter for RateLimit {
 
 impl OnRequestHeaders for RateLimit {
     fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
-        match self.admit(request) {
-            Ok(()) => {
+        let (enforcement, decision) = self.decide(request);
+        match (decision, enforcement) {
+            (Ok(Passed::Unlimited), _) => Ok(()),
+            (Ok(Passed::WithinLimits), _) => {
                 self.counters.admitted.increment();
                 Ok(())
             }
-            Err(refusal) => {
-                self.tell(refusal);
+            (Err(refusal), Enforcement::Enforce) => {
+                self.tell(&refusal);
                 Err(refusal.reply())
+            }
+            (Err(refusal), Enforcement::Shadow | Enforcement::Off) => {
+                self.counters.shadow_refused.increment();
+                info!("{}: would be refused", refusal.rule());
+                Ok(())
             }
         }
     }
 }
 
+/// Why a request passes.
+#[derive(Clone, Copy, Debug)]
+enum Passed {
+    /// No limit has been asked.
+    Unlimited,
+    WithinLimits,
+}
+
 impl RateLimit {
-    fn admit(&self, request: &mut RequestHeaders) -> Result<(), Refusal<'_>> {
+    fn decide(&self, request: &mut RequestHeaders) -> (Enforcement, Result<Passed, Refusal<'_>>) {
+        // What is off asks the proxy for nothing.
+        if self.mode.always() == Some(Enforcement::Off) {
+            return (Enforcement::Off, Ok(Passed::Unlimited));
+        }
+        let within_limits = |()| Passed::WithinLimits;
         let headers = match request.read() {
             Ok(headers) => headers,
-            Err(error) => return self.undecided(&Self::NAME, &error),
+            // A mode that goes by a header cannot tell: the policy says what then holds.
+            Err(error) => {
+                let enforcement = self.mode.always().unwrap_or_default();
+                let decision = self.undecided(&Self::NAME, &error);
+                return (enforcement, decision.map(within_limits));
+            }
         };
+        let enforcement = self.mode.of(headers, &self.sampler);
+        let decision = match enforcement {
+            Enforcement::Off => Ok(Passed::Unlimited),
+            Enforcement::Enforce | Enforcement::Shadow => self.admit(headers).map(within_limits),
+        };
+        (enforcement, decision)
+    }
+
+    fn admit(&self, headers: &Headers) -> Result<(), Refusal<'_>> {
         let now = match self.clock.unix_nanos() {
             Ok(nanos) => UnixNanos::new(nanos),
             Err(error) => return self.undecided(&Self::NAME, &error),
         };
-        self.rules.iter().try_for_each(|rule| self.charge(rule, headers, now))
+        let names = ProxyNames::default();
+        let request = Request::new(headers, &names, self.ambiguous);
+        self.rules.iter().try_for_each(|stored| {
+            match stored.rule.requests.as_ref().map(|requests| requests.test(&request)) {
+                None | Some(Ok(true)) => self.charge(stored, headers, now),
+                Some(Ok(false)) => Ok(()),
+                Some(Err(why)) => {
+                    self.counters.ambiguous.increment();
+                    Err(Refusal::Ambiguous { rule: &stored.rule.name, why })
+                }
+            }
+        })
     }
 
     fn charge<'a>(
@@ -173,6 +230,7 @@ impl RateLimit {
     }
 
     /// `who` cannot decide: a rule, or the filter.
+    #[cold]
     fn undecided<'a>(
         &self,
         who: &dyn fmt::Display,
@@ -191,24 +249,39 @@ impl RateLimit {
         }
     }
 
-    fn tell(&self, refusal: Refusal<'_>) {
+    #[inline(never)]
+    fn tell(&self, refusal: &Refusal<'_>) {
         match refusal {
             Refusal::BeyondLimit { rule, retry_after } => {
                 self.counters.refused.increment();
                 match retry_after {
-                    Some(wait) => info!("{rule}: refused for {wait:?}"),
+                    Some(wait) => {
+                        info!("{rule}: refused for {} s", retry_after_seconds(*wait));
+                    }
                     None => info!("{rule}: refused, it costs more than the burst"),
                 }
             }
             Refusal::Unkeyed { rule, why } => info!("{rule}: refused without a key, {why}"),
+            Refusal::Ambiguous { rule, why } => info!("{rule}: refused, {why}"),
             Refusal::Undecided => {}
         }
     }
 }
 
 impl Refusal<'_> {
+    /// The rule that refuses, or the filter.
+    fn rule(&self) -> &str {
+        match self {
+            Self::BeyondLimit { rule, .. }
+            | Self::Unkeyed { rule, .. }
+            | Self::Ambiguous { rule, .. } => rule.as_str(),
+            Self::Undecided => RateLimit::NAME,
+        }
+    }
+
+    #[inline(never)]
     fn reply(self) -> LocalReply {
-        let (status, body, details) = match self {
+        let (status, body, details) = match &self {
             Self::BeyondLimit { rule, .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many requests\n",
@@ -218,6 +291,11 @@ impl Refusal<'_> {
                 StatusCode::BAD_REQUEST,
                 "the request does not say whom it counts against\n",
                 format!("tollgate_ratelimit_unkeyed{{{rule}}}"),
+            ),
+            Self::Ambiguous { rule, .. } => (
+                StatusCode::BAD_REQUEST,
+                "the request can be read in two ways\n",
+                format!("tollgate_ratelimit_ambiguous{{{rule}}}"),
             ),
             Self::Undecided => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -235,6 +313,7 @@ impl Refusal<'_> {
                 .with_grpc_status(RESOURCE_EXHAUSTED),
             Self::BeyondLimit { retry_after: None, .. }
             | Self::Unkeyed { .. }
+            | Self::Ambiguous { .. }
             | Self::Undecided => reply,
         }
     }

@@ -11,13 +11,14 @@
 use std::error::Error;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-
-use crate::header::HeaderName;
+use tollgate::HeaderName;
 
 /// What a key is composed of: one part or more.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Part>")]
+#[schemars(inline, extend("minItems" = 1))]
 pub struct KeyTemplate(Vec<Part>);
 
 /// One part of a key.
@@ -129,8 +130,9 @@ impl fmt::Display for NoParts {
 impl Error for NoParts {}
 
 /// The text of a constant part: not empty.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(inline, extend("minLength" = 1))]
 pub struct Constant(String);
 
 impl Constant {

@@ -9,7 +9,6 @@
 
 pub mod config;
 pub mod gcra;
-pub mod header;
 pub mod key;
 pub mod quota;
 pub mod table;

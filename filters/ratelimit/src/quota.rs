@@ -130,11 +130,12 @@ impl fmt::Display for InvalidQuota {
         match self {
             Self::NoRequests => write!(f, "requests: 0 is not at least 1"),
             Self::WindowOutOfBounds { per } => {
-                write!(f, "per: {per:?} is not between 1ms and 366d")
+                write!(f, "per: {} is not between 1ms and 366d", shown(*per))
             }
             Self::RateTooHigh { requests, per, most } => write!(
                 f,
-                "requests: {requests} is not at most {most}, one per microsecond of {per:?}"
+                "requests: {requests} is not at most {most}, one per microsecond of {}",
+                shown(*per)
             ),
             Self::NoBurst => write!(f, "burst: 0 is not at least 1"),
             Self::BurstTooLarge { burst, most } => {
@@ -145,6 +146,14 @@ impl fmt::Display for InvalidQuota {
 }
 
 impl Error for InvalidQuota {}
+
+/// A window in whole seconds, or else in whole milliseconds: it is written in these.
+fn shown(per: Duration) -> String {
+    match per.subsec_millis() {
+        0 => format!("{}s", per.as_secs()),
+        _ => format!("{}ms", u64::try_from(per.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
 
 fn window_nanos(per: Duration) -> Option<NonZeroU64> {
     if (SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&per) {
@@ -194,7 +203,7 @@ mod tests {
         let second = Duration::from_secs(1);
         check(0, second, None, Err("requests: 0 is not at least 1"));
         check(1, second, Some(0), Err("burst: 0 is not at least 1"));
-        check(1, Duration::ZERO, None, Err("per: 0ns is not between 1ms and 366d"));
+        check(1, Duration::ZERO, None, Err("per: 0s is not between 1ms and 366d"));
         check(1, 367 * DAY, None, Err("per: 31708800s is not between 1ms and 366d"));
         check(
             1_001,

@@ -49,8 +49,14 @@ fn a_policy_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() 
         (r#"{"rules":[[]]}"#, "rules[0]: a list is not an object"),
         (r#"{"rules":[{}]}"#, "rules[0].name: missing"),
         (r#"{"rules":[],"rules":[]}"#, "rules: written twice"),
-        (r#"{"rules":[],"x":1}"#, "x: unknown field, expected `rules` or `on_error`"),
-        (r#"{"rules":[],"a\nb":1}"#, "a b: unknown field, expected `rules` or `on_error`"),
+        (
+            r#"{"rules":[],"x":1}"#,
+            "x: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`",
+        ),
+        (
+            r#"{"rules":[],"a\nb":1}"#,
+            "a b: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`",
+        ),
         (r#"{"rules":[],"on_error":"log"}"#, "on_error: `log` is not `deny` or `allow`"),
         (r#"{"rules":[],"on_error":"a\nb"}"#, "on_error: `a b` is not `deny` or `allow`"),
         (r#"{"rules":[],"on_error":null}"#, "on_error: null is not a string"),
@@ -62,7 +68,11 @@ fn a_policy_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() 
 #[test]
 fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
     for (field, value, expected) in [
-        ("lmit", "1", ".lmit: unknown field, expected one of `name`, `key`, `limit`, `unkeyed`"),
+        (
+            "lmit",
+            "1",
+            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `unkeyed`",
+        ),
         ("name", "7", ".name: 7 is not a string"),
         ("name", r#""""#, r#".name: "" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#),
         (
@@ -104,7 +114,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "key",
             r#"[{"header":":path"}]"#,
-            r#".key[0].header: ":path" is a pseudo-header; of those only the path can be in a key, as `path`"#,
+            r#".key[0].header: ":path" is a pseudo-header; write the name of a header such as x-user"#,
         ),
         (
             "key",
@@ -132,7 +142,7 @@ fn a_limit_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         ("1.5", "1s", "1", "requests: 1.5 is not a whole number"),
         ("\"2\"", "1s", "1", "requests: \"2\" is not a whole number"),
         ("1001", "1ms", "1", "requests: 1001 is not at most 1000, one per microsecond of 1ms"),
-        ("2", "0s", "1", "per: 0ns is not between 1ms and 366d"),
+        ("2", "0s", "1", "per: 0s is not between 1ms and 366d"),
         ("2", "367d", "1", "per: 31708800s is not between 1ms and 366d"),
         ("2", "1s", "0", "burst: 0 is not at least 1"),
         ("2", "1s", "null", "burst: null is not a whole number"),

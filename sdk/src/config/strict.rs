@@ -1,5 +1,6 @@
 //! Where serde is lenient, and a configuration may not be.
 
+use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -30,6 +31,43 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         deserializer.deserialize_map(Fields(PhantomData))
     }
 }
+
+/// A list that may not be empty: where none is meant, the field is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<T>", bound(deserialize = "T: Deserialize<'de>"))]
+pub struct AtLeastOne<T>(Vec<T>);
+
+impl<T> AtLeastOne<T> {
+    /// The items, in their order.
+    pub fn as_slice(&self) -> &[T] {
+        &self.0
+    }
+
+    /// The items, in their order.
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+}
+
+impl<T> TryFrom<Vec<T>> for AtLeastOne<T> {
+    type Error = EmptyList;
+
+    fn try_from(items: Vec<T>) -> Result<Self, EmptyList> {
+        if items.is_empty() { Err(EmptyList) } else { Ok(Self(items)) }
+    }
+}
+
+/// A list of nothing where there has to be something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptyList;
+
+impl fmt::Display for EmptyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an empty list; write at least one item, or leave the field out")
+    }
+}
+
+impl Error for EmptyList {}
 
 /// Reads one of the words of an enum, as `deserialize_with`. Serde would also take an object with the
 /// word as its only field.

@@ -1,15 +1,16 @@
 //! Several filters in one module: one of them by the root id, or all of them as a chain.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::Poll;
 
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value};
 
 use super::single::{Handled, Single};
 use super::{Phases, Plugin};
-use crate::config;
+use crate::config::Document;
 use crate::exchange::Request;
 use crate::filter::{ConfigureError, Filter, Outcome};
 use crate::live::{LoggedExchange, RequestHeaders, ResponseHeaders};
@@ -47,10 +48,17 @@ pub trait Choice: Plugin {
     /// # Errors
     ///
     /// [`ConfigureError`] when there is one, and none with this configuration.
-    fn choose(root_id: &[u8], json: &[u8], root: &Root) -> Result<Option<Self>, ConfigureError>;
+    fn choose(
+        root_id: &[u8],
+        config: &Document,
+        root: &Root,
+    ) -> Result<Option<Self>, ConfigureError>;
 
     /// Appends the root ids of the list.
     fn list(root_ids: &mut Vec<&'static str>);
+
+    /// Appends the schemas of the configurations.
+    fn schemas(generator: &mut SchemaGenerator, schemas: &mut Vec<Schema>);
 }
 
 /// What is kept per stream of one of several filters.
@@ -66,25 +74,36 @@ impl<A, B> Default for OneStream<A, B> {
 }
 
 impl<H: Rooted, B: Choice> Choice for OneOf<Single<H>, B> {
-    fn choose(root_id: &[u8], json: &[u8], root: &Root) -> Result<Option<Self>, ConfigureError> {
+    fn choose(
+        root_id: &[u8],
+        config: &Document,
+        root: &Root,
+    ) -> Result<Option<Self>, ConfigureError> {
         if root_id == H::ROOT_ID.as_bytes() {
-            return Single::configure(json, root).map(|this| Some(Self::This(this)));
+            return Single::configure(config, root).map(|this| Some(Self::This(this)));
         }
-        Ok(B::choose(root_id, json, root)?.map(Self::Other))
+        Ok(B::choose(root_id, config, root)?.map(Self::Other))
     }
 
     fn list(root_ids: &mut Vec<&'static str>) {
         root_ids.push(H::ROOT_ID);
         B::list(root_ids);
     }
+
+    fn schemas(generator: &mut SchemaGenerator, schemas: &mut Vec<Schema>) {
+        schemas.push(generator.subschema_for::<<H::Filter as Filter>::Config>());
+        B::schemas(generator, schemas);
+    }
 }
 
 impl Choice for Nothing {
-    fn choose(_: &[u8], _: &[u8], _: &Root) -> Result<Option<Self>, ConfigureError> {
+    fn choose(_: &[u8], _: &Document, _: &Root) -> Result<Option<Self>, ConfigureError> {
         Ok(None)
     }
 
     fn list(_: &mut Vec<&'static str>) {}
+
+    fn schemas(_: &mut SchemaGenerator, _: &mut Vec<Schema>) {}
 }
 
 /// Hands each phase to the filter that was chosen.
@@ -108,15 +127,21 @@ impl<H: Rooted, B: Choice> Plugin for OneOf<Single<H>, B> {
     const KEEPS_STREAMS: bool = Single::<H>::KEEPS_STREAMS || B::KEEPS_STREAMS;
     type Stream = OneStream<<H::Filter as Filter>::Stream, B::Stream>;
 
-    fn configure(json: &[u8], root: &Root) -> Result<Self, ConfigureError> {
+    fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
         let root_id = root.property(&["plugin_root_id"])?.unwrap_or_default();
-        if let Some(chosen) = Self::choose(&root_id, json, root)? {
+        if let Some(chosen) = Self::choose(&root_id, config, root)? {
             return Ok(chosen);
         }
         let mut known = Vec::new();
         Self::list(&mut known);
         let root_id = String::from_utf8_lossy(&root_id).into_owned();
         Err(ConfigureError::UnknownRootId { root_id, known })
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schemas = Vec::new();
+        Self::schemas(generator, &mut schemas);
+        json_schema!({ "anyOf": schemas })
     }
 
     fn on_request_headers(
@@ -170,8 +195,12 @@ impl Plugin for Nothing {
     const PHASES: Phases = Phases::NONE;
     type Stream = ();
 
-    fn configure(_: &[u8], _: &Root) -> Result<Self, ConfigureError> {
+    fn configure(_: &Document, _: &Root) -> Result<Self, ConfigureError> {
         Err(ConfigureError::UnknownRootId { root_id: String::new(), known: Vec::new() })
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::default()
     }
 
     fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
@@ -218,14 +247,17 @@ pub trait Links: Plugin {
     /// # Errors
     ///
     /// [`ConfigureError`] of the first that there cannot be.
-    fn link(parts: &mut Parts<'_>, root: &Root) -> Result<Self, ConfigureError>;
+    fn link(parts: &mut Parts, root: &Root) -> Result<Self, ConfigureError>;
 
     /// Appends the names of the filters.
     fn list(names: &mut Vec<&'static str>);
+
+    /// Enters the schema of each part.
+    fn schemas(generator: &mut SchemaGenerator, parts: &mut Map<String, Value>);
 }
 
 /// The parts of a chain's configuration by the names of its filters.
-type Parts<'a> = BTreeMap<String, &'a RawValue>;
+type Parts = BTreeMap<String, Document>;
 
 /// What is kept per stream of a chain.
 #[derive(Default)]
@@ -237,10 +269,10 @@ pub struct ChainStream<A, B> {
 }
 
 impl<H: Handled, B: Links> Links for Chain<Single<H>, B> {
-    fn link(parts: &mut Parts<'_>, root: &Root) -> Result<Self, ConfigureError> {
+    fn link(parts: &mut Parts, root: &Root) -> Result<Self, ConfigureError> {
         let name = H::Filter::NAME;
-        let part = parts.remove(name).map_or("", RawValue::get);
-        let first = Single::configure(part.as_bytes(), root).map_err(|error| error.within(name))?;
+        let part = parts.remove(name).unwrap_or_else(Document::empty);
+        let first = Single::configure(&part, root).map_err(|error| error.within(name))?;
         Ok(Self { first, rest: B::link(parts, root)? })
     }
 
@@ -248,14 +280,22 @@ impl<H: Handled, B: Links> Links for Chain<Single<H>, B> {
         names.push(H::Filter::NAME);
         B::list(names);
     }
+
+    fn schemas(generator: &mut SchemaGenerator, parts: &mut Map<String, Value>) {
+        let schema = generator.subschema_for::<<H::Filter as Filter>::Config>();
+        parts.insert(H::Filter::NAME.to_owned(), schema.to_value());
+        B::schemas(generator, parts);
+    }
 }
 
 impl Links for End {
-    fn link(_: &mut Parts<'_>, _: &Root) -> Result<Self, ConfigureError> {
+    fn link(_: &mut Parts, _: &Root) -> Result<Self, ConfigureError> {
         Ok(Self)
     }
 
     fn list(_: &mut Vec<&'static str>) {}
+
+    fn schemas(_: &mut SchemaGenerator, _: &mut Map<String, Value>) {}
 }
 
 impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
@@ -271,8 +311,8 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
         Single::<H>::KEEPS_STREAMS || B::KEEPS_STREAMS || B::PHASES.response_headers;
     type Stream = ChainStream<<H::Filter as Filter>::Stream, B::Stream>;
 
-    fn configure(json: &[u8], root: &Root) -> Result<Self, ConfigureError> {
-        let mut parts: Parts<'_> = config::parse_borrowed(json)?;
+    fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
+        let mut parts = config.clone().fields()?;
         let chain = Self::link(&mut parts, root)?;
         match parts.into_keys().next() {
             None => Ok(chain),
@@ -282,6 +322,12 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
                 Err(ConfigureError::NotInChain { name: unknown, known })
             }
         }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut parts = Map::new();
+        Self::schemas(generator, &mut parts);
+        json_schema!({ "type": "object", "properties": parts, "additionalProperties": false })
     }
 
     fn on_request_headers(
@@ -328,8 +374,12 @@ impl Plugin for End {
     const PHASES: Phases = Phases::NONE;
     type Stream = ();
 
-    fn configure(_: &[u8], _: &Root) -> Result<Self, ConfigureError> {
+    fn configure(_: &Document, _: &Root) -> Result<Self, ConfigureError> {
         Ok(Self)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::default()
     }
 
     fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {

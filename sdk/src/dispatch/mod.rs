@@ -10,8 +10,11 @@ mod compose;
 mod contexts;
 mod single;
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::rc::Rc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use tollgate_abi::{BufferType, Callback, CallbackKind, HeadersAction, StreamType};
 
 pub use self::compose::{Chain, End, First, Next, Nothing, OneOf, Rooted};
@@ -21,6 +24,7 @@ pub use self::single::{
     NoLog, NoRequestHeaders, NoResponseHeaders, Probe, RequestHeadersHandler,
     ResponseHeadersHandler, Single,
 };
+use crate::config::Document;
 use crate::exchange::{Bodies, Request};
 use crate::filter::{ConfigureError, Outcome};
 use crate::live::{LoggedExchange, RequestHeaders, ResponseHeaders};
@@ -56,7 +60,10 @@ pub trait Plugin: Clone + 'static {
     /// # Errors
     ///
     /// [`ConfigureError`] when there is none with this configuration.
-    fn configure(json: &[u8], root: &Root) -> Result<Self, ConfigureError>;
+    fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError>;
+
+    /// The JSON Schema of its configuration.
+    fn schema(generator: &mut SchemaGenerator) -> Schema;
 
     /// The request headers are there.
     ///
@@ -190,6 +197,19 @@ pub trait Module: 'static {
 
     /// Lends the instance of this thread.
     fn with<T>(run: impl FnOnce(&Instance<Self::Plugin>) -> T) -> T;
+}
+
+/// The configuration of a plugin, as a type that has its schema.
+pub(crate) struct Configuration<P>(PhantomData<P>);
+
+impl<P: Plugin> JsonSchema for Configuration<P> {
+    fn schema_name() -> Cow<'static, str> {
+        "Configuration".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        P::schema(generator)
+    }
 }
 
 /// What `_initialize` of a module does.
@@ -412,7 +432,7 @@ fn configured<P: Plugin>(size: usize) -> Result<P, ConfigureError> {
         0 => Vec::new(),
         size => host::buffer(BufferType::PluginConfiguration, 0, size)?,
     };
-    P::configure(&json, &Root::new())
+    P::configure(&Document::parse(&json)?, &Root::new())
 }
 
 fn carry_out(outcome: Outcome, stream: StreamType) -> u32 {

@@ -3,8 +3,10 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
 use super::{Phases, Plugin};
-use crate::config;
+use crate::config::Document;
 use crate::exchange::{Bodies, Lent, OnExchange, Request};
 use crate::filter::{
     ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome,
@@ -160,8 +162,12 @@ impl<H: Handled> Plugin for Single<H> {
     };
     type Stream = <H::Filter as Filter>::Stream;
 
-    fn configure(json: &[u8], root: &Root) -> Result<Self, ConfigureError> {
-        H::Filter::configure(config::parse(json)?, root).map(|filter| Self(Rc::new(filter)))
+    fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
+        H::Filter::configure(config.read()?, root).map(|filter| Self(Rc::new(filter)))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        <H::Filter as Filter>::Config::json_schema(generator)
     }
 
     fn on_request_headers(

@@ -13,7 +13,7 @@ use tollgate_host_native::on_host;
 
 struct Counting(Counter);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Config {
     #[expect(dead_code, reason = "only whether it is there matters")]

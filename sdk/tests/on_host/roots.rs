@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::{
     ConfigureError, Filter, LoggedExchange, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome,
@@ -14,7 +15,7 @@ use tollgate_host_native::on_host;
 
 macro_rules! named {
     ($name:ident, $stream:ty) => {
-        #[derive(Deserialize)]
+        #[derive(Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         struct $name {
             name: String,

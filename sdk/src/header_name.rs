@@ -1,13 +1,15 @@
-//! The name of a header that a key may hold.
+//! The name of a header that a filter can see.
 
 use std::error::Error;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The name of a header, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = r"^(?![Hh][Oo][Ss][Tt]$)[!#$%&'*+.^_`|~0-9A-Za-z-]+$"))]
 pub struct HeaderName(String);
 
 impl HeaderName {
@@ -80,14 +82,13 @@ impl fmt::Display for InvalidHeaderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "\"\" is not a header name; write one such as x-user"),
-            Self::Pseudo { name } => write!(
-                f,
-                "{name:?} is a pseudo-header; of those only the path can be in a key, as `path`"
-            ),
+            Self::Pseudo { name } => {
+                write!(f, "{name:?} is a pseudo-header; write the name of a header such as x-user")
+            }
             Self::Host => write!(
                 f,
                 "\"host\" reaches no filter, Envoy makes it the pseudo-header :authority; \
-                 of those only the path can be in a key, as `path`"
+                 write the name of another header such as x-user"
             ),
             Self::Character { name, found } => {
                 write!(f, "{name:?} is not a header name; take out {found:?}")
@@ -126,12 +127,12 @@ mod tests {
         check("x:y\n", Err("\"x:y\\n\" is not a header name; take out ':'"));
         check(
             ":Path",
-            Err("\":path\" is a pseudo-header; of those only the path can be in a key, as `path`"),
+            Err("\":path\" is a pseudo-header; write the name of a header such as x-user"),
         );
         check(
             "Host",
             Err("\"host\" reaches no filter, Envoy makes it the pseudo-header :authority; \
-                 of those only the path can be in a key, as `path`"),
+                 write the name of another header such as x-user"),
         );
     }
 }
