@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
+use tollgate_host_wasmtime::{Limits, Wasmtime};
 use tollgate_module::{Description, Module, finish};
 
 use crate::Outcome;
@@ -73,12 +74,18 @@ impl Build {
         let filters = choose(filters(&workspace.packages)?, &self.names)?;
         let out = self.out.unwrap_or_else(|| workspace.target_directory.join("filters"));
         std::fs::create_dir_all(&out).with_context(|| format!("{}", out.display()))?;
-        compile(&filters)?;
+        compile(&filters, &SHIPPED)?;
+        // Once more, quickly: the schema of a filter's configuration is told by a module that does
+        // not ship, so that what ships has neither its texts nor its code.
+        compile(&filters, &TELLING)?;
+        let engine = Wasmtime::new(Limits::default(), None)?;
+        let telling = workspace.target_directory.join(TARGET).join("filter-schema");
         let compiled = workspace.target_directory.join(TARGET).join("filter");
         for filter in &filters {
             let linked = compiled.join(format!("{}.wasm", filter.library));
             let file = out.join(format!("{}.wasm", filter.filter));
-            let (before, after) = finish_file(&linked, &file)?;
+            let schema = schema(&engine, &telling.join(format!("{}.wasm", filter.library)))?;
+            let (before, after) = finish_file(&linked, &file, schema)?;
             eprintln!("{}: {after} bytes, {before} before finishing", file.display());
         }
         Ok(Outcome::Done)
@@ -131,17 +138,39 @@ fn choose(filters: Vec<FilterCrate>, names: &[String]) -> Result<Vec<FilterCrate
     Ok(filters.into_iter().filter(chosen).collect())
 }
 
-fn compile(filters: &[FilterCrate]) -> Result<()> {
-    let mut command = Command::new(cargo());
-    command.args(["build", "--profile", "filter", "--target", TARGET]);
-    // What ships into Envoy: one unit, no unwinding. Any workspace builds alike with it.
-    for setting in [
+/// How cargo builds a module. Any workspace builds alike with it.
+struct Profile {
+    name: &'static str,
+    settings: &'static [&'static str],
+}
+
+/// What ships into Envoy: one unit, no unwinding.
+const SHIPPED: Profile = Profile {
+    name: "filter",
+    settings: &[
         "profile.filter.inherits=\"release\"",
         "profile.filter.lto=\"fat\"",
         "profile.filter.codegen-units=1",
         "profile.filter.panic=\"abort\"",
         "profile.filter.strip=\"debuginfo\"",
-    ] {
+    ],
+};
+
+/// What exports the schema: with debug assertions, which is when `export!` has it.
+const TELLING: Profile = Profile {
+    name: "filter-schema",
+    settings: &[
+        "profile.filter-schema.inherits=\"dev\"",
+        "profile.filter-schema.debug-assertions=true",
+        "profile.filter-schema.panic=\"abort\"",
+        "profile.filter-schema.strip=\"symbols\"",
+    ],
+};
+
+fn compile(filters: &[FilterCrate], profile: &Profile) -> Result<()> {
+    let mut command = Command::new(cargo());
+    command.args(["build", "--profile", profile.name, "--target", TARGET]);
+    for setting in profile.settings {
         command.args(["--config", setting]);
     }
     for filter in filters {
@@ -154,11 +183,24 @@ fn compile(filters: &[FilterCrate]) -> Result<()> {
     Ok(())
 }
 
+/// The schema that a module tells; `None` when another SDK built it.
+fn schema(engine: &Wasmtime, telling: &Path) -> Result<Option<serde_json::Value>> {
+    const EXPORT: &str = "tollgate_config_schema";
+    let bytes = std::fs::read(telling).with_context(|| format!("{}", telling.display()))?;
+    let text = engine.ask(&bytes, EXPORT).with_context(|| format!("{}", telling.display()))?;
+    let schema = text.map(|text| serde_json::from_slice(&text)).transpose();
+    schema.with_context(|| format!("{}: {EXPORT}", telling.display()))
+}
+
 /// Finishes a linked module; gives its size before and after.
-fn finish_file(linked: &Path, file: &Path) -> Result<(usize, usize)> {
+fn finish_file(
+    linked: &Path,
+    file: &Path,
+    schema: Option<serde_json::Value>,
+) -> Result<(usize, usize)> {
     let bytes = std::fs::read(linked).with_context(|| format!("{}", linked.display()))?;
-    let finished =
-        finish(&bytes, &Description::default()).with_context(|| format!("{}", linked.display()))?;
+    let description = Description { schema, ..Description::default() };
+    let finished = finish(&bytes, &description).with_context(|| format!("{}", linked.display()))?;
     Module::read(&finished).with_context(|| format!("{}, finished", linked.display()))?;
     std::fs::write(file, &finished).with_context(|| format!("{}", file.display()))?;
     Ok((bytes.len(), finished.len()))

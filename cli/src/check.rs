@@ -22,6 +22,9 @@ pub(crate) struct Check {
     /// Its configuration, YAML or JSON; the module itself judges it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Write the JSON Schema of its configuration to standard output, and nothing else.
+    #[arg(long, conflicts_with_all = ["config", "format"])]
+    schema: bool,
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -36,6 +39,8 @@ struct Findings {
     name: Option<String>,
     version: Option<String>,
     abi: Option<String>,
+    /// Whether it says what its configuration looks like.
+    has_schema: bool,
     size_bytes: usize,
     memory_bytes: Option<u64>,
     callbacks: Vec<&'static str>,
@@ -63,6 +68,10 @@ impl Check {
         let source = FilterSource::parse(&self.module)?;
         let (file, bytes) = self.built_ins.read(&source)?;
         refuse_unloadable(&file, &bytes)?;
+        if self.schema {
+            print(&serde_json::to_string_pretty(&schema(&file, &bytes)?)?)?;
+            return Ok(Outcome::Done);
+        }
         let mut findings = inspect(&file, &bytes)?;
         if let Some(config) = &self.config {
             findings.configuration = Some(configure(self.built_ins, source, config)?);
@@ -87,12 +96,23 @@ fn inspect(file: &Path, bytes: &[u8]) -> Result<Findings> {
         name: metadata.as_ref().map(|metadata| metadata.name.clone()),
         version: metadata.as_ref().map(|metadata| metadata.version.clone()),
         abi: module.abi().map(|abi| abi.to_string()),
+        has_schema: metadata.as_ref().is_some_and(|metadata| metadata.schema.is_some()),
         size_bytes: module.size_bytes(),
         memory_bytes: module.memory().and_then(|memory| memory.min_pages.checked_mul(PAGE_BYTES)),
         callbacks: module.callbacks().map(tollgate_abi::CallbackKind::name).collect(),
         host_functions: imports.collect(),
         remarks: module.check().iter().map(ToString::to_string).collect(),
         configuration: None,
+    })
+}
+
+/// The JSON Schema that a module carries.
+fn schema(file: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
+    let module = Module::read(bytes).with_context(|| format!("{}", file.display()))?;
+    let metadata = module.metadata().with_context(|| format!("{}", file.display()))?;
+    let schema = metadata.and_then(|metadata| metadata.schema);
+    schema.with_context(|| {
+        format!("{} carries no schema; build it with `tollgate build`", file.display())
     })
 }
 
@@ -134,6 +154,8 @@ fn text(findings: &Findings) -> String {
     if let Some(bytes) = findings.memory_bytes {
         lines.push(format!("  memory         {bytes} bytes at the start"));
     }
+    let schema = if findings.has_schema { "JSON Schema, see --schema" } else { "no schema" };
+    lines.push(format!("  described by   {schema}"));
     lines.push(format!("  callbacks      {}", findings.callbacks.join(", ")));
     lines.push(format!("  host functions {}", findings.host_functions.join(", ")));
     lines.extend(findings.remarks.iter().map(|remark| format!("  remark         {remark}")));

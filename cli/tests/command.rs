@@ -191,6 +191,29 @@ fn check_runs_the_configuration() {
 }
 
 #[test]
+fn check_writes_the_schema_of_a_configuration() {
+    let output = with_modules(&["check", "ratelimit", "--schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let written = tollgate::config::schema::<tollgate_ratelimit::config::Policy>();
+    assert_eq!(&schema, written.as_value());
+    let output = with_modules(&["check", "ratelimit", "--format", "json"]);
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(findings["has_schema"], true);
+    // What tells the schema is not in the module that ships.
+    let module = std::fs::read(modules().join("ratelimit.wasm")).unwrap();
+    let names = tollgate_module::Module::read(&module).unwrap();
+    assert!(names.exports().iter().all(|export| !export.name.contains("schema")));
+
+    let other = wat(
+        "other.wasm",
+        &format!(r#"(module {ALLOCATOR} (func (export "proxy_abi_version_0_2_1")))"#),
+    );
+    refuses(&tollgate(&["check", &other, "--schema"]), &["other.wasm", "carries no schema"]);
+    refuses(&tollgate(&["check", &other, "--schema", "--format", "json"]), &["--schema"]);
+}
+
+#[test]
 fn a_built_module_keeps_to_its_size_and_memory() {
     let output = with_modules(&["check", "ratelimit", "--format", "json"]);
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -208,9 +208,14 @@ impl Memory for GuestMemory<'_, '_> {
 /// Gives a callback its fuel and its deadline.
 fn arm(store: &mut Store<Slot>, limits: Limits) -> Result<(), Error> {
     store.set_fuel(limits.fuel_per_call)?;
-    let ticks = limits.time_per_call.as_nanos().div_ceil(EPOCH.as_nanos());
-    store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX).max(1));
+    store.set_epoch_deadline(ticks(limits));
     Ok(())
+}
+
+/// How many epochs a call may last.
+pub(crate) fn ticks(limits: Limits) -> u64 {
+    let ticks = limits.time_per_call.as_nanos().div_ceil(EPOCH.as_nanos());
+    u64::try_from(ticks).unwrap_or(u64::MAX).max(1)
 }
 
 fn used(store: &Store<Slot>, limits: Limits) -> u64 {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod guest;
 mod load;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config, Engine};
 
+pub use ask::AskError;
 pub use load::{LoadError, WasmModule};
 
 /// How often a running guest is asked whether its time is over.
@@ -86,6 +88,17 @@ impl Wasmtime {
     /// [`LoadError`] when it is not wasm, has no known ABI, or imports what no table lists.
     pub fn load(&self, bytes: &[u8]) -> Result<WasmModule, LoadError> {
         load::load(&self.engine, self.limits, bytes)
+    }
+
+    /// Asks a module for the text that `export` makes: a function without arguments that gives the
+    /// address of the text in the upper half of a `u64`, and its length in the lower. The module runs
+    /// without a host. `None` when it has no such export.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`] when it is not wasm, traps, or gives a place outside of its memory.
+    pub fn ask(&self, bytes: &[u8], export: &str) -> Result<Option<Vec<u8>>, AskError> {
+        ask::ask(&self.engine, self.limits, bytes, export)
     }
 
     /// How many modules were taken from the cache instead of being compiled.
