@@ -27,6 +27,8 @@ pub(crate) struct Fixtures {
     pub(crate) handwritten_map: PathBuf,
     /// Our SDK, finished.
     pub(crate) sdk: PathBuf,
+    /// Our SDK with a chain of four in one module, finished.
+    pub(crate) sdk_chain: PathBuf,
     /// The stock crate, as it is linked.
     pub(crate) stock: PathBuf,
     /// The stock crate, finished.
@@ -44,7 +46,7 @@ impl Fixtures {
     pub(crate) fn build(root: &Path) -> Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("benches/target"), PathBuf::from);
-        let fixtures = ["handwritten", "handwritten-map", "sdk", "stock"]
+        let fixtures = ["handwritten", "handwritten-map", "sdk", "sdk-chain", "stock"]
             .map(|name| format!("tollgate-bench-{name}"));
         compile(&root.join("benches"), &target, &fixtures)?;
         compile(root, &target, &["tollgate-ratelimit-wasm".to_owned()])?;
@@ -63,6 +65,7 @@ impl Fixtures {
             handwritten: linked("fixture_handwritten"),
             handwritten_map: linked("fixture_handwritten_map"),
             sdk: finished("fixture_sdk")?,
+            sdk_chain: finished("fixture_sdk_chain")?,
             stock: linked("fixture_stock"),
             stock_finished: finished("fixture_stock")?,
             ratelimit: finished("ratelimit")?,

@@ -3,18 +3,21 @@
 use crate::load::Request;
 use crate::rounds::Rounds;
 use crate::variants::{
-    HANDWRITTEN, HANDWRITTEN_MAP, LOCAL_RATELIMIT, RATELIMIT, SDK, SDK_CHAIN, STOCK, STOCK_CHAIN,
-    STOCK_FINISHED, Variant,
+    HANDWRITTEN, HANDWRITTEN_CHAIN, HANDWRITTEN_MAP, LOCAL_RATELIMIT, RATELIMIT, SDK, SDK_CHAIN,
+    SDK_ONE_MODULE, STOCK, STOCK_CHAIN, STOCK_FINISHED, Variant,
 };
 
 /// Ratios that are told: one variant to another, with the goal if there is one.
-const RATIOS: [(&str, &str, Option<f64>); 7] = [
+const RATIOS: [(&str, &str, Option<f64>); 10] = [
     (SDK, HANDWRITTEN, Some(1.10)),
     (SDK, STOCK, Some(0.85)),
     (SDK, STOCK_FINISHED, None),
     (SDK, HANDWRITTEN_MAP, None),
     (HANDWRITTEN_MAP, HANDWRITTEN, None),
-    (SDK_CHAIN, STOCK_CHAIN, None),
+    (SDK_CHAIN, STOCK_CHAIN, Some(0.85)),
+    (SDK_ONE_MODULE, SDK_CHAIN, None),
+    (SDK_ONE_MODULE, HANDWRITTEN_CHAIN, Some(1.10)),
+    (SDK_ONE_MODULE, STOCK_CHAIN, Some(0.85)),
     (RATELIMIT, LOCAL_RATELIMIT, None),
 ];
 

@@ -44,6 +44,10 @@ pub(crate) const STOCK: &str = "stock, as linked";
 pub(crate) const STOCK_FINISHED: &str = "stock, finished";
 /// Our SDK four times.
 pub(crate) const SDK_CHAIN: &str = "4 × SDK";
+/// Our SDK with a chain of four in one module.
+pub(crate) const SDK_ONE_MODULE: &str = "4 in one module, SDK";
+/// The floor four times.
+pub(crate) const HANDWRITTEN_CHAIN: &str = "4 × hand-written";
 /// The stock crate four times.
 pub(crate) const STOCK_CHAIN: &str = "4 × stock, as linked";
 /// Our rate limit.
@@ -71,7 +75,8 @@ pub(crate) fn all(fixtures: &Fixtures, only: Option<&str>) -> Vec<Variant> {
         job(STOCK, &fixtures.stock, 1),
         native("Lua", vec![lua()], Effect::Sets),
         native("native header_mutation", vec![header_mutation()], Effect::Sets),
-        job("4 × hand-written", &fixtures.handwritten, 4),
+        job(HANDWRITTEN_CHAIN, &fixtures.handwritten, 4),
+        job(SDK_ONE_MODULE, &fixtures.sdk_chain, 1),
         job(SDK_CHAIN, &fixtures.sdk, 4),
         job(STOCK_CHAIN, &fixtures.stock, 4),
         chain(RATELIMIT, &fixtures.ratelimit, POLICY, 1, Effect::Passes),

@@ -89,6 +89,24 @@ pub(crate) fn header_pairs(map: MapType) -> Result<Vec<u8>, HostError> {
     unsafe { pairs.take(Function::GetHeaderMapPairs, status) }
 }
 
+/// The value of the first line with this name.
+pub(crate) fn header_value(map: MapType, name: &[u8]) -> Result<Vec<u8>, HostError> {
+    let mut value = Slot::EMPTY;
+    // SAFETY: pointer and size are those of one slice, which the host only reads; it writes one
+    // pointer and one size to the addresses of such.
+    let status = unsafe {
+        proxy_get_header_map_value(
+            map.into(),
+            name.as_ptr(),
+            name.len(),
+            &raw mut value.data,
+            &raw mut value.size,
+        )
+    };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { value.take(Function::GetHeaderMapValue, status) }
+}
+
 pub(crate) fn replace_header(map: MapType, name: &[u8], value: &[u8]) -> Result<(), HostError> {
     // SAFETY: pointers and sizes are those of two slices, which the host only reads.
     let status = unsafe {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
-use tollgate_abi::{Function, MapType};
+use tollgate_abi::{Function, MapType, Status};
 
 use crate::headers::{Headers, InvalidHeader, check_header};
 use crate::host;
@@ -71,6 +71,24 @@ impl<M: Message> MessageHeaders<M> {
             None => read::<M>()?,
         };
         Ok(self.read.insert(headers))
+    }
+
+    /// The value of the first line with this name; `None` when no line has it. Cheaper than reading all
+    /// lines for a filter that needs no other. Not for decisions about security: a client may send a
+    /// second line, and [`Headers::exactly_one`] would tell.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] when the host refuses.
+    pub fn first(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        if let Some(headers) = &self.read {
+            return Ok(headers.first(name).map(<[u8]>::to_vec));
+        }
+        match host::header_value(M::MAP, name.as_bytes()) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.status() == Some(Status::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// All header lines, to keep while headers are changed. [`Self::read`] asks the host again.
