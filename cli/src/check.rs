@@ -45,6 +45,8 @@ struct Findings {
     memory_bytes: Option<u64>,
     callbacks: Vec<&'static str>,
     host_functions: Vec<String>,
+    /// What the plugin has to be configured with.
+    needs: Vec<String>,
     /// What is unwise but does not keep a proxy from loading it.
     remarks: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +103,7 @@ fn inspect(file: &Path, bytes: &[u8]) -> Result<Findings> {
         memory_bytes: module.memory().and_then(|memory| memory.min_pages.checked_mul(PAGE_BYTES)),
         callbacks: module.callbacks().map(tollgate_abi::CallbackKind::name).collect(),
         host_functions: imports.collect(),
+        needs: metadata.map(|metadata| metadata.needs.into_iter().collect()).unwrap_or_default(),
         remarks: module.check().iter().map(ToString::to_string).collect(),
         configuration: None,
     })
@@ -158,6 +161,9 @@ fn text(findings: &Findings) -> String {
     lines.push(format!("  described by   {schema}"));
     lines.push(format!("  callbacks      {}", findings.callbacks.join(", ")));
     lines.push(format!("  host functions {}", findings.host_functions.join(", ")));
+    if !findings.needs.is_empty() {
+        lines.push(format!("  plugin needs   {}", findings.needs.join(", ")));
+    }
     lines.extend(findings.remarks.iter().map(|remark| format!("  remark         {remark}")));
     match &findings.configuration {
         None => {}

@@ -13,9 +13,10 @@ use tollgate_abi::CallbackKind;
 /// tollgate::export!("edge" = [Tenants, Stamp]);
 /// ```
 ///
-/// It defines `_initialize`, and three custom sections for whoever finishes the module: in
+/// It defines `_initialize`, and four custom sections for whoever finishes the module: in
 /// `tollgate.callbacks` the callbacks that the filters need, one a line; in `tollgate.name` the
-/// name of the filter or of the module; in `tollgate.version` the version of the exporting crate.
+/// name of the filter or of the module; in `tollgate.version` the version of the exporting crate; in
+/// `tollgate.needs` the settings that the plugin needs.
 /// Elsewhere than on wasm32 it defines nothing.
 ///
 /// The README of this crate shows a whole filter.
@@ -58,6 +59,10 @@ macro_rules! export {
             #[used]
             #[unsafe(link_section = "tollgate.name")]
             static NAME_SECTION: [u8; NAME.len()] = sdk::bytes(NAME);
+            const NEEDS: &str = sdk::needs::<<Module as sdk::Module>::Plugin>();
+            #[used]
+            #[unsafe(link_section = "tollgate.needs")]
+            static NEEDS_SECTION: [u8; NEEDS.len()] = sdk::bytes(NEEDS);
             #[used]
             #[unsafe(link_section = "tollgate.version")]
             static VERSION_SECTION: [u8; VERSION.len()] = sdk::bytes(VERSION);

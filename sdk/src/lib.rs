@@ -71,7 +71,7 @@ pub mod __private {
         LogHandler, Module, Next, NoBackground, NoExchange, NoLog, NoRequestHeaders,
         NoResponseHeaders, Nothing, OneOf, Phases, Plugin, Probe, RequestHeadersHandler,
         ResponseHeadersHandler, Rooted, Single, call, callbacks as list_callbacks, initialize,
-        registration,
+        needs, registration,
     };
     pub use crate::export::{Word, bytes, list, list_size};
     pub use tollgate_abi::callbacks;

@@ -32,6 +32,8 @@ pub struct Description {
 const CALLBACKS: &str = "tollgate.callbacks";
 const NAME: &str = "tollgate.name";
 const VERSION: &str = "tollgate.version";
+/// The SDK's list of what the plugin has to be configured with, one a line.
+const NEEDS: &str = "tollgate.needs";
 
 /// Callbacks that every filter needs, listed or not.
 const ALWAYS: [CallbackKind; 3] =
@@ -77,9 +79,9 @@ pub fn finish(bytes: &[u8], description: &Description) -> Result<Vec<u8>, Finish
     let remaining = Module::read(&finished)
         .map_err(|invalid| FinishError::Bug { reason: invalid.to_string() })?;
 
-    let (name, version, schema) = match earlier {
-        Some(earlier) => (Some(earlier.name), Some(earlier.version), earlier.schema),
-        None => (None, None, None),
+    let (name, version, needs, schema) = match earlier {
+        Some(earlier) => (Some(earlier.name), Some(earlier.version), earlier.needs, earlier.schema),
+        None => (None, None, BTreeSet::new(), None),
     };
     let metadata = Metadata {
         name: match &description.name {
@@ -95,6 +97,10 @@ pub fn finish(bytes: &[u8], description: &Description) -> Result<Vec<u8>, Finish
         abi,
         callbacks: callbacks(&remaining),
         host_functions: host_functions(&remaining),
+        needs: match text(&parts, NEEDS)? {
+            Some(listed) => listed.lines().map(str::to_owned).collect(),
+            None => needs,
+        },
         // JSON cannot tell a schema that is null from none.
         schema: description.schema.clone().or(schema).filter(|schema| !schema.is_null()),
     };
@@ -264,7 +270,7 @@ fn unused_callbacks(module: &Module, parts: &Parts<'_>) -> Result<BTreeSet<Strin
 
 /// Whether a custom section stays true when the code changes, and is worth its bytes.
 fn outlives_cutting(section: &str) -> bool {
-    const STALE: [&str; 8] = [
+    const STALE: [&str; 9] = [
         "name",
         "producers",
         "linking",
@@ -273,6 +279,7 @@ fn outlives_cutting(section: &str) -> bool {
         CALLBACKS,
         NAME,
         VERSION,
+        NEEDS,
     ];
     const STALE_PREFIXES: [&str; 4] = [".debug", "reloc.", "metadata.code.", "precompiled_"];
     section != Metadata::SECTION

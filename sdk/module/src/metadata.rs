@@ -28,6 +28,10 @@ pub struct Metadata {
     pub callbacks: BTreeSet<String>,
     /// The host functions that it imports, by name, without the import module.
     pub host_functions: BTreeSet<String>,
+    /// What the plugin has to be configured with for the module to work: the names of fields of Envoy's
+    /// `PluginConfig` that have to be true, such as `allow_on_headers_stop_iteration`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<String>,
     /// The JSON schema of its configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<serde_json::Value>,

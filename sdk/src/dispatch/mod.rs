@@ -188,6 +188,15 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
     ]
 }
 
+/// The settings that a plugin with this module needs, one a line: names of fields of Envoy's
+/// `PluginConfig`.
+pub const fn needs<P: Plugin>() -> &'static str {
+    match P::PHASES.exchange {
+        Some(Bodies::WithHeaders) => "allow_on_headers_stop_iteration\n",
+        Some(Bodies::Untouched | Bodies::AfterHeaders) | None => "",
+    }
+}
+
 /// A module: where its instance is. A type that a macro makes, since a static cannot be generic.
 pub trait Module: 'static {
     /// What log lines begin with.

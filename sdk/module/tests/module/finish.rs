@@ -163,6 +163,19 @@ fn the_description_overrules_the_module() {
 }
 
 #[test]
+fn what_the_plugin_needs_is_told_also_when_finished_again() {
+    let setting = r#"(@custom "tollgate.needs" "allow_on_headers_stop_iteration\0a")"#;
+    let text = FILTER.trim_end().strip_suffix(')').unwrap();
+    let once = finish(&wasm(&format!("{text} {setting})")), &named()).unwrap();
+    let again = finish(&once, &Description::default()).unwrap();
+    for finished in [once, again] {
+        let needs: Vec<String> = metadata(&finished).needs.into_iter().collect();
+        assert_eq!(needs, ["allow_on_headers_stop_iteration"]);
+    }
+    assert!(metadata(&finish(&wasm(FILTER), &named()).unwrap()).needs.is_empty());
+}
+
+#[test]
 fn a_filter_that_lists_nothing_keeps_what_every_filter_needs() {
     let text = FILTER.replace("proxy_on_request_headers\\0a", "").replace("proxy_on_log\\0a", "");
     let finished = finish(&wasm(&text), &named()).unwrap();
