@@ -311,9 +311,8 @@ async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Ve
             return Poll::Ready(Err(BodyError::TooLarge { most_bytes }));
         }
         match lane.whole() {
-            Ok(Some(body)) => Poll::Ready(Ok(body)),
-            Err(error) => Poll::Ready(Err(error.into())),
-            Ok(None) => pending(exchange, lane, context),
+            Poll::Ready(body) => Poll::Ready(body.map_err(BodyError::Host)),
+            Poll::Pending => pending(exchange, lane, context),
         }
     })
     .await
@@ -322,10 +321,8 @@ async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Ve
 async fn chunk(exchange: &Exchange, lane: &Lane) -> Result<Option<Vec<u8>>, BodyError> {
     after_headers(exchange)?;
     poll_fn(|context| match lane.chunk() {
-        Ok(Some(bytes)) => Poll::Ready(Ok(Some(bytes))),
-        Err(error) => Poll::Ready(Err(error.into())),
-        Ok(None) if lane.has_ended() => Poll::Ready(Ok(None)),
-        Ok(None) => pending(exchange, lane, context),
+        Poll::Ready(chunk) => Poll::Ready(chunk.map_err(BodyError::Host)),
+        Poll::Pending => pending(exchange, lane, context),
     })
     .await
 }

@@ -301,7 +301,6 @@ impl<P: Plugin> Instance<P> {
             Callback::Delete { context } => {
                 if P::PHASES.has_tasks() {
                     runtime::ended(context);
-                    runtime::run(context);
                 }
                 self.streams.ended(context);
                 self.roots.ended(context);

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use tollgate_abi::{BodyAction, BufferType, HeadersAction, StreamType, TrailersAction};
 
@@ -290,26 +290,31 @@ impl Lane {
         self.size.get()
     }
 
-    /// The next bytes that the handler was not given; `None` when it has to wait for them.
-    pub(crate) fn chunk(&self) -> Result<Option<Vec<u8>>, HostError> {
+    /// The next bytes that the handler was not given, `None` at the end. Pending: it has to wait.
+    pub(crate) fn chunk(&self) -> Poll<Result<Option<Vec<u8>>, HostError>> {
         let (given, size) = (self.given.get(), self.size.get());
-        if given >= size {
-            self.wanted.set(Wanted::Chunk);
-            return Ok(None);
+        if given < size {
+            self.wanted.set(Wanted::Nothing);
+            self.given.set(size);
+            return Poll::Ready(self.read(given, size.saturating_sub(given)).map(Some));
         }
-        self.wanted.set(Wanted::Nothing);
-        self.given.set(size);
-        self.read(given, size.saturating_sub(given)).map(Some)
+        if self.ended.get() {
+            // The end stays with what was given last, until the handler lets it go.
+            self.wanted.set(Wanted::Nothing);
+            return Poll::Ready(Ok(None));
+        }
+        self.wanted.set(Wanted::Chunk);
+        Poll::Pending
     }
 
-    /// All bytes of the body, once they have come; `None` when the handler has to wait for them.
-    pub(crate) fn whole(&self) -> Result<Option<Vec<u8>>, HostError> {
+    /// All bytes of the body. Pending: it has to wait.
+    pub(crate) fn whole(&self) -> Poll<Result<Vec<u8>, HostError>> {
         if !self.ended.get() {
             self.wanted.set(Wanted::Whole);
-            return Ok(None);
+            return Poll::Pending;
         }
         self.wanted.set(Wanted::Nothing);
-        self.read(0, self.size.get()).map(Some)
+        Poll::Ready(self.read(0, self.size.get()))
     }
 
     /// Replaces the bytes of the body that are held.

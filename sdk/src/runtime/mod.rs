@@ -29,8 +29,8 @@ use crate::filter::Outcome;
 use crate::host;
 use crate::reply::{LocalReply, StatusCode};
 
-/// A task that wakes itself is polled this often in one callback; then other work of the proxy comes
-/// first, and the task goes on at the next callback of the VM.
+/// As often tasks are polled in one callback. Then other work of the proxy comes first, and tasks that
+/// wake themselves go on with the next tick.
 const MOST_POLLS: usize = 10_000;
 
 /// A handler on its way.
@@ -114,13 +114,17 @@ pub(crate) fn run(current: u32) {
     RUNTIME.with(|runtime| runtime.run(current, None));
 }
 
-/// The stream of a context is over: its handler is dropped, with all that it waits for.
+/// The context is over: its handler is dropped, with all that it waits for. Whom that wakes is polled at
+/// the next tick: where a stream is deleted, a host may not be told what becomes of another.
 pub(crate) fn ended(context: u32) {
     RUNTIME.with(|runtime| {
         let task = runtime.tasks.borrow_mut().remove(&context);
         drop(task);
+        timers::ended(context);
+        if let Some(root) = runtime.ready_root() {
+            timers::soon(root);
+        }
     });
-    timers::ended(context);
 }
 
 /// Drops the handler of a stream that is about to be logged, and gives the exchange.
@@ -148,6 +152,12 @@ impl Runtime {
         }
     }
 
+    /// The root of a task that is ready.
+    fn ready_root(&self) -> Option<u32> {
+        let context = self.ready.first()?;
+        self.tasks.borrow().get(&context).map(|task| task.root)
+    }
+
     fn end_handler(&self, context: u32) {
         let handler = self
             .tasks
@@ -162,7 +172,13 @@ impl Runtime {
     /// side of that stream; every other is told by a call.
     fn run(&self, current: u32, own: Option<(u32, Direction)>) {
         let mut effective = current;
-        for _ in 0..MOST_POLLS {
+        for polls in 0.. {
+            if polls == MOST_POLLS {
+                if let Some(root) = self.ready_root() {
+                    timers::soon(root);
+                }
+                break;
+            }
             let Some(context) = self.ready.pop() else { break };
             let Some((handler, root, exchange, waker)) = self.take(context) else { continue };
             if effective != context && host::set_effective_context(context).is_err() {
@@ -241,6 +257,10 @@ struct Ready(Mutex<VecDeque<u32>>);
 impl Ready {
     fn push(&self, context: u32) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(context);
+    }
+
+    fn first(&self) -> Option<u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).front().copied()
     }
 
     fn pop(&self) -> Option<u32> {

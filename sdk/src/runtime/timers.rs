@@ -42,7 +42,7 @@ pub(super) fn ended(context: u32) {
     drop(timers);
 }
 
-/// Wakes the task of a root at its next tick, which comes at once.
+/// Has a root tick at once, which wakes its own task, if it has one.
 pub(super) fn soon(root: u32) {
     let timer = Rc::new(Timer::of_task(root));
     let period = TIMERS.with_borrow_mut(|timers| {
