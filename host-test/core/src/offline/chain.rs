@@ -425,7 +425,7 @@ impl Carrier<'_> {
         }
     }
 
-    fn is_over(&self, direction: Direction) -> bool {
+    pub(super) fn is_over(&self, direction: Direction) -> bool {
         let replying = direction == Direction::Request && self.is_responding_locally();
         self.ends.response_whole || self.ends.reset || replying
     }

@@ -3,7 +3,7 @@
 use super::chain::Carrier;
 use super::wire::{self, Body};
 use crate::proxy::{Received, Response};
-use crate::world::{LocalReply, Piece};
+use crate::world::{Direction, LocalReply, Piece};
 
 /// The ends of the chain.
 #[derive(Default)]
@@ -100,9 +100,11 @@ impl Carrier<'_> {
         (was_connected || has_all).then_some(received)
     }
 
-    /// By the time a client sends its next chunk, the worker has a connection for what went before.
+    /// By the time a client sends its next chunk, the worker has a connection for what went before, unless
+    /// it was answered already.
     pub(super) fn let_connect(&mut self) {
         if self.ends.upstream.is_some()
+            && !self.is_over(Direction::Request)
             && let Some(connected) = self.run.connected.get_mut(self.worker)
         {
             *connected = true;

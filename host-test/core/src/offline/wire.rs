@@ -117,7 +117,11 @@ pub(super) fn request_headers(step: &RequestStep) -> Vec<HeaderLine> {
     .into_iter()
     .map(|(name, value)| (name.to_vec(), value))
     .collect();
-    headers.extend(request.headers.iter().filter(|line| !is_dropped(line)).cloned());
+    let mut lines = Lines::default();
+    for (name, value) in request.headers.iter().filter(|line| !is_dropped(line)) {
+        lines.append(name, value);
+    }
+    headers.extend(lines.0);
     if let ([whole], [], None) =
         (request.body.as_slice(), request.trailers.as_slice(), own(b"content-length"))
     {

@@ -287,7 +287,7 @@ fn is_deadly(call: &Call, callback: Option<&Callback>) -> bool {
     );
     match call {
         Call::SendLocalResponse { .. } | Call::CloseStream { .. } if is_over => true,
-        Call::CloseStream { stream: StreamType::HttpResponse } => {
+        Call::CloseStream { stream: StreamType::HttpRequest | StreamType::HttpResponse } => {
             matches!(callback, Some(Callback::ResponseTrailers { .. }))
         }
         Call::ContinueStream { stream: StreamType::HttpResponse } => {
