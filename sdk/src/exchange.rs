@@ -51,7 +51,7 @@ pub struct Request {
 }
 
 /// A request whose headers have left: its body can be followed.
-pub struct RequestBody {
+pub struct RequestTail {
     exchange: Rc<Exchange>,
 }
 
@@ -62,7 +62,7 @@ pub struct Response {
 }
 
 /// A response whose headers have left: its body can be followed.
-pub struct ResponseBody {
+pub struct ResponseTail {
     exchange: Rc<Exchange>,
 }
 
@@ -75,8 +75,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when the body is larger than `most_bytes`, or cannot be had.
-    pub async fn body(&mut self, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    /// [`TailError`] when the body is larger than `most_bytes`, or cannot be had.
+    pub async fn body(&mut self, most_bytes: usize) -> Result<Vec<u8>, TailError> {
         with_headers(&self.exchange, &self.exchange.request, most_bytes).await
     }
 
@@ -91,9 +91,9 @@ impl Request {
     }
 
     /// Lets the headers go: [`Bodies::AfterHeaders`].
-    pub fn send_headers(self) -> RequestBody {
+    pub fn send_headers(self) -> RequestTail {
         self.exchange.request.go_on(Position::Body);
-        RequestBody { exchange: self.exchange }
+        RequestTail { exchange: self.exchange }
     }
 
     /// Lets the request go, and waits for the response.
@@ -102,13 +102,13 @@ impl Request {
     }
 }
 
-impl RequestBody {
+impl RequestTail {
     /// Waits for the next bytes, holding them; those before go on. `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when the response comes before the end, or the bytes cannot be had.
-    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, BodyError> {
+    /// [`TailError`] when the response comes before the end, or the bytes cannot be had.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, TailError> {
         chunk(&self.exchange, &self.exchange.request).await
     }
 
@@ -116,8 +116,8 @@ impl RequestBody {
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when it is larger than `most_bytes`, or cannot be had.
-    pub async fn whole(&mut self, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    /// [`TailError`] when it is larger than `most_bytes`, or cannot be had.
+    pub async fn whole(&mut self, most_bytes: usize) -> Result<Vec<u8>, TailError> {
         after_headers(&self.exchange)?;
         whole(&self.exchange, &self.exchange.request, most_bytes).await
     }
@@ -133,8 +133,8 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when the body is larger than `most_bytes`, or cannot be had.
-    pub async fn body(&mut self, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    /// [`TailError`] when the body is larger than `most_bytes`, or cannot be had.
+    pub async fn body(&mut self, most_bytes: usize) -> Result<Vec<u8>, TailError> {
         with_headers(&self.exchange, &self.exchange.response, most_bytes).await
     }
 
@@ -149,9 +149,9 @@ impl Response {
     }
 
     /// Lets the headers go: [`Bodies::AfterHeaders`].
-    pub fn send_headers(self) -> ResponseBody {
+    pub fn send_headers(self) -> ResponseTail {
         self.exchange.response.go_on(Position::Body);
-        ResponseBody { exchange: self.exchange }
+        ResponseTail { exchange: self.exchange }
     }
 
     /// Lets the response go.
@@ -160,13 +160,13 @@ impl Response {
     }
 }
 
-impl ResponseBody {
+impl ResponseTail {
     /// Waits for the next bytes, holding them; those before go on. `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when the bytes cannot be had.
-    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, BodyError> {
+    /// [`TailError`] when the bytes cannot be had.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, TailError> {
         chunk(&self.exchange, &self.exchange.response).await
     }
 
@@ -174,8 +174,8 @@ impl ResponseBody {
     ///
     /// # Errors
     ///
-    /// [`BodyError`] when it is larger than `most_bytes`, or cannot be had.
-    pub async fn whole(&mut self, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    /// [`TailError`] when it is larger than `most_bytes`, or cannot be had.
+    pub async fn whole(&mut self, most_bytes: usize) -> Result<Vec<u8>, TailError> {
         after_headers(&self.exchange)?;
         whole(&self.exchange, &self.exchange.response, most_bytes).await
     }
@@ -216,7 +216,7 @@ impl DerefMut for Response {
 
 /// Why a body was not had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BodyError {
+pub enum TailError {
     /// It is larger than the filter takes.
     TooLarge {
         /// The most bytes.
@@ -233,7 +233,7 @@ pub enum BodyError {
     Host(HostError),
 }
 
-impl fmt::Display for BodyError {
+impl fmt::Display for TailError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { most_bytes } => write!(f, "the body has more than {most_bytes} bytes"),
@@ -249,26 +249,26 @@ impl fmt::Display for BodyError {
     }
 }
 
-impl Error for BodyError {}
+impl Error for TailError {}
 
-impl From<HostError> for BodyError {
+impl From<HostError> for TailError {
     fn from(error: HostError) -> Self {
         Self::Host(error)
     }
 }
 
-impl From<BodyError> for LocalReply {
+impl From<TailError> for LocalReply {
     /// 413 for a body that is too large, 503 for what is not the client's fault.
-    fn from(error: BodyError) -> Self {
+    fn from(error: TailError) -> Self {
         match error {
-            BodyError::TooLarge { .. } => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE).with_details("tollgate_body_too_large")
+            TailError::TooLarge { .. } => {
+                Self::new(StatusCode::CONTENT_TOO_LARGE).with_details("tollgate_body_too_large")
             }
-            BodyError::Answered => {
+            TailError::Answered => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE).with_details("tollgate_answered_early")
             }
-            BodyError::Undeclared { .. } => Self::of_fault(error.to_string()),
-            BodyError::Host(error) => error.into(),
+            TailError::Undeclared { .. } => Self::undecided(&error, "tollgate_body_undeclared"),
+            TailError::Host(error) => error.into(),
         }
     }
 }
@@ -291,37 +291,37 @@ async fn with_headers(
     exchange: &Exchange,
     lane: &Lane,
     most_bytes: usize,
-) -> Result<Vec<u8>, BodyError> {
+) -> Result<Vec<u8>, TailError> {
     if exchange.bodies != Bodies::WithHeaders {
-        return Err(BodyError::Undeclared { needed: Bodies::WithHeaders });
+        return Err(TailError::Undeclared { needed: Bodies::WithHeaders });
     }
     whole(exchange, lane, most_bytes).await
 }
 
-fn after_headers(exchange: &Exchange) -> Result<(), BodyError> {
+fn after_headers(exchange: &Exchange) -> Result<(), TailError> {
     match exchange.bodies {
-        Bodies::Untouched => Err(BodyError::Undeclared { needed: Bodies::AfterHeaders }),
+        Bodies::Untouched => Err(TailError::Undeclared { needed: Bodies::AfterHeaders }),
         Bodies::AfterHeaders | Bodies::WithHeaders => Ok(()),
     }
 }
 
-async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Vec<u8>, BodyError> {
+async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Vec<u8>, TailError> {
     poll_fn(|context| {
         if lane.held_bytes() > most_bytes {
-            return Poll::Ready(Err(BodyError::TooLarge { most_bytes }));
+            return Poll::Ready(Err(TailError::TooLarge { most_bytes }));
         }
         match lane.whole() {
-            Poll::Ready(body) => Poll::Ready(body.map_err(BodyError::Host)),
+            Poll::Ready(body) => Poll::Ready(body.map_err(TailError::Host)),
             Poll::Pending => pending(exchange, lane, context),
         }
     })
     .await
 }
 
-async fn chunk(exchange: &Exchange, lane: &Lane) -> Result<Option<Vec<u8>>, BodyError> {
+async fn chunk(exchange: &Exchange, lane: &Lane) -> Result<Option<Vec<u8>>, TailError> {
     after_headers(exchange)?;
     poll_fn(|context| match lane.chunk() {
-        Poll::Ready(chunk) => Poll::Ready(chunk.map_err(BodyError::Host)),
+        Poll::Ready(chunk) => Poll::Ready(chunk.map_err(TailError::Host)),
         Poll::Pending => pending(exchange, lane, context),
     })
     .await
@@ -332,9 +332,9 @@ fn pending<T>(
     exchange: &Exchange,
     lane: &Lane,
     context: &std::task::Context<'_>,
-) -> Poll<Result<T, BodyError>> {
+) -> Poll<Result<T, TailError>> {
     if std::ptr::eq(lane, &raw const exchange.request) && exchange.response.has_headers() {
-        return Poll::Ready(Err(BodyError::Answered));
+        return Poll::Ready(Err(TailError::Answered));
     }
     exchange.wait(context.waker());
     Poll::Pending

@@ -144,20 +144,39 @@ macro_rules! __parts {
         impl $crate::__private::Handled for $part<$at> {
             type Filter = $filter;
             const HANDLERS: $crate::__private::Handlers<$filter> = {
-                use $crate::__private::{Handlers, Probe};
+                use $crate::__private::{BodyPhases, Handlers, Probe};
                 #[allow(unused_imports, reason = "used for the phases that the filter lacks")]
                 use $crate::__private::{
-                    NoBackground, NoExchange, NoLog, NoRequestHeaders, NoResponseHeaders,
+                    NoBackground, NoConnection, NoDownstreamClose, NoDownstreamData, NoExchange,
+                    NoLog, NoRequestBody, NoRequestChunk, NoRequestHeaders, NoRequestTrailers,
+                    NoResponseBody, NoResponseChunk, NoResponseHeaders, NoResponseTrailers,
+                    NoUpstreamClose, NoUpstreamData,
                 };
 
                 Handlers {
                     request_headers: Probe::<$filter>::REQUEST_HEADERS,
+                    request_body: BodyPhases {
+                        whole: Probe::<$filter>::REQUEST_BODY,
+                        chunks: Probe::<$filter>::REQUEST_CHUNKS,
+                    },
+                    request_trailers: Probe::<$filter>::REQUEST_TRAILERS,
                     response_headers: Probe::<$filter>::RESPONSE_HEADERS,
+                    response_body: BodyPhases {
+                        whole: Probe::<$filter>::RESPONSE_BODY,
+                        chunks: Probe::<$filter>::RESPONSE_CHUNKS,
+                    },
+                    response_trailers: Probe::<$filter>::RESPONSE_TRAILERS,
+                    connection: Probe::<$filter>::CONNECTION,
+                    downstream_data: Probe::<$filter>::DOWNSTREAM_DATA,
+                    upstream_data: Probe::<$filter>::UPSTREAM_DATA,
+                    downstream_close: Probe::<$filter>::DOWNSTREAM_CLOSE,
+                    upstream_close: Probe::<$filter>::UPSTREAM_CLOSE,
                     log: Probe::<$filter>::LOG,
                     exchange: Probe::<$filter>::EXCHANGE,
                     background: Probe::<$filter>::BACKGROUND,
                 }
-                .checked()
+                .not_empty()
+                .compatible()
             };
         }
 

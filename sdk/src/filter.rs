@@ -7,8 +7,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::config::InvalidConfig;
+use crate::ending::ResetStream;
 use crate::host_error::HostError;
-use crate::live::{LoggedExchange, RequestHeaders, ResponseHeaders};
+use crate::live::{
+    LoggedExchange, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
+};
 use crate::reply::LocalReply;
 use crate::root::Root;
 
@@ -25,7 +28,7 @@ pub trait Filter: Sized + 'static {
     /// [`NoConfig`](crate::config::NoConfig).
     type Config: DeserializeOwned + JsonSchema;
 
-    /// What is kept per stream, often `()`.
+    /// What is kept per stream, or per connection of a TCP filter; often `()`.
     type Stream: Default + 'static;
 
     /// Makes the filter of a worker. The proxy does so in every worker, and once more to try the
@@ -65,6 +68,35 @@ pub trait OnResponseHeaders: Filter {
         stream: &mut Self::Stream,
         response: &mut ResponseHeaders,
     ) -> Outcome;
+}
+
+/// A filter that takes part when the request trailers are there.
+pub trait OnRequestTrailers: Filter {
+    /// Decides about a request whose headers and body the next filter has, unless
+    /// [`OnRequestBody`](crate::OnRequestBody) holds the body, which then is decided about before.
+    ///
+    /// # Errors
+    ///
+    /// The reply that the client gets in place of the upstream's.
+    fn on_request_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        trailers: &mut RequestTrailers,
+    ) -> Outcome;
+}
+
+/// A filter that takes part when the response trailers are there.
+pub trait OnResponseTrailers: Filter {
+    /// Decides about the end of a response whose head has left.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetStream`] when the client must not take the response for whole.
+    fn on_response_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        trailers: &mut ResponseTrailers,
+    ) -> Result<(), ResetStream>;
 }
 
 /// A filter that takes part when a stream is over.

@@ -85,6 +85,11 @@ impl Headers {
         }
     }
 
+    /// Whether a line has this name and exactly this value.
+    pub fn contains_line(&self, name: &str, value: impl AsRef<[u8]>) -> bool {
+        self.all(name).any(|line| line == value.as_ref())
+    }
+
     /// The method of a request.
     pub fn method(&self) -> Option<&[u8]> {
         self.first(":method")

@@ -79,6 +79,64 @@ pub(crate) fn buffer(buffer: BufferType, start: u32, max_size: u32) -> Result<Ve
     unsafe { bytes.take(Function::GetBufferBytes, status) }
 }
 
+/// Replaces `size` bytes from `start` on.
+pub(crate) fn set_buffer(
+    buffer: BufferType,
+    start: u32,
+    size: u32,
+    value: &[u8],
+) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status =
+        unsafe { proxy_set_buffer_bytes(buffer.into(), start, size, value.as_ptr(), value.len()) };
+    done(Function::SetBufferBytes, status)
+}
+
+/// How many bytes a buffer has.
+pub(crate) fn buffer_size(buffer: BufferType) -> Result<usize, HostError> {
+    let (mut size, mut flags) = (0, 0);
+    // SAFETY: the host writes one size and one u32 to the addresses of such.
+    let status = unsafe { proxy_get_buffer_status(buffer.into(), &raw mut size, &raw mut flags) };
+    done(Function::GetBufferStatus, status).map(|()| size)
+}
+
+/// The first line of a header.
+pub(crate) fn header(map: MapType, name: &[u8]) -> Result<Vec<u8>, HostError> {
+    let mut value = Slot::EMPTY;
+    // SAFETY: pointer and size are those of one slice, which the host only reads; it writes one
+    // pointer and one size to the addresses of such.
+    let status = unsafe {
+        proxy_get_header_map_value(
+            map.into(),
+            name.as_ptr(),
+            name.len(),
+            &raw mut value.data,
+            &raw mut value.size,
+        )
+    };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { value.take(Function::GetHeaderMapValue, status) }
+}
+
+/// How many bytes the names and values of a header map have.
+pub(crate) fn header_map_size(map: MapType) -> Result<usize, HostError> {
+    let mut size = 0;
+    // SAFETY: the host writes one size to the address of one.
+    let status = unsafe { proxy_get_header_map_size(map.into(), &raw mut size) };
+    done(Function::GetHeaderMapSize, status).map(|()| size)
+}
+
+/// Replaces the header map; `pairs` are serialised. Envoy takes more than [`MAX_PAIRS`] of them, or more
+/// than [`MAX_BYTES`], for none.
+///
+/// [`MAX_PAIRS`]: tollgate_abi::pairs::MAX_PAIRS
+/// [`MAX_BYTES`]: tollgate_abi::pairs::MAX_BYTES
+pub(crate) fn set_header_pairs(map: MapType, pairs: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointer and size are those of one slice, which the host only reads.
+    let status = unsafe { proxy_set_header_map_pairs(map.into(), pairs.as_ptr(), pairs.len()) };
+    done(Function::SetHeaderMapPairs, status)
+}
+
 /// The header map, serialised.
 pub(crate) fn header_pairs(map: MapType) -> Result<Vec<u8>, HostError> {
     let mut pairs = Slot::EMPTY;
@@ -223,19 +281,6 @@ pub(crate) fn continue_stream(stream: StreamType) -> Result<(), HostError> {
     // SAFETY: the host is passed a number and nothing else.
     let status = unsafe { proxy_continue_stream(stream.into()) };
     done(Function::ContinueStream, status)
-}
-
-/// Replaces `size` bytes from `start` on.
-pub(crate) fn set_buffer(
-    buffer: BufferType,
-    start: u32,
-    size: u32,
-    bytes: &[u8],
-) -> Result<(), HostError> {
-    // SAFETY: pointer and size are those of one slice, which the host only reads.
-    let status =
-        unsafe { proxy_set_buffer_bytes(buffer.into(), start, size, bytes.as_ptr(), bytes.len()) };
-    done(Function::SetBufferBytes, status)
 }
 
 /// 0 stops the ticks.

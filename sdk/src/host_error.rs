@@ -30,6 +30,21 @@ pub enum HostError {
         /// Where the bytes stop making sense.
         reason: InvalidPairs,
     },
+    /// The host answered with nothing where there has to be something: as Envoy does when it is asked for
+    /// what does not belong to the running callback.
+    NotInPhase {
+        /// The function that was called.
+        function: Function,
+    },
+    /// The host gave another number of bytes than there are.
+    WrongSize {
+        /// The function that was called.
+        function: Function,
+        /// How many bytes it gave.
+        size: usize,
+        /// How many there are.
+        expected: usize,
+    },
     /// The host gave a shared value without the number that writing it takes: writing it could undo
     /// what another worker has written.
     NoCas {
@@ -45,6 +60,8 @@ impl HostError {
             Self::Refused { function, .. }
             | Self::NoBytes { function, .. }
             | Self::NotPairs { function, .. }
+            | Self::NotInPhase { function }
+            | Self::WrongSize { function, .. }
             | Self::NoCas { function } => function,
         }
     }
@@ -53,7 +70,11 @@ impl HostError {
     pub fn status(&self) -> Option<Status> {
         match *self {
             Self::Refused { status, .. } => Some(status),
-            Self::NoBytes { .. } | Self::NotPairs { .. } | Self::NoCas { .. } => None,
+            Self::NoBytes { .. }
+            | Self::NotPairs { .. }
+            | Self::NotInPhase { .. }
+            | Self::WrongSize { .. }
+            | Self::NoCas { .. } => None,
         }
     }
 }
@@ -69,6 +90,15 @@ impl fmt::Display for HostError {
             }
             Self::NotPairs { function, reason } => {
                 write!(f, "the proxy answered {function} with no header map: {reason}")
+            }
+            Self::NotInPhase { function } => {
+                write!(
+                    f,
+                    "the proxy answered {function} with nothing, as in a callback of another phase"
+                )
+            }
+            Self::WrongSize { function, size, expected } => {
+                write!(f, "the proxy answered {function} with {size} bytes in place of {expected}")
             }
             Self::NoCas { function } => {
                 write!(f, "the proxy answered {function} with the number 0, which guards nothing")

@@ -1,13 +1,14 @@
 //! An SDK for Proxy-Wasm filters that cannot take the proxy down.
 //!
 //! A filter is a value: [`Filter::configure`] makes one per worker from a typed configuration, and
-//! small traits ([`OnRequestHeaders`], [`OnResponseHeaders`], [`OnLog`]) say which phases of a stream
-//! it takes part in. [`export!`] makes a module of it that exports those phases and no others.
+//! small traits say which phases it takes part in: [`OnRequestHeaders`], [`OnRequestBody`] or
+//! [`OnRequestChunk`], [`OnRequestTrailers`], their likes for responses, and [`OnLog`]; or those of TCP,
+//! from [`OnConnection`] on. [`export!`] makes a module of it that exports those phases and no others.
 //!
 //! Nothing that a client or a host sends makes a filter panic: header values are bytes, and every
 //! host call gives a `Result` ([`HostError`]) for every status, listed in the ABI or not.
 //!
-//! Not here yet: bodies, callouts, and holding a request for them.
+//! Not here yet: callouts, and holding a request for them.
 
 #![cfg_attr(
     not(test),
@@ -33,7 +34,11 @@ pub mod mode;
 pub mod shared_data;
 pub mod state;
 
+mod body;
+mod body_phases;
+mod connection;
 mod dispatch;
+mod ending;
 mod export;
 mod filter;
 mod header_name;
@@ -45,33 +50,47 @@ mod reply;
 mod root;
 mod runtime;
 
+pub use body::{
+    BodyError, BodyView, Buffered, DownstreamData, RequestBody, RequestChunk, ResponseBody,
+    ResponseChunk, UpstreamData,
+};
+pub use body_phases::{OnRequestBody, OnRequestChunk, OnResponseBody, OnResponseChunk};
+pub use connection::{
+    OnConnection, OnDownstreamClose, OnDownstreamData, OnUpstreamClose, OnUpstreamData,
+};
 pub use dispatch::Registration;
+pub use ending::{CloseConnection, ResetStream};
 pub use exchange::{OnExchange, Request, Response};
 pub use filter::{
-    ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome,
+    ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnRequestTrailers,
+    OnResponseHeaders, OnResponseTrailers, Outcome,
 };
 pub use header_name::{HeaderName, InvalidHeaderName};
 pub use headers::Headers;
 pub use host_error::HostError;
-pub use live::{EditError, LoggedExchange, MessageHeaders, RequestHeaders, ResponseHeaders};
+pub use live::{
+    EditError, HeaderMap, LoggedExchange, MessageHeaders, RequestHeaders, RequestTrailers,
+    ResponseHeaders, ResponseTrailers,
+};
 pub use log;
 pub use metrics::{Counter, Gauge, Histogram};
 pub use reply::{InvalidStatusCode, LocalReply, StatusCode};
 pub use root::{Clock, Root};
 pub use runtime::{Elapsed, Sleep, sleep, timeout};
 pub use shared_data::SharedData;
-pub use tollgate_abi::{Callback, CallbackKind, Function, Status};
+pub use tollgate_abi::{Callback, CallbackKind, Function, PeerType, Status};
 
 #[doc(hidden)]
 pub mod __private {
     //! What the macros expand to. Not for use by hand.
 
+    pub use crate::dispatch::bodies::{
+        BodyHandler, BodyPhases, ChunkHandler, Chunks, Part, Passage, WholeBody,
+    };
+    pub use crate::dispatch::single::*;
     pub use crate::dispatch::{
-        BackgroundHandler, Chain, End, ExchangeHandler, First, Handled, Handlers, Instance,
-        LogHandler, Module, Next, NoBackground, NoExchange, NoLog, NoRequestHeaders,
-        NoResponseHeaders, Nothing, OneOf, Phases, Plugin, Probe, RequestHeadersHandler,
-        ResponseHeadersHandler, Rooted, Single, call, callbacks as list_callbacks, initialize,
-        needs, registration,
+        Chain, End, First, Instance, Module, Next, Nothing, OneOf, Phases, Plugin, Rooted, call,
+        callbacks as list_callbacks, initialize, needs, registration,
     };
     pub use crate::export::{Word, bytes, list, list_size};
     pub use tollgate_abi::callbacks;

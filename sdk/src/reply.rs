@@ -6,12 +6,19 @@ use std::fmt;
 
 use tollgate_abi::pairs::{self, TooLarge};
 
+use crate::body::BodyError;
 use crate::headers::{InvalidHeader, check_header};
 use crate::host;
 use crate::host_error::HostError;
+use crate::live::EditError;
 
 /// The ABI's way to say that there is no gRPC status: -1.
 const NO_GRPC_STATUS: u32 = u32::MAX;
+
+/// Details of a reply because the proxy has failed.
+const HOST_ERROR: &str = "tollgate_host_error";
+/// Details of a reply because the filter has asked for a change that is none.
+const NOT_CHANGED: &str = "tollgate_not_changed";
 
 /// The status of a final response: from 200 to 599.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,12 +29,14 @@ impl StatusCode {
     pub const BAD_REQUEST: Self = Self(400);
     /// 401: the client has not said who it is.
     pub const UNAUTHORIZED: Self = Self(401);
-    /// 413: the body is larger than is taken.
-    pub const PAYLOAD_TOO_LARGE: Self = Self(413);
     /// 403: this client may not do this.
     pub const FORBIDDEN: Self = Self(403);
+    /// 413: the request body is longer than is taken.
+    pub const CONTENT_TOO_LARGE: Self = Self(413);
     /// 429: too many requests.
     pub const TOO_MANY_REQUESTS: Self = Self(429);
+    /// 502: the upstream's response cannot be passed on.
+    pub const BAD_GATEWAY: Self = Self(502);
     /// 503: not now, and not the client's fault.
     pub const SERVICE_UNAVAILABLE: Self = Self(503);
 
@@ -82,7 +91,7 @@ struct Parts {
     body: Vec<u8>,
     details: Cow<'static, str>,
     grpc_status: Option<u32>,
-    /// Why, if it is not the client's fault: logged when the reply is sent.
+    /// Why, if it is the fault of the proxy or of the filter: logged when the reply is sent.
     cause: Option<String>,
 }
 
@@ -134,9 +143,9 @@ impl LocalReply {
     }
 
     /// What a client gets for what is not its fault: 503. The cause goes to the log.
-    pub(crate) fn of_fault(cause: String) -> Self {
-        let mut reply = Self::new(StatusCode::SERVICE_UNAVAILABLE);
-        reply.0.cause = Some(cause);
+    pub(crate) fn undecided(cause: &dyn fmt::Display, details: &'static str) -> Self {
+        let mut reply = Self::new(StatusCode::SERVICE_UNAVAILABLE).with_details(details);
+        reply.0.cause = Some(cause.to_string());
         reply
     }
 
@@ -162,7 +171,27 @@ impl LocalReply {
 impl From<HostError> for LocalReply {
     /// What a client gets whose request cannot be decided: 503.
     fn from(error: HostError) -> Self {
-        Self::of_fault(error.to_string()).with_details("tollgate_host_error")
+        Self::undecided(&error, HOST_ERROR)
+    }
+}
+
+impl From<EditError> for LocalReply {
+    /// What a client gets whose request cannot be changed as it has to be: 503.
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Host(error) => error.into(),
+            error => Self::undecided(&error, NOT_CHANGED),
+        }
+    }
+}
+
+impl From<BodyError> for LocalReply {
+    /// What a client gets whose request cannot be changed as it has to be: 503.
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Host(error) => error.into(),
+            error => Self::undecided(&error, NOT_CHANGED),
+        }
     }
 }
 

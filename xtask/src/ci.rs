@@ -50,9 +50,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     for target in ["wasm32-wasip1", "wasm32-unknown-unknown"] {
         let mut lints = clippy();
         lints.args(["--target", target]);
-        for package in
-            ["tollgate-ratelimit-wasm", "tollgate-fixtures-wasm", "tollgate-conformance-probe"]
-        {
+        for package in [
+            "tollgate-ratelimit-wasm",
+            "tollgate-fixtures-wasm",
+            "tollgate-conformance-probe",
+            "tollgate-conformance-filters",
+        ] {
             lints.args(["--package", package]);
         }
         add(&format!("lints for {target}"), check(lints.args(["--", "-D", "warnings"]))?);

@@ -12,6 +12,7 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +29,9 @@ const JOBS: usize = 2;
 
 /// Fewer behaviours than these would mean little.
 const FEWEST_BEHAVIOURS: usize = 120;
+
+/// Fewer scenarios of filters on the SDK than these would leave a phase out.
+const FEWEST_OF_FILTERS: usize = 40;
 
 /// Fewer lines of the rate limit's clients and upstreams than these would mean little.
 const FEWEST_LINES: usize = 90;
@@ -78,6 +82,49 @@ fn a_guest_sees_and_does_the_same_on_both_hosts() {
     say(&format!("{agreed} behaviours agreed, {} known differences", KNOWN_DIFFERENCES.len()));
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
     assert!(agreed >= FEWEST_BEHAVIOURS, "{agreed} behaviours are too few to mean much");
+}
+
+#[test]
+fn filters_on_the_sdk_do_the_same_on_both_hosts() {
+    let scenarios = scenarios(&Path::new(env!("CARGO_MANIFEST_DIR")).join("filters/scenarios"));
+    let Some(played) = play_on_both(&scenarios) else { return };
+    let mut mistakes = Vec::new();
+    for (name, offline, envoy) in &played {
+        for (host, observed) in [("offline", offline), ("envoy", envoy)] {
+            mistakes.extend(observed.failures.iter().map(|what| format!("{name}, {host}: {what}")));
+        }
+        if let Some(difference) = difference(&offline.all(), &envoy.all()) {
+            mistakes.push(format!("{name} differs:\n{difference}"));
+        }
+    }
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
+    assert!(played.len() >= FEWEST_OF_FILTERS, "{} scenarios are too few", played.len());
+    say(&format!("{} scenarios of filters on the SDK agreed", played.len()));
+}
+
+/// Not offline, which holds whatever there is, and not in a file, which would be as long.
+#[test]
+fn what_envoy_does_not_hold_it_refuses_without_the_filter() {
+    let Some(envoy) = envoy() else { return };
+    let half = "x".repeat(600_000);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("longer-than-envoy-holds.yaml");
+    let scenario = format!(
+        "
+name: a body that Envoy does not hold
+filters: [ {{ filter: whole_resizing, config: {{}} }} ]
+steps:
+  - request: {{ method: POST, path: /p, body: [{half}, {half}, x] }}
+    expect: {{ response: {{ status: 413, body: Payload Too Large }}, no_logs: ['request: '] }}
+  - request: {{ path: /p }}
+    upstream: {{ body: [{half}, {half}, x] }}
+    expect: {{ response: reset, no_logs: ['response: '] }}
+  - request: {{ path: /after }}
+    expect: {{ response: {{ status: 200 }} }}
+"
+    );
+    fs::write(&file, scenario).unwrap();
+    let observed = observe(&Scenario::read(&file).unwrap(), &envoy);
+    assert!(observed.failures.is_empty(), "{:#?}", observed.failures);
 }
 
 #[test]

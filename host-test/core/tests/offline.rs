@@ -354,24 +354,54 @@ steps: [ { request: {} } ]
     assert!(what.contains("proxy_call_foreign_function(name=\"compress\""), "{what}");
 }
 
+fn close(world: &mut World, stream: StreamType) {
+    assert_eq!(world.handle(Call::CloseStream { stream }), Reply::OK);
+}
+
 #[test]
 fn a_call_that_ends_envoy_fails_the_scenario() {
-    let verdict = play(
-        &[("late", |world, callback| {
-            if callback.kind() == CallbackKind::Log {
-                respond(world, 403, &[], "");
-            }
-            Ok(agree(callback))
-        })],
-        "
+    const DEADLY: &[(&[(&str, Behaviour)], &str)] = &[
+        (
+            &[("late", |world, callback| {
+                if callback.kind() == CallbackKind::Log {
+                    respond(world, 403, &[], "");
+                }
+                Ok(agree(callback))
+            })],
+            "proxy_send_local_response in proxy_on_log",
+        ),
+        (
+            &[("late", |world, callback| {
+                if callback.kind() == CallbackKind::ResponseTrailers {
+                    close(world, StreamType::HttpRequest);
+                }
+                Ok(agree(callback))
+            })],
+            "proxy_close_stream in proxy_on_response_trailers",
+        ),
+        (
+            &[("late", |world, callback| {
+                if callback.kind() == CallbackKind::ResponseTrailers {
+                    close(world, StreamType::HttpResponse);
+                }
+                Ok(agree(callback))
+            })],
+            "proxy_close_stream in proxy_on_response_trailers",
+        ),
+    ];
+    for &(guests, expected) in DEADLY {
+        let verdict = play(
+            guests,
+            "
 name: deadly
 filters: [ { filter: late } ]
-steps: [ { request: {} } ]
+steps: [ { request: {}, upstream: { body: [ab, c], trailers: [ [x-t, '1'] ] } } ]
 ",
-    );
-    let Verdict::Failed { failures } = verdict else { panic!("{verdict:?}") };
-    let what = &failures.first().unwrap().what;
-    assert!(what.contains("proxy_send_local_response in proxy_on_log"), "{what}");
+        );
+        let Verdict::Failed { failures } = verdict else { panic!("{verdict:?}") };
+        let what = &failures.first().unwrap().what;
+        assert!(what.contains(expected), "{what}");
+    }
 }
 
 #[test]

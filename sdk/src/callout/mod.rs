@@ -151,7 +151,7 @@ impl From<InvalidHeader> for NotSent {
 impl From<CalloutError> for LocalReply {
     /// What a client gets whose request cannot be decided: 503.
     fn from(error: CalloutError) -> Self {
-        Self::of_fault(error.to_string()).with_details("tollgate_callout_failed")
+        Self::undecided(&error, "tollgate_callout_failed")
     }
 }
 

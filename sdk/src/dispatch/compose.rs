@@ -8,12 +8,20 @@ use std::task::Poll;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
+use tollgate_abi::PeerType;
+
+use super::bodies::{Part, Passage};
 use super::single::{Handled, Single};
 use super::{Phases, Plugin};
+use crate::body::{DownstreamData, UpstreamData};
 use crate::config::Document;
+use crate::ending::{CloseConnection, ResetStream};
 use crate::exchange::Request;
 use crate::filter::{ConfigureError, Filter, Outcome};
-use crate::live::{LoggedExchange, RequestHeaders, ResponseHeaders};
+use crate::live::{
+    LoggedExchange, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
+};
+use crate::reply::LocalReply;
 use crate::root::Root;
 use crate::runtime::{Exchange, Handler};
 
@@ -160,6 +168,66 @@ impl<H: Rooted, B: Choice> Plugin for OneOf<Single<H>, B> {
         chosen!(self, stream, plugin, state => plugin.on_response_headers(state, response))
     }
 
+    fn on_request_body(
+        &self,
+        stream: &mut Self::Stream,
+        part: Part,
+    ) -> Result<Passage, LocalReply> {
+        chosen!(self, stream, plugin, state => plugin.on_request_body(state, part))
+    }
+
+    fn on_request_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        trailers: &mut RequestTrailers,
+    ) -> Outcome {
+        chosen!(self, stream, plugin, state => plugin.on_request_trailers(state, trailers))
+    }
+
+    fn on_response_body(
+        &self,
+        stream: &mut Self::Stream,
+        part: Part,
+    ) -> Result<Passage, ResetStream> {
+        chosen!(self, stream, plugin, state => plugin.on_response_body(state, part))
+    }
+
+    fn on_response_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        trailers: &mut ResponseTrailers,
+    ) -> Result<(), ResetStream> {
+        chosen!(self, stream, plugin, state => plugin.on_response_trailers(state, trailers))
+    }
+
+    fn on_connection(&self, stream: &mut Self::Stream) -> Result<(), CloseConnection> {
+        chosen!(self, stream, plugin, state => plugin.on_connection(state))
+    }
+
+    fn on_downstream_data(
+        &self,
+        stream: &mut Self::Stream,
+        data: &mut DownstreamData,
+    ) -> Result<(), CloseConnection> {
+        chosen!(self, stream, plugin, state => plugin.on_downstream_data(state, data))
+    }
+
+    fn on_upstream_data(
+        &self,
+        stream: &mut Self::Stream,
+        data: &mut UpstreamData,
+    ) -> Result<(), CloseConnection> {
+        chosen!(self, stream, plugin, state => plugin.on_upstream_data(state, data))
+    }
+
+    fn on_downstream_close(&self, stream: &mut Self::Stream, by: PeerType) {
+        chosen!(self, stream, plugin, state => plugin.on_downstream_close(state, by));
+    }
+
+    fn on_upstream_close(&self, stream: &mut Self::Stream, by: PeerType) {
+        chosen!(self, stream, plugin, state => plugin.on_upstream_close(state, by));
+    }
+
     fn phases(&self) -> Phases {
         match self {
             Self::This(this) => this.phases(),
@@ -201,30 +269,6 @@ impl Plugin for Nothing {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         Schema::default()
-    }
-
-    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
-        match *self {}
-    }
-
-    fn on_response_headers(&self, (): &mut (), _: &mut ResponseHeaders) -> Outcome {
-        match *self {}
-    }
-
-    fn follow(&self, _: Rc<Exchange>, _: Request) -> Option<Handler> {
-        match *self {}
-    }
-
-    fn regain(&self, (): &mut (), _: &Exchange) {
-        match *self {}
-    }
-
-    fn in_background(&self) -> Option<Handler> {
-        match *self {}
-    }
-
-    fn on_log(&self, (): &mut (), _: &mut LoggedExchange) {
-        match *self {}
     }
 }
 
@@ -304,11 +348,21 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
             Single::<H>::PHASES.exchange.is_none(),
             "a filter that follows exchanges cannot be a part of a chain in one module"
         );
+        assert!(
+            !(Single::<H>::PHASES.request_body || Single::<H>::PHASES.response_body),
+            "a filter that takes bodies cannot be a part of a chain in one module"
+        );
+        assert!(
+            !Single::<H>::PHASES.has_tcp(),
+            "a filter of TCP cannot be a part of a chain in one module"
+        );
         Single::<H>::PHASES.or(B::PHASES)
     };
     // A response must not meet filters that have not seen its request.
-    const KEEPS_STREAMS: bool =
-        Single::<H>::KEEPS_STREAMS || B::KEEPS_STREAMS || B::PHASES.response_headers;
+    const KEEPS_STREAMS: bool = Single::<H>::KEEPS_STREAMS
+        || B::KEEPS_STREAMS
+        || B::PHASES.response_headers
+        || B::PHASES.response_trailers;
     type Stream = ChainStream<<H::Filter as Filter>::Stream, B::Stream>;
 
     fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
@@ -351,11 +405,25 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
         self.first.on_response_headers(&mut stream.first, response)
     }
 
-    fn follow(&self, _: Rc<Exchange>, _: Request) -> Option<Handler> {
-        None
+    fn on_request_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        trailers: &mut RequestTrailers,
+    ) -> Outcome {
+        self.first.on_request_trailers(&mut stream.first, trailers)?;
+        self.rest.on_request_trailers(&mut stream.rest, trailers)
     }
 
-    fn regain(&self, _: &mut Self::Stream, _: &Exchange) {}
+    fn on_response_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        trailers: &mut ResponseTrailers,
+    ) -> Result<(), ResetStream> {
+        if stream.reached {
+            self.rest.on_response_trailers(&mut stream.rest, trailers)?;
+        }
+        self.first.on_response_trailers(&mut stream.first, trailers)
+    }
 
     fn in_background(&self) -> Option<Handler> {
         match (self.first.in_background(), self.rest.in_background()) {
@@ -381,26 +449,6 @@ impl Plugin for End {
     fn schema(_: &mut SchemaGenerator) -> Schema {
         Schema::default()
     }
-
-    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
-        Ok(())
-    }
-
-    fn on_response_headers(&self, (): &mut (), _: &mut ResponseHeaders) -> Outcome {
-        Ok(())
-    }
-
-    fn follow(&self, _: Rc<Exchange>, _: Request) -> Option<Handler> {
-        None
-    }
-
-    fn regain(&self, (): &mut (), _: &Exchange) {}
-
-    fn in_background(&self) -> Option<Handler> {
-        None
-    }
-
-    fn on_log(&self, (): &mut (), _: &mut LoggedExchange) {}
 }
 
 /// Runs both to their ends.

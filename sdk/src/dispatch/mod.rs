@@ -6,30 +6,34 @@
 //!
 //! No state is borrowed while a filter runs, so that a host may call back in the middle of a host call.
 
+pub(crate) mod bodies;
 mod compose;
 mod contexts;
-mod single;
+mod ends;
+pub(crate) mod single;
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use tollgate_abi::{BufferType, Callback, CallbackKind, HeadersAction, StreamType};
+use tollgate_abi::{BufferType, Callback, CallbackKind, HeadersAction, PeerType, StreamType};
 
+use self::bodies::{Part, Passage};
 pub use self::compose::{Chain, End, First, Next, Nothing, OneOf, Rooted};
 use self::contexts::{Roots, Streams};
-pub use self::single::{
-    BackgroundHandler, ExchangeHandler, Handled, Handlers, LogHandler, NoBackground, NoExchange,
-    NoLog, NoRequestHeaders, NoResponseHeaders, Probe, RequestHeadersHandler,
-    ResponseHeadersHandler, Single,
-};
+use self::ends::{Unserved, close, reset, settle};
+use crate::body::{BodyView, DownstreamData, Limits, UpstreamData};
 use crate::config::Document;
+use crate::ending::{CloseConnection, ResetStream};
 use crate::exchange::{Bodies, Request};
 use crate::filter::{ConfigureError, Outcome};
-use crate::live::{LoggedExchange, RequestHeaders, ResponseHeaders};
+use crate::live::{
+    LoggedExchange, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
+};
+use crate::reply::LocalReply;
 use crate::root::Root;
-use crate::runtime::{self, Direction, Exchange, Handler, Piece, send, unavailable};
+use crate::runtime::{self, Direction, Exchange, Handler, Piece, send};
 use crate::{callout, host, logging};
 
 /// A filter for an engine that links it natively and needs no module.
@@ -70,22 +74,102 @@ pub trait Plugin: Clone + 'static {
     /// # Errors
     ///
     /// The reply that the client gets in place of the upstream's.
-    fn on_request_headers(
-        &self,
-        stream: &mut Self::Stream,
-        request: &mut RequestHeaders,
-    ) -> Outcome;
+    fn on_request_headers(&self, _: &mut Self::Stream, _: &mut RequestHeaders) -> Outcome {
+        Ok(())
+    }
+
+    /// A part of the request body is there.
+    ///
+    /// # Errors
+    ///
+    /// The reply that the client gets in place of the upstream's.
+    fn on_request_body(&self, _: &mut Self::Stream, _: Part) -> Result<Passage, LocalReply> {
+        Ok(Passage::Open)
+    }
+
+    /// The request trailers are there.
+    ///
+    /// # Errors
+    ///
+    /// The reply that the client gets in place of the upstream's.
+    fn on_request_trailers(&self, _: &mut Self::Stream, _: &mut RequestTrailers) -> Outcome {
+        Ok(())
+    }
 
     /// The response headers are there.
     ///
     /// # Errors
     ///
     /// The reply that the client gets in place of the upstream's.
-    fn on_response_headers(
+    fn on_response_headers(&self, _: &mut Self::Stream, _: &mut ResponseHeaders) -> Outcome {
+        Ok(())
+    }
+
+    /// A part of the response body is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetStream`] when the response must not go on.
+    fn on_response_body(&self, _: &mut Self::Stream, _: Part) -> Result<Passage, ResetStream> {
+        Ok(Passage::Open)
+    }
+
+    /// The response trailers are there.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetStream`] when the response must not end well.
+    fn on_response_trailers(
         &self,
-        stream: &mut Self::Stream,
-        response: &mut ResponseHeaders,
-    ) -> Outcome;
+        _: &mut Self::Stream,
+        _: &mut ResponseTrailers,
+    ) -> Result<(), ResetStream> {
+        Ok(())
+    }
+
+    /// A client has connected.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseConnection`] when it must not.
+    fn on_connection(&self, _: &mut Self::Stream) -> Result<(), CloseConnection> {
+        Ok(())
+    }
+
+    /// The client has sent bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseConnection`] when they must not go on.
+    fn on_downstream_data(
+        &self,
+        _: &mut Self::Stream,
+        _: &mut DownstreamData,
+    ) -> Result<(), CloseConnection> {
+        Ok(())
+    }
+
+    /// The upstream has sent bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseConnection`] when they must not go on.
+    fn on_upstream_data(
+        &self,
+        _: &mut Self::Stream,
+        _: &mut UpstreamData,
+    ) -> Result<(), CloseConnection> {
+        Ok(())
+    }
+
+    /// The client's side is closed.
+    fn on_downstream_close(&self, _: &mut Self::Stream, _: PeerType) {}
+
+    /// The upstream's side is closed.
+    fn on_upstream_close(&self, _: &mut Self::Stream, _: PeerType) {}
+
+    /// The stream is over.
+    fn on_log(&self, _: &mut Self::Stream, _: &mut LoggedExchange) {}
 
     /// The callbacks of streams that it takes part in, as it was configured.
     fn phases(&self) -> Phases {
@@ -94,16 +178,17 @@ pub trait Plugin: Clone + 'static {
 
     /// The handler that follows an exchange, if [`Phases::exchange`] says that there is one. It leaves
     /// the stream's state with the exchange.
-    fn follow(&self, exchange: Rc<Exchange>, request: Request) -> Option<Handler>;
+    fn follow(&self, _: Rc<Exchange>, _: Request) -> Option<Handler> {
+        None
+    }
 
     /// Takes the stream's state back from an exchange whose handler has ended.
-    fn regain(&self, stream: &mut Self::Stream, exchange: &Exchange);
+    fn regain(&self, _: &mut Self::Stream, _: &Exchange) {}
 
     /// What goes on in the background, if [`Phases::background`] says that something does.
-    fn in_background(&self) -> Option<Handler>;
-
-    /// The stream is over.
-    fn on_log(&self, stream: &mut Self::Stream, exchange: &mut LoggedExchange);
+    fn in_background(&self) -> Option<Handler> {
+        None
+    }
 }
 
 /// The callbacks of streams that a plugin takes part in.
@@ -112,8 +197,26 @@ pub trait Plugin: Clone + 'static {
 pub struct Phases {
     /// Request headers.
     pub request_headers: bool,
+    /// Request body.
+    pub request_body: bool,
+    /// Request trailers.
+    pub request_trailers: bool,
     /// Response headers.
     pub response_headers: bool,
+    /// Response body.
+    pub response_body: bool,
+    /// Response trailers.
+    pub response_trailers: bool,
+    /// A connection begins.
+    pub connection: bool,
+    /// Bytes from the client.
+    pub downstream_data: bool,
+    /// Bytes from the upstream.
+    pub upstream_data: bool,
+    /// The end of the client's side.
+    pub downstream_close: bool,
+    /// The end of the upstream's side.
+    pub upstream_close: bool,
     /// The end, for the log.
     pub log: bool,
     /// All of an exchange, with an asynchronous handler that treats bodies like this.
@@ -126,7 +229,16 @@ impl Phases {
     /// No phase.
     pub const NONE: Self = Self {
         request_headers: false,
+        request_body: false,
+        request_trailers: false,
         response_headers: false,
+        response_body: false,
+        response_trailers: false,
+        connection: false,
+        downstream_data: false,
+        upstream_data: false,
+        downstream_close: false,
+        upstream_close: false,
         log: false,
         exchange: None,
         background: false,
@@ -137,7 +249,16 @@ impl Phases {
     pub const fn or(self, other: Self) -> Self {
         Self {
             request_headers: self.request_headers || other.request_headers,
+            request_body: self.request_body || other.request_body,
+            request_trailers: self.request_trailers || other.request_trailers,
             response_headers: self.response_headers || other.response_headers,
+            response_body: self.response_body || other.response_body,
+            response_trailers: self.response_trailers || other.response_trailers,
+            connection: self.connection || other.connection,
+            downstream_data: self.downstream_data || other.downstream_data,
+            upstream_data: self.upstream_data || other.upstream_data,
+            downstream_close: self.downstream_close || other.downstream_close,
+            upstream_close: self.upstream_close || other.upstream_close,
             log: self.log || other.log,
             exchange: match (self.exchange, other.exchange) {
                 (Some(one), Some(other)) => Some(one.or(other)),
@@ -148,6 +269,15 @@ impl Phases {
         }
     }
 
+    /// Whether it takes part in TCP connections.
+    const fn has_tcp(self) -> bool {
+        self.connection
+            || self.downstream_data
+            || self.upstream_data
+            || self.downstream_close
+            || self.upstream_close
+    }
+
     /// Whether it has tasks, which wait for more than the pieces of an exchange.
     const fn has_tasks(self) -> bool {
         self.exchange.is_some() || self.background
@@ -155,7 +285,7 @@ impl Phases {
 }
 
 /// As many callbacks as a plugin can have.
-const MOST_CALLBACKS: usize = 18;
+const MOST_CALLBACKS: usize = 21;
 
 /// The callbacks that a module with this plugin has to export.
 pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
@@ -170,12 +300,17 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
         Some(CallbackKind::ContextCreate),
         Some(CallbackKind::Configure),
         when(tasks, CallbackKind::Tick),
+        when(phases.connection, CallbackKind::NewConnection),
+        when(phases.downstream_data, CallbackKind::DownstreamData),
+        when(phases.downstream_close, CallbackKind::DownstreamConnectionClose),
+        when(phases.upstream_data, CallbackKind::UpstreamData),
+        when(phases.upstream_close, CallbackKind::UpstreamConnectionClose),
         when(phases.request_headers || follows, CallbackKind::RequestHeaders),
-        when(bodies, CallbackKind::RequestBody),
-        when(bodies, CallbackKind::RequestTrailers),
+        when(phases.request_body || bodies, CallbackKind::RequestBody),
+        when(phases.request_trailers || bodies, CallbackKind::RequestTrailers),
         when(phases.response_headers || follows, CallbackKind::ResponseHeaders),
-        when(bodies, CallbackKind::ResponseBody),
-        when(bodies, CallbackKind::ResponseTrailers),
+        when(phases.response_body || bodies, CallbackKind::ResponseBody),
+        when(phases.response_trailers || bodies, CallbackKind::ResponseTrailers),
         when(tasks, CallbackKind::HttpCallResponse),
         when(tasks, CallbackKind::GrpcReceiveInitialMetadata),
         when(tasks, CallbackKind::GrpcReceive),
@@ -183,8 +318,6 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
         when(tasks, CallbackKind::GrpcClose),
         when(phases.log, CallbackKind::Log),
         when(tasks || P::KEEPS_STREAMS, CallbackKind::Delete),
-        None,
-        None,
     ]
 }
 
@@ -258,7 +391,13 @@ impl<P: Plugin> Instance<P> {
     }
 
     #[inline]
+    #[expect(clippy::too_many_lines, reason = "one arm for each callback")]
     fn call(&self, callback: Callback) -> u32 {
+        if P::PHASES.has_tasks()
+            && let Some(returned) = self.call_tasks(callback)
+        {
+            return returned;
+        }
         match callback {
             Callback::ContextCreate { context, parent } => {
                 if parent != 0 {
@@ -269,17 +408,23 @@ impl<P: Plugin> Instance<P> {
             Callback::Configure { context, configuration_size } => {
                 self.configure(context, configuration_size).into()
             }
-            Callback::RequestHeaders { context, end_of_stream, .. } if self.follows(context) => {
-                self.follow(context, end_of_stream)
-            }
             Callback::RequestHeaders { context, end_of_stream, .. } => {
                 let outcome = self.in_stream(context, |plugin, stream| {
                     plugin.on_request_headers(stream, &mut RequestHeaders::new(end_of_stream))
                 });
                 carry_out(outcome, StreamType::HttpRequest)
             }
-            Callback::ResponseHeaders { context, end_of_stream, .. } if self.follows(context) => {
-                runtime::arrived(context, Direction::Response, Piece::Headers { end_of_stream })
+            Callback::RequestBody { context, size, end_of_stream } if P::PHASES.request_body => {
+                let part = Part { len: size, is_last: end_of_stream };
+                let outcome =
+                    self.in_stream(context, |plugin, stream| plugin.on_request_body(stream, part));
+                settle(outcome, |reply| send(&reply, StreamType::HttpRequest))
+            }
+            Callback::RequestTrailers { context, .. } if P::PHASES.request_trailers => {
+                let outcome = self.in_stream(context, |plugin, stream| {
+                    plugin.on_request_trailers(stream, &mut RequestTrailers::new(true))
+                });
+                carry_out(outcome, StreamType::HttpRequest)
             }
             Callback::ResponseHeaders { context, end_of_stream, .. } => {
                 let outcome = self.in_stream(context, |plugin, stream| {
@@ -287,73 +432,123 @@ impl<P: Plugin> Instance<P> {
                 });
                 carry_out(outcome, StreamType::HttpResponse)
             }
-            Callback::Log { context } => {
-                if P::PHASES.exchange.is_some() {
-                    self.stop_following(context);
-                }
-                // There is nobody left to answer.
-                let _ = self.in_stream(context, |plugin, stream| {
-                    plugin.on_log(stream, &mut LoggedExchange::new());
-                    Ok(())
-                });
-                0
+            Callback::ResponseBody { context, size, end_of_stream } if P::PHASES.response_body => {
+                let part = Part { len: size, is_last: end_of_stream };
+                let outcome =
+                    self.in_stream(context, |plugin, stream| plugin.on_response_body(stream, part));
+                settle(outcome, |end| reset(&end))
             }
+            Callback::ResponseTrailers { context, .. } if P::PHASES.response_trailers => {
+                let outcome = self.in_stream(context, |plugin, stream| {
+                    plugin.on_response_trailers(stream, &mut ResponseTrailers::new(true))
+                });
+                settle(outcome.map(|()| Passage::Open), |end| reset(&end))
+            }
+            Callback::NewConnection { context } if P::PHASES.connection => {
+                let outcome = self.in_stream(context, Plugin::on_connection);
+                settle(outcome.map(|()| Passage::Open), |end| close(&end))
+            }
+            Callback::DownstreamData { context, size, end_of_stream }
+                if P::PHASES.downstream_data =>
+            {
+                let outcome = self.in_stream(context, |plugin, stream| {
+                    let mut data = BodyView::chunk(size, end_of_stream, Limits::Resize);
+                    plugin.on_downstream_data(stream, &mut data)
+                });
+                settle(outcome.map(|()| Passage::Open), |end| close(&end))
+            }
+            Callback::UpstreamData { context, size, end_of_stream } if P::PHASES.upstream_data => {
+                let outcome = self.in_stream(context, |plugin, stream| {
+                    let mut data = BodyView::chunk(size, end_of_stream, Limits::Resize);
+                    plugin.on_upstream_data(stream, &mut data)
+                });
+                settle(outcome.map(|()| Passage::Open), |end| close(&end))
+            }
+            Callback::DownstreamConnectionClose { context, peer } if P::PHASES.downstream_close => {
+                self.note(context, |plugin, stream| {
+                    plugin.on_downstream_close(stream, peer.into());
+                })
+            }
+            Callback::UpstreamConnectionClose { context, peer } if P::PHASES.upstream_close => self
+                .note(context, |plugin, stream| {
+                    plugin.on_upstream_close(stream, peer.into());
+                }),
+            Callback::Log { context } => self.note(context, |plugin, stream| {
+                plugin.on_log(stream, &mut LoggedExchange::new());
+            }),
             Callback::Delete { context } => {
-                if P::PHASES.has_tasks() {
-                    runtime::ended(context);
-                }
                 self.streams.ended(context);
                 self.roots.ended(context);
                 0
             }
             Callback::VmStart { .. } | Callback::Done { .. } => 1,
-            _ if !P::PHASES.has_tasks() => 0,
-            Callback::RequestBody { context, size, end_of_stream } => {
-                let piece = Piece::Body { size, end_of_stream };
-                runtime::arrived(context, Direction::Request, piece)
-            }
-            Callback::ResponseBody { context, size, end_of_stream } => {
-                let piece = Piece::Body { size, end_of_stream };
-                runtime::arrived(context, Direction::Response, piece)
-            }
-            Callback::RequestTrailers { context, .. } => {
-                runtime::arrived(context, Direction::Request, Piece::Trailers)
-            }
-            Callback::ResponseTrailers { context, .. } => {
-                runtime::arrived(context, Direction::Response, Piece::Trailers)
-            }
-            Callback::Tick { context } => {
-                runtime::tick(context);
-                run_tasks(context)
-            }
-            Callback::HttpCallResponse { context, token, headers, body_size, trailers } => {
-                callout::answered(token, headers, body_size, trailers);
-                run_tasks(context)
-            }
-            Callback::GrpcReceiveInitialMetadata { context, token, .. } => {
-                callout::initial_metadata(token);
-                run_tasks(context)
-            }
-            Callback::GrpcReceive { context, token, size } => {
-                callout::message(token, size);
-                run_tasks(context)
-            }
-            Callback::GrpcReceiveTrailingMetadata { context, token, .. } => {
-                callout::trailing_metadata(token);
-                run_tasks(context)
-            }
-            Callback::GrpcClose { context, token, status } => {
-                callout::closed(token, status);
-                run_tasks(context)
-            }
-            Callback::QueueReady { .. }
+            // Also phases that the plugin has not: they cost a module nothing.
+            Callback::Tick { .. }
+            | Callback::QueueReady { .. }
             | Callback::NewConnection { .. }
             | Callback::DownstreamData { .. }
             | Callback::DownstreamConnectionClose { .. }
             | Callback::UpstreamData { .. }
             | Callback::UpstreamConnectionClose { .. }
+            | Callback::RequestBody { .. }
+            | Callback::RequestTrailers { .. }
+            | Callback::ResponseBody { .. }
+            | Callback::ResponseTrailers { .. }
+            | Callback::HttpCallResponse { .. }
+            | Callback::GrpcReceiveInitialMetadata { .. }
+            | Callback::GrpcReceive { .. }
+            | Callback::GrpcReceiveTrailingMetadata { .. }
+            | Callback::GrpcClose { .. }
             | Callback::ForeignFunction { .. } => 0,
         }
+    }
+
+    /// Runs a callback of a plugin that has tasks, as far as it is theirs: gives what it returned.
+    fn call_tasks(&self, callback: Callback) -> Option<u32> {
+        match callback {
+            Callback::RequestHeaders { context, end_of_stream, .. } if self.follows(context) => {
+                return Some(self.follow(context, end_of_stream));
+            }
+            Callback::RequestBody { context, size, end_of_stream } if self.follows(context) => {
+                let piece = Piece::Body { size, end_of_stream };
+                return Some(runtime::arrived(context, Direction::Request, piece));
+            }
+            Callback::RequestTrailers { context, .. } if self.follows(context) => {
+                return Some(runtime::arrived(context, Direction::Request, Piece::Trailers));
+            }
+            Callback::ResponseHeaders { context, end_of_stream, .. } if self.follows(context) => {
+                let piece = Piece::Headers { end_of_stream };
+                return Some(runtime::arrived(context, Direction::Response, piece));
+            }
+            Callback::ResponseBody { context, size, end_of_stream } if self.follows(context) => {
+                let piece = Piece::Body { size, end_of_stream };
+                return Some(runtime::arrived(context, Direction::Response, piece));
+            }
+            Callback::ResponseTrailers { context, .. } if self.follows(context) => {
+                return Some(runtime::arrived(context, Direction::Response, Piece::Trailers));
+            }
+            Callback::Log { context } => {
+                self.stop_following(context);
+                return None;
+            }
+            Callback::Delete { context } => {
+                runtime::ended(context);
+                return None;
+            }
+            Callback::Tick { context } => runtime::tick(context),
+            Callback::HttpCallResponse { token, headers, body_size, trailers, .. } => {
+                callout::answered(token, headers, body_size, trailers);
+            }
+            Callback::GrpcReceiveInitialMetadata { token, .. } => callout::initial_metadata(token),
+            Callback::GrpcReceive { token, size, .. } => callout::message(token, size),
+            Callback::GrpcReceiveTrailingMetadata { token, .. } => {
+                callout::trailing_metadata(token);
+            }
+            Callback::GrpcClose { token, status, .. } => callout::closed(token, status),
+            _ => return None,
+        }
+        runtime::run(callback.context());
+        Some(0)
     }
 
     /// Whether the configuration was taken.
@@ -387,7 +582,7 @@ impl<P: Plugin> Instance<P> {
     /// Begins to follow an exchange, and gives what its first callback returns.
     fn follow(&self, context: u32, end_of_stream: bool) -> u32 {
         let Some((root, plugin)) = self.streams.root_of(context, &self.roots) else {
-            send(&unavailable("tollgate_not_configured"), StreamType::HttpRequest);
+            send(&Unserved::NotConfigured.into(), StreamType::HttpRequest);
             return HeadersAction::StopIteration.into();
         };
         let bodies = plugin.phases().exchange.unwrap_or_default();
@@ -409,23 +604,34 @@ impl<P: Plugin> Instance<P> {
         }
     }
 
-    fn in_stream(&self, context: u32, run: impl FnOnce(&P, &mut P::Stream) -> Outcome) -> Outcome {
+    fn in_stream<T, E: From<Unserved>>(
+        &self,
+        context: u32,
+        run: impl FnOnce(&P, &mut P::Stream) -> Result<T, E>,
+    ) -> Result<T, E> {
         let plugin = self.streams.root_of(context, &self.roots);
         // Hosts send no streams before a configuration was taken. One that does must not find an open
         // door.
-        let Some((_, plugin)) = plugin else {
-            return Err(unavailable("tollgate_not_configured"));
-        };
+        let Some((_, plugin)) = plugin else { return Err(Unserved::NotConfigured.into()) };
         if !P::KEEPS_STREAMS {
             return run(&plugin, &mut P::Stream::default());
         }
         // A host that calls back during a host call finds no state for this stream.
         let Some(mut stream) = self.streams.take(context) else {
-            return Err(unavailable("tollgate_called_during_a_call"));
+            return Err(Unserved::CalledDuringACall.into());
         };
         let outcome = run(&plugin, &mut stream);
         self.streams.put_back(context, stream);
         outcome
+    }
+
+    /// Runs what decides nothing: there is nobody left to answer, and no stream to close.
+    fn note(&self, context: u32, run: impl FnOnce(&P, &mut P::Stream)) -> u32 {
+        let _: Result<(), Unserved> = self.in_stream(context, |plugin, stream| {
+            run(plugin, stream);
+            Ok(())
+        });
+        0
     }
 }
 
@@ -452,10 +658,4 @@ fn carry_out(outcome: Outcome, stream: StreamType) -> u32 {
         }
     };
     action.into()
-}
-
-/// Polls what a callback has woken, which returns nothing.
-fn run_tasks(context: u32) -> u32 {
-    runtime::run(context);
-    0
 }

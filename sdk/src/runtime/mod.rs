@@ -27,7 +27,7 @@ pub(crate) use self::timers::tick;
 pub use self::timers::{Elapsed, Sleep, sleep, timeout};
 use crate::filter::Outcome;
 use crate::host;
-use crate::reply::{LocalReply, StatusCode};
+use crate::reply::LocalReply;
 
 /// As often tasks are polled in one callback. Then other work of the proxy comes first, and tasks that
 /// wake themselves go on with the next tick.
@@ -285,11 +285,6 @@ impl Wake for TaskWaker {
             self.ready.push(self.context);
         }
     }
-}
-
-/// What a client gets whose request meets a fault of ours.
-pub(crate) fn unavailable(details: &'static str) -> LocalReply {
-    LocalReply::new(StatusCode::SERVICE_UNAVAILABLE).with_details(details)
 }
 
 /// Sends a reply; a stream whose reply the host refuses is closed.

@@ -17,11 +17,16 @@ use tollgate_host_wasmtime::{Limits, Wasmtime};
 use tollgate_module::{Description, finish};
 
 /// A module as it is named in scenarios, the library that it is linked from, and its package.
-const MODULES: [(&str, &str, &str); 4] = [
+const MODULES: [(&str, &str, &str); 9] = [
     ("probe", "probe", "tollgate-conformance-probe"),
     ("probe-2", "probe", "tollgate-conformance-probe"),
     ("probe-3", "probe", "tollgate-conformance-probe"),
     ("ratelimit", "ratelimit", "tollgate-ratelimit-wasm"),
+    ("whole", "examples/whole", "tollgate-conformance-filters"),
+    ("whole_resizing", "examples/whole_resizing", "tollgate-conformance-filters"),
+    ("chunks", "examples/chunks", "tollgate-conformance-filters"),
+    ("chunks_resizing", "examples/chunks_resizing", "tollgate-conformance-filters"),
+    ("maps", "examples/maps", "tollgate-conformance-filters"),
 ];
 
 const TARGET: &str = "wasm32-wasip1";
@@ -116,7 +121,8 @@ fn modules() -> &'static Path {
 fn compile() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--profile", "filter", "--target", TARGET]);
+    cargo.args(["build", "--quiet", "--lib", "--examples"]);
+    cargo.args(["--profile", "filter", "--target", TARGET]);
     for setting in [
         "profile.filter.inherits=\"release\"",
         "profile.filter.lto=\"fat\"",

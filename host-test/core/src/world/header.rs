@@ -32,8 +32,8 @@ impl Lines {
         }
     }
 
-    /// Adds a line as Envoy does for a client and for a guest: a header that it keeps in a place of its
-    /// own gets the value after a comma.
+    /// Adds a line as Envoy does for a client and for a guest: a header that it keeps in a place of its own gets the
+    /// value after a comma.
     pub(crate) fn append(&mut self, name: &[u8], value: &[u8]) {
         let known = self.0.iter_mut().find(|(line, _)| line == name && is_inline(name));
         match known {

@@ -1,0 +1,3 @@
+//! The module of the filter for whole bodies, made longer and shorter.
+
+tollgate::export!(tollgate_conformance_filters::WholeResizing);

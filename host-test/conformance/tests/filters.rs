@@ -1,0 +1,45 @@
+//! The scenarios of the filters on the SDK, on filters that are linked here, without WebAssembly.
+//! `agreement.rs` plays them on wasmtime and on Envoy.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use tollgate::{Registration, registration};
+use tollgate_conformance_filters::{Chunks, ChunksResizing, Maps, Whole, WholeResizing};
+use tollgate_host_native::{Filter, check_scenarios};
+
+fn check(name: &str, registration: Registration) {
+    let filter = Filter {
+        start: registration.start,
+        call: registration.call,
+        callbacks: registration.callbacks,
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filters/scenarios").join(name);
+    let passed = check_scenarios(&folder, filter);
+    assert!(passed.is_ok(), "{}", passed.unwrap_err());
+}
+
+#[test]
+fn whole_bodies_go_as_the_scenarios_say() {
+    check("whole", registration!(Whole));
+}
+
+#[test]
+fn whole_bodies_are_resized_as_the_scenarios_say() {
+    check("whole_resizing", registration!(WholeResizing));
+}
+
+#[test]
+fn chunks_go_as_the_scenarios_say() {
+    check("chunks", registration!(Chunks));
+}
+
+#[test]
+fn chunks_are_resized_as_the_scenarios_say() {
+    check("chunks_resizing", registration!(ChunksResizing));
+}
+
+#[test]
+fn headers_and_trailers_go_as_the_scenarios_say() {
+    check("maps", registration!(Maps));
+}
