@@ -67,7 +67,7 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// What the upstream got; nothing when the request did not reach it.
     pub upstream: Option<Received>,
-    /// The callouts that guests made meanwhile: by cluster, in order for each.
+    /// The callouts that guests made meanwhile, in the order of the plan.
     pub callouts: Vec<Callout>,
     /// What it cost, where the host can tell.
     pub cost: Option<Cost>,
@@ -119,6 +119,8 @@ pub struct Callout {
     pub cluster: String,
     /// What arrived; nothing where nobody listened. The body of gRPC are its frames.
     pub received: Option<Received>,
+    /// Which entry of the step's plan it met, counted from 0.
+    pub met: Option<usize>,
 }
 
 /// What a request cost in the guest.

@@ -160,5 +160,6 @@ fn a_wrong_plan_of_callouts_is_refused() {
     let both = "{ cluster: a, answer: {} }, { cluster: a, answer_grpc: {} }";
     refuse("[a]", both, "speaks either HTTP or gRPC");
     refuse("[]", "{ cluster: upstream, answer_grpc: {} }", "speaks either HTTP or gRPC");
+    refuse("[]", "{ cluster: upstream, refused: true }", "carries requests too");
     refuse_step("{ clock: -1s, callouts: [] }", (4, 5), "`callouts` belongs to a request");
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tollgate_host::scenario::{Protocol, UPSTREAM};
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
@@ -19,6 +20,17 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) trailers: Trailers,
     /// Port of the upstream on the loopback interface.
     pub(crate) upstream_port: u16,
+    /// The clusters that guests call.
+    pub(crate) clusters: Vec<Called<'a>>,
+}
+
+/// A cluster that guests call.
+pub(crate) struct Called<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    /// Each callout has a connection of its own, which can be refused.
+    pub(crate) connects_anew: bool,
 }
 
 /// Trailers of the messages of a scenario.
@@ -69,27 +81,49 @@ impl Bootstrap<'_> {
                         }],
                     }],
                 }],
-                "clusters": [self.cluster()],
+                "clusters": self.clusters(),
             },
         })
     }
 
-    fn cluster(&self) -> Value {
+    fn clusters(&self) -> Vec<Value> {
+        let upstream = Called {
+            name: UPSTREAM,
+            port: self.upstream_port,
+            protocol: Protocol::Http,
+            connects_anew: false,
+        };
+        std::iter::once(&upstream).chain(&self.clusters).map(Called::to_json).collect()
+    }
+}
+
+impl Called<'_> {
+    fn to_json(&self) -> Value {
         let protocol = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let explicit = match self.protocol {
+            Protocol::Http => json!({ "http_protocol_options": { "enable_trailers": true } }),
+            Protocol::Http2 | Protocol::Grpc => json!({ "http2_protocol_options": {} }),
+        };
+        let common = if self.connects_anew {
+            json!({ "max_requests_per_connection": 1 })
+        } else {
+            json!({})
+        };
         json!({
-            "name": "upstream",
+            "name": self.name,
             "type": "STATIC",
             "connect_timeout": "2s",
             "load_assignment": {
-                "cluster_name": "upstream",
+                "cluster_name": self.name,
                 "endpoints": [{
-                    "lb_endpoints": [{ "endpoint": { "address": loopback(self.upstream_port) } }],
+                    "lb_endpoints": [{ "endpoint": { "address": loopback(self.port) } }],
                 }],
             },
             "typed_extension_protocol_options": {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                     "@type": protocol,
-                    "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
+                    "common_http_protocol_options": common,
+                    "explicit_http_config": explicit,
                 },
             },
         })
@@ -204,6 +238,7 @@ mod tests {
             ],
             trailers,
             upstream_port: 1234,
+            clusters: Vec::new(),
         }
         .to_json()
     }

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
-use tollgate_host::scenario::{FilterUse, Scenario, Step, Upstream};
+use tollgate_host::scenario::{FilterUse, Meets, Scenario, Step, UPSTREAM, Upstream};
 
 use crate::admin::{Admin, AdminError};
-use crate::bootstrap::{Bootstrap, Plugin, Trailers};
+use crate::bootstrap::{Bootstrap, Called, Plugin, Trailers};
 use crate::client::{ClientError, Clients};
 use crate::clock::{self, Clock, NoClock};
+use crate::cluster::Cluster;
 use crate::log::{self, Log};
 use crate::process::Supervised;
 use crate::upstream;
@@ -34,6 +35,8 @@ pub(crate) struct Launch {
     pub(crate) process: Supervised,
     pub(crate) log: Log,
     pub(crate) upstream: upstream::Upstream,
+    /// The clusters that guests may call; none when no scenario says what they meet.
+    pub(crate) clusters: Vec<Cluster>,
     pub(crate) clock: Option<Clock>,
     pub(crate) runtime: Runtime,
     files: Files,
@@ -47,16 +50,17 @@ impl Launch {
         scenario: &Scenario,
         modules: &[PathBuf],
     ) -> Result<Self, NotStarted> {
-        if scenario.has_callouts() {
-            return Err(NotStarted::Callouts);
-        }
         let folder = TempDir::with_prefix("tollgate-envoy-").map_err(NotStarted::Io)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
-        let upstream = runtime.block_on(upstream::Upstream::listen()).map_err(NotStarted::Io)?;
+        let (upstream, clusters) = runtime.block_on(listen(scenario)).map_err(NotStarted::Io)?;
         let files = Files::below(folder.path());
         let plugins = plugins(scenario, modules)?;
-        let bootstrap =
-            Bootstrap { plugins, trailers: trailers(scenario), upstream_port: upstream.port() };
+        let bootstrap = Bootstrap {
+            plugins,
+            trailers: trailers(scenario),
+            upstream_port: upstream.port(),
+            clusters: called(scenario, &clusters),
+        };
         let configuration = bootstrap.to_json().to_string();
         fs::write(&files.configuration, configuration).map_err(NotStarted::Io)?;
         let needs_clock = scenario.steps.iter().any(|step| matches!(step, Step::Clock(_)));
@@ -66,7 +70,7 @@ impl Launch {
         let process =
             Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
         let log = Log::open(&files.log, scenario).map_err(NotStarted::Io)?;
-        Ok(Self { process, log, upstream, clock, runtime, files, _folder: folder })
+        Ok(Self { process, log, upstream, clusters, clock, runtime, files, _folder: folder })
     }
 
     /// Waits until it serves, and connects a client to each worker.
@@ -104,8 +108,6 @@ pub(crate) enum NotStarted {
     NoShell(io::Error),
     /// Its clock cannot be set.
     NoClock(NoClock),
-    /// Callouts are not played yet.
-    Callouts,
     /// A configuration is not text.
     NotText {
         /// The plugin.
@@ -133,7 +135,6 @@ impl fmt::Display for NotStarted {
             Self::Io(error) => write!(f, "starting Envoy: {error}"),
             Self::NoShell(error) => write!(f, "starting Envoy needs a shell, `sh`: {error}"),
             Self::NoClock(error) => write!(f, "{error}"),
-            Self::Callouts => f.write_str("callouts are not played on a real Envoy yet"),
             Self::NotText { filter } => {
                 write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
             }
@@ -220,6 +221,33 @@ fn trailers(scenario: &Scenario) -> Trailers {
         Step::Advance(_) | Step::Clock(_) => false,
     };
     if scenario.steps.iter().any(has_trailers) { Trailers::Some } else { Trailers::None }
+}
+
+/// The upstream, and the clusters that guests may call.
+async fn listen(scenario: &Scenario) -> io::Result<(upstream::Upstream, Vec<Cluster>)> {
+    let (upstream, itself) = upstream::Upstream::listen().await?;
+    if !scenario.has_callouts() {
+        return Ok((upstream, Vec::new()));
+    }
+    let own = scenario.clusters.iter().map(|name| Cluster::listen(name, scenario.protocol(name)));
+    let clusters: io::Result<Vec<Cluster>> = own.chain([Ok(itself)]).collect();
+    Ok((upstream, clusters?))
+}
+
+fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
+    let refuses = |cluster: &Cluster| {
+        let mut callouts = scenario.steps.iter().flat_map(Step::callouts);
+        callouts.any(|callout| {
+            callout.cluster == cluster.name && matches!(callout.meets, Meets::Refused)
+        })
+    };
+    let called = |cluster: &'a Cluster| Called {
+        name: &cluster.name,
+        port: cluster.port(),
+        protocol: cluster.protocol,
+        connects_anew: refuses(cluster),
+    };
+    clusters.iter().filter(|cluster| cluster.name != UPSTREAM).map(called).collect()
 }
 
 async fn connect(admin: Admin, workers: usize) -> Result<Clients, NotStarted> {

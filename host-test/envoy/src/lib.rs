@@ -11,6 +11,8 @@ mod admin;
 mod bootstrap;
 mod client;
 mod clock;
+mod cluster;
+mod dialogue;
 mod find;
 mod host;
 mod launch;

@@ -101,7 +101,15 @@ impl Reply {
         memory: &mut impl Memory,
     ) -> Result<Status, WrongAnswer> {
         match self {
-            Self::Refused { status, .. } => Ok(*status),
+            Self::Refused { status, .. } => {
+                // As on Envoy: a callout over HTTP that is not made has the token 0.
+                if matches!(function, Function::HttpCall) && *status != Status::InvalidMemoryAccess
+                {
+                    let slots = words.get(function.arguments()..).unwrap_or_default();
+                    let _unwritten = Answer::U32(0).write(&mut Words(slots), words, memory);
+                }
+                Ok(*status)
+            }
             Self::Trap { .. } => Ok(Status::InternalFailure),
             Self::Done(answer) => {
                 let slots = words.get(function.arguments()..).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! All that can be seen of a scenario from outside, as lines that two hosts can be compared by.
 //!
-//! What cannot be the same is made the same here and nowhere else: dates, the cost, and the order of
+//! What cannot be the same is made the same here and nowhere else: dates, measured times, the cost, and the order of
 //! header lines of different names.
 
 use tollgate_host::proxy::{
@@ -11,6 +11,9 @@ use tollgate_host::scenario::{AdvanceStep, ClockStep, HeaderLine, RequestStep, S
 
 /// The end of a date, and how many bytes of it stand before.
 const DATE: (&[u8], usize) = (b" GMT", 25);
+
+/// What stands before the time that a cluster took, where the probe shows header pairs.
+const SERVICE_TIME: &[u8] = b"x-envoy-upstream-service-time\\x00";
 
 /// What came of a scenario.
 #[derive(Default)]
@@ -146,13 +149,17 @@ fn show_rest(seen: &Observation, logs_before: usize) -> Vec<String> {
     logs.chain(metrics).collect()
 }
 
-/// Bytes as text, dates hidden.
+/// Bytes as text, dates and measured times hidden.
 fn text(bytes: &[u8]) -> String {
     let mut bytes = bytes.to_vec();
     let (end, length) = DATE;
     for at in 0..bytes.len() {
         if bytes[at..].starts_with(end) && at >= length {
             bytes[at - length..at].fill(b'.');
+        }
+        if bytes[at..].starts_with(SERVICE_TIME) {
+            let value = bytes[at + SERVICE_TIME.len()..].iter_mut();
+            value.take_while(|byte| byte.is_ascii_digit()).for_each(|digit| *digit = b'.');
         }
     }
     bytes.escape_ascii().to_string()

@@ -30,7 +30,7 @@ pub(super) fn boot(
         chains,
         connected,
         requests: 0,
-        clusters: Clusters::default(),
+        clusters: Clusters::of(scenario),
         retired_fuel: None,
     };
     match run.boot_all(loader, scenario) {
@@ -160,6 +160,7 @@ impl Run {
         match result {
             Ok(word) => {
                 self.world.note_entry(Entry::Return { callback: Some(callback), word });
+                self.deliver_failures();
                 Ok(Some(word))
             }
             Err(trap) => {

@@ -6,6 +6,7 @@
 mod boot;
 mod callouts;
 mod chain;
+mod dialogue;
 mod ends;
 mod phases;
 mod wire;
@@ -178,6 +179,8 @@ impl Proxy for Run {
         self.world.faults =
             step.faults.iter().map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
         self.plan_callouts(&step.callouts);
+        // What came back to callouts that were made before.
+        self.pass_until(self.world.clock.passed())?;
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
         let (outcome, upstream) = self.carry(worker, step)?;

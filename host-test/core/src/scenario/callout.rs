@@ -89,11 +89,49 @@ pub struct GrpcAnswer {
 pub enum Protocol {
     /// HTTP/1.1.
     Http,
+    /// HTTP without gRPC, over HTTP/2: some answer has trailers.
+    Http2,
     /// gRPC, over HTTP/2.
     Grpc,
 }
 
 impl PlannedCallout {
+    /// Whether a request is of the method and path, or of the service, that this expects.
+    fn fits(&self, method: &[u8], path: &[u8]) -> bool {
+        match &self.expect {
+            None => true,
+            Some(ExpectedCallout::Http(expected)) => {
+                expected.method.as_ref().is_none_or(|wanted| wanted.as_bytes() == method)
+                    && expected.path.as_ref().is_none_or(|wanted| wanted.matches(path))
+            }
+            Some(ExpectedCallout::Grpc(expected)) => {
+                let (service, method) = service_and_method(path);
+                expected.service.as_ref().is_none_or(|wanted| wanted.as_bytes() == service)
+                    && expected.method.as_ref().is_none_or(|wanted| wanted.as_bytes() == method)
+            }
+        }
+    }
+
+    /// Which of the entries that are left for its cluster a request meets: the first that expects such a
+    /// one, else the first. Behind an entry that refuses none is met.
+    pub fn met_by<'a>(
+        left: impl Iterator<Item = &'a Self>,
+        method: &[u8],
+        path: &[u8],
+    ) -> Option<usize> {
+        let mut first = None;
+        for (index, callout) in left.enumerate() {
+            if matches!(callout.meets, Meets::Refused) {
+                return first.or((index == 0).then_some(0));
+            }
+            if callout.fits(method, path) {
+                return Some(index);
+            }
+            first = Some(0);
+        }
+        first
+    }
+
     /// What its cluster speaks, as far as it tells.
     fn protocol(&self) -> Option<Protocol> {
         match (&self.expect, &self.meets) {
@@ -106,10 +144,30 @@ impl PlannedCallout {
     }
 }
 
-/// What a cluster speaks, as the callouts to it tell; HTTP when they do not.
+/// The two parts of a path of gRPC.
+pub(crate) fn service_and_method(path: &[u8]) -> (&[u8], &[u8]) {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => {
+            let (service, method) = path.split_at_checked(at).unwrap_or((path, &[]));
+            (service, method.get(1..).unwrap_or_default())
+        }
+        None => (path, &[]),
+    }
+}
+
+/// What a cluster speaks, as the callouts to it tell; HTTP/1.1 when they do not.
 pub(super) fn protocol(steps: &[Step], cluster: &str) -> Protocol {
-    let mut of_cluster = callouts(steps).filter(|callout| callout.cluster == cluster);
-    of_cluster.find_map(PlannedCallout::protocol).unwrap_or(Protocol::Http)
+    let of_cluster = || callouts(steps).filter(|callout| callout.cluster == cluster);
+    let has_trailers = |callout: &PlannedCallout| match &callout.meets {
+        Meets::Http(answer) => !answer.trailers.is_empty(),
+        Meets::Reset(_) | Meets::Grpc(_) | Meets::Never | Meets::Refused => false,
+    };
+    match of_cluster().find_map(PlannedCallout::protocol) {
+        Some(Protocol::Grpc) => Protocol::Grpc,
+        _ if of_cluster().any(has_trailers) => Protocol::Http2,
+        _ => Protocol::Http,
+    }
 }
 
 /// The callouts of all steps.
@@ -143,6 +201,18 @@ pub(super) fn check(clusters: &[String], steps: &[Step]) -> Result<(), String> {
             let place = || format!("steps[{index}].callouts: `{cluster}`");
             if cluster != UPSTREAM && !clusters.iter().any(|name| name == cluster) {
                 return Err(format!("{} is not in `clusters`", place()));
+            }
+            let is_special = match &callout.meets {
+                Meets::Http(answer) => !answer.trailers.is_empty(),
+                Meets::Reset(Some(_)) | Meets::Refused => true,
+                Meets::Reset(None) | Meets::Grpc(_) | Meets::Never => false,
+            };
+            if is_special && cluster == UPSTREAM {
+                return Err(format!(
+                    "{} carries requests too: no trailers, no refusal and no reset in the midst of \
+                     an answer; add a cluster",
+                    place()
+                ));
             }
             let Some(protocol) = callout.protocol() else { continue };
             if *spoken.entry(cluster).or_insert(protocol) != protocol {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tollgate_abi::{LogLevel, Status};
 
+pub(crate) use callout::service_and_method;
 pub use callout::{
     ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
 };
@@ -65,7 +66,7 @@ impl Scenario {
         }
     }
 
-    /// What a cluster speaks, as the callouts of the steps tell; HTTP when they do not.
+    /// What a cluster speaks, as the callouts of the steps tell; HTTP/1.1 when they do not.
     pub fn protocol(&self, cluster: &str) -> Protocol {
         callout::protocol(&self.steps, cluster)
     }

@@ -25,6 +25,8 @@ pub(crate) struct Callouts {
     pub(crate) clusters: Vec<String>,
     /// Those that have not come to their end, in the order in which they were made.
     pub(crate) flights: Vec<Flight>,
+    /// Those that failed while they were made, of which guests are told all the same.
+    pub(crate) failed_at_once: VecDeque<FailedAtOnce>,
     /// What is being delivered to a guest.
     pub(crate) delivery: Option<Delivery>,
     made: u64,
@@ -77,6 +79,8 @@ pub(crate) struct Flight {
     pub(crate) timeout: Option<Duration>,
     /// What is on its way to the guest, and when it comes.
     pub(crate) inbox: VecDeque<(Duration, Event)>,
+    /// The guest has sent its last.
+    pub(crate) is_sent: bool,
     /// The guest has closed its side of a gRPC stream.
     pub(crate) closed_by_guest: bool,
     /// The other side has closed a gRPC stream, and the guest was told.
@@ -108,6 +112,13 @@ pub(crate) enum Event {
         status: u32,
         message: Vec<u8>,
     },
+}
+
+/// A gRPC callout that failed while it was made.
+#[derive(Debug)]
+pub(crate) struct FailedAtOnce {
+    pub(crate) owner: Owner,
+    pub(crate) token: u32,
 }
 
 /// What a guest can see while it is told.
@@ -163,6 +174,7 @@ impl World {
         let owner = self.owner(scope);
         let token = self.callouts.next_token(owner.vm, new.kind);
         self.callouts.made += 1;
+        let is_sent = matches!(new.outbox.last(), Some(Part::End));
         let flight = Flight {
             number: self.callouts.made,
             owner,
@@ -174,6 +186,7 @@ impl World {
             made: self.clock.passed(),
             timeout: new.timeout,
             inbox: VecDeque::new(),
+            is_sent,
             closed_by_guest: false,
             closed: false,
         };
@@ -191,6 +204,19 @@ impl World {
     pub(super) fn delivered_buffer(&self, scope: &Scope, wanted: BufferType) -> Option<&[u8]> {
         let (buffer, bytes) = self.delivery(scope)?.buffer.as_ref()?;
         (*buffer == wanted).then_some(bytes)
+    }
+
+    /// The message that is being delivered to the guest, which it can change.
+    pub(super) fn delivered_message(
+        &mut self,
+        scope: &Scope,
+        wanted: BufferType,
+    ) -> Option<&mut Vec<u8>> {
+        let owner = self.owner(scope);
+        let delivery =
+            self.callouts.delivery.as_mut().filter(|delivery| delivery.owner == owner)?;
+        let (buffer, bytes) = delivery.buffer.as_mut()?;
+        (*buffer == wanted && wanted == BufferType::GrpcReceiveBuffer).then_some(bytes)
     }
 
     pub(super) fn callout_status(&self, scope: &Scope) -> Reply {
@@ -226,7 +252,11 @@ pub(super) fn lines(serialized: &Serialized) -> Lines {
         && pairs.len() <= pairs::MAX_PAIRS
     {
         for (name, value) in &pairs {
-            lines.append(&name.to_ascii_lowercase(), value);
+            // To Envoy `host` is another name of `:authority`.
+            match &*name.to_ascii_lowercase() {
+                b"host" => lines.append(b":authority", value),
+                name => lines.append(name, value),
+            }
         }
     }
     lines

@@ -120,6 +120,10 @@ impl World {
     }
 
     pub(super) fn header_size(&self, scope: &Scope, map: MapType) -> Reply {
+        // As on Envoy: what comes back to callouts has no size.
+        if let Err(refusal) = map_of(map) {
+            return refusal;
+        }
         // As on Envoy: the only question that is not answered while the stream is logged.
         if self.at_stage(scope).is_some_and(|(_, stage)| stage.logging) {
             return out_of_phase(scope, map);

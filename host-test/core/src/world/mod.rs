@@ -29,7 +29,7 @@ pub use clock::{Clock, EPOCH};
 pub use stream::{Direction, LocalReply};
 pub use vm::{Plugin, VmId};
 
-pub(crate) use callout::{Callouts, Delivery, Event, Flight, Kind, Part};
+pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, Part};
 pub(crate) use header::Lines;
 pub(crate) use stream::{Hold, Lane, Piece, Stage, Stream, StreamId};
 pub(crate) use vm::{Context, Place, Vm};
@@ -159,7 +159,7 @@ impl World {
                 why: "this function is not available before the VM starts".into(),
             };
         }
-        if is_deadly(call, scope.callback.as_ref()) {
+        if is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(&scope, call) {
             let phase = scope.callback.map_or("the start", |callback| callback.kind().name());
             let call = call.function();
             self.harm.get_or_insert_with(|| {
@@ -286,6 +286,9 @@ fn is_deadly(call: &Call, callback: Option<&Callback>) -> bool {
         Some(Callback::Log { .. } | Callback::Done { .. } | Callback::Delete { .. })
     );
     match call {
+        Call::GrpcCall { upstream, .. } | Call::GrpcStream { upstream, .. } => {
+            service::is_deadly(upstream)
+        }
         Call::SendLocalResponse { .. } | Call::CloseStream { .. } if is_over => true,
         Call::CloseStream { stream: StreamType::HttpRequest | StreamType::HttpResponse } => {
             matches!(callback, Some(Callback::ResponseTrailers { .. }))

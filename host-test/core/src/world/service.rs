@@ -8,7 +8,7 @@ use crate::scenario::HeaderLine;
 /// Where a gRPC callout goes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Service {
-    /// The cluster; none when the service is not one of Envoy's own client.
+    /// The cluster; none when the service is not one of Envoy's own gRPC client.
     pub(super) cluster: Option<Vec<u8>>,
     /// The authority of the request, where it is not the cluster.
     pub(super) authority: Option<Vec<u8>>,
@@ -58,9 +58,14 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Service> {
             _ => {}
         }
     }
-    // A service without a name of a cluster is none.
-    service.cluster = service.cluster.filter(|name| !name.is_empty());
     Some(service)
+}
+
+/// Whether Envoy crashes on these bytes: they are a service that names no client at all, as no bytes are.
+pub(super) fn is_deadly(bytes: &[u8]) -> bool {
+    let names_client =
+        |(number, value): &(u64, Value<'_>)| matches!((number, value), (1 | 2, Value::Bytes(_)));
+    fields(bytes).is_some_and(|fields| !fields.iter().any(names_client)) && parse(bytes).is_some()
 }
 
 enum Value<'a> {
@@ -127,9 +132,19 @@ mod tests {
         check(b"\x0a\x08\x0a\x06limits", Some((Some(b"limits"), None)));
         check(b"\x0a\x0b\x0a\x06limits\x12\x01h", Some((Some(b"limits"), Some(b"h"))));
         check(b"", Some((None, None)));
-        check(b"\x0a\x00", Some((None, None)));
+        check(b"\x0a\x00", Some((Some(b""), None)));
         check(b"\x12\x00", Some((None, None)));
         check(b"\x0a\x08\x0a\x06limit", None);
+    }
+
+    #[test]
+    fn a_service_without_a_client_is_deadly() {
+        let check = |bytes: &[u8], expected| assert_eq!(is_deadly(bytes), expected, "{bytes:?}");
+        check(b"", true);
+        check(b"\x08\x01", true);
+        check(b"\x0a\x00", false);
+        check(b"\x12\x00", false);
+        check(b"limits", false);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use tollgate_abi::pairs::Pairs;
-use tollgate_abi::{Callback, Reply, Serialized, Status, StreamType};
+use tollgate_abi::{Call, Callback, Reply, Serialized, Status, StreamType};
 
 use super::header::Lines;
 use super::{Scope, World};
@@ -198,6 +198,15 @@ impl World {
                 Reply::refused(Status::BadArgument, format!("{stream} is not a kind of stream"))
             }
         }
+    }
+
+    /// Whether the guest wants a response to go on of which nothing has come, from a callback that is not
+    /// the stream's own: Envoy crashes there too.
+    pub(super) fn resumes_no_response(&self, scope: &Scope, call: &Call) -> bool {
+        let of_response = matches!(call, Call::ContinueStream { stream: StreamType::HttpResponse });
+        let is_own = scope.callback.as_ref().is_some_and(|own| own.context() == scope.effective);
+        let stream = self.at_stage(scope).map(|(stream, _)| stream);
+        of_response && !is_own && stream.is_some_and(|stream| stream.response.headers.0.is_empty())
     }
 
     pub(super) fn close_stream(&mut self, scope: &Scope, stream: StreamType) -> Reply {
