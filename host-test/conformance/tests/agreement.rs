@@ -12,6 +12,7 @@
 
 mod common;
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -26,6 +27,9 @@ use tollgate_host::scenario::{HostName, Scenario};
 
 /// How many scenarios are played at a time.
 const JOBS: usize = 2;
+
+/// Names the cases to play by how their names begin; all when it is not set.
+const WANTED: &str = "TOLLGATE_CASES";
 
 /// Fewer behaviours than these would mean little.
 const FEWEST_BEHAVIOURS: usize = 120;
@@ -59,7 +63,9 @@ const KNOWN_DIFFERENCES: &[(&str, &str)] = &[
 
 #[test]
 fn a_guest_sees_and_does_the_same_on_both_hosts() {
-    let cases = scenarios(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    let mut cases = scenarios(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    let wanted = env::var(WANTED).unwrap_or_default();
+    cases.retain(|(name, _)| name.starts_with(&wanted));
     let Some(played) = play_on_both(&cases) else { return };
     let mut agreed = 0;
     let mut mistakes = Vec::new();
@@ -74,14 +80,15 @@ fn a_guest_sees_and_does_the_same_on_both_hosts() {
             )),
         }
     }
-    for (known, _) in KNOWN_DIFFERENCES {
+    for (known, _) in KNOWN_DIFFERENCES.iter().filter(|(known, _)| known.starts_with(&wanted)) {
         if !played.iter().any(|(name, _, _)| name == known) {
             mistakes.push(format!("{known} is a known difference, but there is no such case"));
         }
     }
     say(&format!("{agreed} behaviours agreed, {} known differences", KNOWN_DIFFERENCES.len()));
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
-    assert!(agreed >= FEWEST_BEHAVIOURS, "{agreed} behaviours are too few to mean much");
+    let fewest = if wanted.is_empty() { FEWEST_BEHAVIOURS } else { 1 };
+    assert!(agreed >= fewest, "{agreed} behaviours are too few to mean much");
 }
 
 #[test]

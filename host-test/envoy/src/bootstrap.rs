@@ -46,6 +46,8 @@ pub(crate) enum Trailers {
 pub(crate) struct Plugin<'a> {
     pub(crate) name: &'a str,
     pub(crate) root_id: &'a str,
+    pub(crate) vm_id: &'a str,
+    pub(crate) vm_configuration: &'a str,
     pub(crate) module: &'a Path,
     pub(crate) configuration: &'a str,
 }
@@ -141,7 +143,12 @@ impl Plugin<'_> {
                     "root_id": self.root_id,
                     "failure_policy": "FAIL_CLOSED",
                     "vm_config": {
+                        "vm_id": self.vm_id,
                         "runtime": "envoy.wasm.runtime.v8",
+                        "configuration": {
+                            "@type": "type.googleapis.com/google.protobuf.StringValue",
+                            "value": self.vm_configuration,
+                        },
                         "code": { "local": { "filename": self.module } },
                     },
                     "configuration": {
@@ -228,6 +235,8 @@ mod tests {
         let plugin = |name, root_id, module: &'static str, configuration| Plugin {
             name,
             root_id,
+            vm_id: "",
+            vm_configuration: "",
             module: Path::new(module),
             configuration,
         };

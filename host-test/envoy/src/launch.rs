@@ -202,9 +202,16 @@ fn plugins<'a>(
 ) -> Result<Vec<Plugin<'a>>, NotStarted> {
     let plugin = |(filter, module): (&'a FilterUse, &'a PathBuf)| {
         let name = filter.name.as_str();
-        let configuration = str::from_utf8(&filter.config)
-            .map_err(|_| NotStarted::NotText { filter: name.into() })?;
-        Ok(Plugin { name, root_id: &filter.root_id, module, configuration })
+        let text =
+            |bytes| str::from_utf8(bytes).map_err(|_| NotStarted::NotText { filter: name.into() });
+        Ok(Plugin {
+            name,
+            root_id: &filter.root_id,
+            vm_id: &filter.vm_id,
+            vm_configuration: text(&filter.vm_config)?,
+            module,
+            configuration: text(&filter.config)?,
+        })
     };
     scenario.filters.iter().zip(modules).map(plugin).collect()
 }

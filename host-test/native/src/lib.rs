@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use tollgate_abi::{AbiVersion, Call, Callback, CallbackKind, Reply};
-use tollgate_host::engine::{Instance, Module, Trap};
+use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::StartError;
 use tollgate_host::report::Verdict;
@@ -53,6 +53,10 @@ pub struct Filter {
 }
 
 impl Module for Filter {
+    fn code(&self) -> CodeId {
+        CodeId::of(&(self.start, self.call))
+    }
+
     fn abi(&self) -> AbiVersion {
         AbiVersion::V0_2_1
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use tollgate_abi::{AbiVersion, CallbackKind, Function};
-use tollgate_host::engine::{Instance, Module, Trap};
+use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, ValType};
 
 use crate::Limits;
@@ -12,6 +12,7 @@ use crate::guest::{Guest, Slot, serve};
 
 /// A module that is compiled and linked to the host functions.
 pub struct WasmModule {
+    code: CodeId,
     abi: AbiVersion,
     callbacks: HashSet<CallbackKind>,
     linked: InstancePre<Slot>,
@@ -19,6 +20,10 @@ pub struct WasmModule {
 }
 
 impl Module for WasmModule {
+    fn code(&self) -> CodeId {
+        self.code
+    }
+
     fn abi(&self) -> AbiVersion {
         self.abi
     }
@@ -87,7 +92,7 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
     }
     let callbacks = CallbackKind::ALL.iter().copied().filter(|kind| exports(kind.name())).collect();
     let linked = linker.instantiate_pre(&module).map_err(invalid)?;
-    Ok(WasmModule { abi, callbacks, linked, limits })
+    Ok(WasmModule { code: CodeId::of(bytes), abi, callbacks, linked, limits })
 }
 
 fn is_signature(function: Function, ty: &FuncType) -> bool {

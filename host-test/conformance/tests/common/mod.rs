@@ -98,8 +98,8 @@ fn scenarios_below(folder: &Path, name: &str) -> impl Iterator<Item = (String, S
 
 /// The folder of the modules, built once for all tests of the program and finished as they ship.
 ///
-/// An Envoy runs filters of one module in one VM, the offline host each in a VM of its own: the probes
-/// of a chain are modules that differ in their names.
+/// Filters of one module run in one VM: the probes of a chain are modules that differ in their names, so
+/// that each can have its own.
 fn modules() -> &'static Path {
     static MODULES_BUILT: OnceLock<PathBuf> = OnceLock::new();
     MODULES_BUILT.get_or_init(|| {

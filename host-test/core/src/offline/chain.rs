@@ -8,13 +8,14 @@ use std::time::Duration;
 use tollgate_abi::Callback;
 
 use super::Run;
-use super::boot::ROOT;
 use super::ends::Ends;
 use super::phases::Verdict;
 use super::wire;
 use crate::proxy::{HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
-use crate::world::{Direction, Hold, Lane, LocalReply, Piece, Stage, Stream, StreamId, VmId};
+use crate::world::{
+    Context, Direction, Hold, Lane, Link, LocalReply, Owner, Piece, Stage, Stream, StreamId,
+};
 
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -33,8 +34,10 @@ impl Run {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
         let id = StreamId(self.requests);
-        self.world.streams.insert(id, new_stream(step, chain.len()));
-        let mut carrier = Carrier { run: self, id, worker, chain, ends: Ends::default() };
+        let stream = self.new_stream(id, step, &chain);
+        self.world.streams.insert(id, stream);
+        let mut carrier =
+            Carrier { run: self, id, worker, filters: chain.len(), ends: Ends::default() };
         carrier.send_request(step);
         carrier.wait(&step.upstream)?;
         let outcome = carrier.finish();
@@ -43,24 +46,42 @@ impl Run {
         Ok((outcome, upstream))
     }
 
-    pub(super) fn tick(&mut self, vm: VmId, due: Duration) -> Result<(), HostFailure> {
-        if let Some((period, next)) = self.world.vm_mut(vm).and_then(|vm| vm.tick.as_mut()) {
-            *next = due.saturating_add(*period);
+    /// Has every filter of the chain give a new stream a context; the guest is told of it later.
+    fn new_stream(&mut self, id: StreamId, step: &RequestStep, chain: &[Link]) -> Stream {
+        let mut stream = Stream::default();
+        stream.request.headers.0 = wire::request_headers(step);
+        stream.request.trailers.0.clone_from(&step.request.trailers);
+        for (at, &link) in chain.iter().enumerate() {
+            let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
+            let context = Context::Stream { stream: id, at, root: link.root };
+            let context = vm.map(|vm| vm.add_context(context));
+            stream.stages.push(Stage { link: Some(link), context, ..Stage::default() });
         }
+        stream
+    }
+
+    pub(super) fn tick(&mut self, link: Link, due: Duration) -> Result<(), HostFailure> {
         // A trap is in the transcript, and the VM serves no more.
-        let _trapped = self.try_call(vm, Callback::Tick { context: ROOT });
+        let _trapped = self.try_call(link.vm, Callback::Tick { context: link.root });
+        if let Some(vm) = self.world.vm_mut(link.vm) {
+            // One that was switched off and on again in the callback has its next tick already.
+            if let Some(tick) = vm.ticks.get_mut(&link.root).filter(|tick| tick.due == due) {
+                tick.due = due.saturating_add(tick.period);
+            }
+        }
         self.refuse_what_was_called()
     }
 
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
         for delivered in 0.. {
-            let Some((vm, queue)) = self.world.queues.ready.pop_front() else { break };
+            let Some((owner, queue)) = self.world.queues.ready.pop_front() else { break };
             if delivered == MOST_DELIVERIES {
                 let what =
                     format!("queue {queue} fills itself: {delivered} messages at one instant");
                 return Err(HostFailure::Harm { what });
             }
-            let _trapped = self.try_call(vm, Callback::QueueReady { context: ROOT, queue });
+            let Owner { vm, root } = owner;
+            let _trapped = self.try_call(vm, Callback::QueueReady { context: root, queue });
         }
         self.refuse_what_was_called()
     }
@@ -71,7 +92,8 @@ pub(super) struct Carrier<'a> {
     pub(super) run: &'a mut Run,
     pub(super) id: StreamId,
     pub(super) worker: usize,
-    pub(super) chain: Vec<VmId>,
+    /// How many filters the chain has.
+    pub(super) filters: usize,
     pub(super) ends: Ends,
 }
 
@@ -289,7 +311,7 @@ impl Carrier<'_> {
     /// Carries out what guests asked for while they ran, in this stream's stages.
     fn resume_asked(&mut self) {
         self.take_over();
-        for at in 0..self.chain.len() {
+        for at in 0..self.filters {
             for direction in [Direction::Request, Direction::Response] {
                 let Some(stage) = self.stage(at) else {
                     continue;
@@ -390,20 +412,22 @@ impl Carrier<'_> {
     /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
     fn finish(&mut self) -> Outcome {
         // A trap is in the transcript; the stream ends all the same.
-        for at in 0..self.chain.len() {
+        for at in 0..self.filters {
             if self.make_context(at).is_ok() {
                 self.set_logging(at, true);
                 let _trapped = self.call(at, |context| Callback::Log { context });
                 self.set_logging(at, false);
             }
         }
-        for at in 0..self.chain.len() {
+        for at in 0..self.filters {
             let _trapped = self
                 .call(at, |context| Callback::Done { context })
                 .and_then(|_| self.call(at, |context| Callback::Delete { context }));
-            let context = self.stage(at).and_then(|stage| stage.context.take());
-            let vm = self.chain.get(at).and_then(|&vm| self.run.world.vm_mut(vm));
-            if let (Some(context), Some(vm)) = (context, vm) {
+            let context =
+                self.stage(at).and_then(|stage| Some((stage.link?, stage.context.take()?)));
+            if let Some((link, context)) = context
+                && let Some(vm) = self.run.world.vm_mut(link.vm)
+            {
                 vm.contexts.remove(&context);
             }
         }
@@ -445,14 +469,6 @@ impl Carrier<'_> {
 
     /// Where a response enters the chain.
     fn last(&self) -> usize {
-        self.chain.len().saturating_sub(1)
+        self.filters.saturating_sub(1)
     }
-}
-
-fn new_stream(step: &RequestStep, filters: usize) -> Stream {
-    let mut stream = Stream::default();
-    stream.stages.resize_with(filters, Stage::default);
-    stream.request.headers.0 = wire::request_headers(step);
-    stream.request.trailers.0.clone_from(&step.request.trailers);
-    stream
 }

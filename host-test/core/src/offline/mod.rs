@@ -21,7 +21,7 @@ use crate::proxy::{
 };
 use crate::scenario::{AdvanceStep, ClockStep, FilterUse, HostName, RequestStep, Scenario};
 use crate::transcript::Entry;
-use crate::world::{ArmedFault, VmId, World};
+use crate::world::{ArmedFault, Link, Tick, VmId, World};
 
 /// How often guests may tick while one step lets time pass.
 const MOST_TICKS: usize = 1_000_000;
@@ -74,8 +74,8 @@ pub struct Run {
     world: World,
     /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.
     guests: Vec<Guest>,
-    /// The VMs of each worker, in the order of the chain.
-    chains: Vec<Vec<VmId>>,
+    /// The plugins of each worker, in the order of the chain.
+    chains: Vec<Vec<Link>>,
     /// Which workers have a connection to the upstream.
     connected: Vec<bool>,
     requests: u64,
@@ -123,9 +123,9 @@ impl Run {
         let callout = self.next_callout().filter(|&(_, due)| due <= until);
         match (tick, callout) {
             (None, None) => return Ok(false),
-            (Some((vm, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
+            (Some((link, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
                 self.world.clock.advance_to(due);
-                self.tick(vm, due)?;
+                self.tick(link, due)?;
             }
             (_, Some((number, due))) => {
                 self.world.clock.advance_to(due);
@@ -137,10 +137,12 @@ impl Run {
         Ok(true)
     }
 
-    fn next_tick(&self) -> Option<(VmId, Duration)> {
-        let ticks = self.world.vms.iter().enumerate().filter_map(|(index, vm)| {
-            let (_, due) = vm.tick.filter(|_| !vm.failed)?;
-            Some((VmId(index), due))
+    fn next_tick(&self) -> Option<(Link, Duration)> {
+        let vms = self.world.vms.iter().enumerate().filter(|(_, vm)| !vm.failed);
+        let ticks = vms.flat_map(|(index, vm)| {
+            let due =
+                move |(&root, tick): (&u32, &Tick)| (Link { vm: VmId(index), root }, tick.due);
+            vm.ticks.iter().map(due)
         });
         ticks.min_by_key(|&(_, due)| due)
     }

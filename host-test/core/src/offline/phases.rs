@@ -2,10 +2,9 @@
 
 use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
 
-use super::boot::ROOT;
 use super::chain::Carrier;
 use crate::engine::Trap;
-use crate::world::{Context, Direction, Hold, LocalReply};
+use crate::world::{Direction, Hold, LocalReply};
 
 /// The guest trapped, now or before.
 pub(super) struct VmFailed;
@@ -71,7 +70,7 @@ impl Carrier<'_> {
         let Some(stage) = self.stage(at) else {
             return Verdict::Gone;
         };
-        if stage.context.is_none() {
+        if !stage.created {
             return Verdict::Pass;
         }
         let size = stage.lane(direction).body.as_ref().map_or(0, Vec::len);
@@ -96,7 +95,7 @@ impl Carrier<'_> {
         let Some(stage) = stream.stages.get_mut(at) else {
             return Verdict::Gone;
         };
-        if stage.context.is_none() {
+        if !stage.created {
             return Verdict::Pass;
         }
         stage.lane_mut(direction).trailers_visible = true;
@@ -118,13 +117,12 @@ impl Carrier<'_> {
         at: usize,
         callback: impl FnOnce(u32) -> Callback,
     ) -> Result<u32, Trap> {
-        let Some(&vm) = self.chain.get(at) else {
+        let created = self.stage(at).filter(|stage| stage.created);
+        let Some((link, context)) = created.and_then(|stage| Some((stage.link?, stage.context?)))
+        else {
             return Ok(0);
         };
-        let Some(context) = self.stage(at).and_then(|stage| stage.context) else {
-            return Ok(0);
-        };
-        Ok(self.run.try_call(vm, callback(context))?.unwrap_or(0))
+        Ok(self.run.try_call(link.vm, callback(context))?.unwrap_or(0))
     }
 
     fn judge(&mut self, returned: Result<u32, Trap>, read: impl FnOnce(u32) -> Verdict) -> Verdict {
@@ -150,7 +148,7 @@ impl Carrier<'_> {
     /// way back there is none when the request never came to the filter.
     fn has_context(&mut self, direction: Direction, at: usize) -> bool {
         match direction {
-            Direction::Response => self.stage(at).is_some_and(|stage| stage.context.is_some()),
+            Direction::Response => self.stage(at).is_some_and(|stage| stage.created),
             Direction::Request => {
                 let made = self.make_context(at);
                 if made.is_err() {
@@ -161,22 +159,19 @@ impl Carrier<'_> {
         }
     }
 
-    /// Makes the context of the stream at a filter, unless it has one.
+    /// Tells the guest of the stream's context at a filter, unless it knows.
     pub(super) fn make_context(&mut self, at: usize) -> Result<(), VmFailed> {
-        let id = self.id;
-        let vm = *self.chain.get(at).ok_or(VmFailed)?;
-        let has_one = self.stage(at).is_some_and(|stage| stage.context.is_some());
-        let world = &mut self.run.world;
-        let state = world.vm_mut(vm).filter(|vm| !vm.failed).ok_or(VmFailed)?;
-        if has_one {
+        let stage = self.stage(at).ok_or(VmFailed)?;
+        let created = std::mem::replace(&mut stage.created, true);
+        let (link, context) = stage.link.zip(stage.context).ok_or(VmFailed)?;
+        if self.run.world.vm(link.vm).is_none_or(|vm| vm.failed) {
+            return Err(VmFailed);
+        }
+        if created {
             return Ok(());
         }
-        let context = state.add_context(Context::Stream(id));
-        if let Some(stage) = self.stage(at) {
-            stage.context = Some(context);
-        }
-        let create = Callback::ContextCreate { context, parent: ROOT };
-        self.run.try_call(vm, create).map(|_| ()).map_err(|_| VmFailed)
+        let create = Callback::ContextCreate { context, parent: link.root };
+        self.run.try_call(link.vm, create).map(|_| ()).map_err(|_| VmFailed)
     }
 }
 

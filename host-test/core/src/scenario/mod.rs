@@ -86,6 +86,10 @@ pub struct FilterUse {
     pub name: String,
     /// Root id of the plugin.
     pub root_id: String,
+    /// Id of the VM: filters of one module with the same one share a VM, and all with it their data.
+    pub vm_id: String,
+    /// Bytes that the VM gets as its configuration: JSON, or text as written.
+    pub vm_config: Vec<u8>,
     /// Bytes that the filter gets as its configuration: JSON, or text as written.
     pub config: Vec<u8>,
 }

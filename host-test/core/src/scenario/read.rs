@@ -189,6 +189,10 @@ struct RawFilter {
     #[serde(default)]
     root_id: String,
     #[serde(default)]
+    vm_id: String,
+    #[serde(default)]
+    vm_config: Option<serde_json::Value>,
+    #[serde(default)]
     config: Option<serde_json::Value>,
 }
 
@@ -198,7 +202,9 @@ impl RawFilter {
         let config = configuration(self.config.unwrap_or_default());
         let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
-        Ok(FilterUse { source, name, root_id: self.root_id, config })
+        let vm_config = configuration(self.vm_config.unwrap_or_default());
+        let (root_id, vm_id) = (self.root_id, self.vm_id);
+        Ok(FilterUse { source, name, root_id, vm_id, vm_config, config })
     }
 }
 

@@ -85,12 +85,15 @@ impl World {
             }
             BufferType::PluginConfiguration => match &scope.callback {
                 Some(Callback::Configure { .. }) => Ok(self
-                    .plugin_of(scope.vm)
+                    .plugin_of(scope)
                     .map_or(&[][..], |plugin| plugin.configuration.as_slice())),
                 Some(_) | None => Err(no_buffer(buffer)),
             },
-            BufferType::VmConfiguration
-            | BufferType::DownstreamData
+            // As on Envoy: at any time.
+            BufferType::VmConfiguration => Ok(self
+                .plugin_of(scope)
+                .map_or(&[][..], |plugin| plugin.vm_configuration.as_slice())),
+            BufferType::DownstreamData
             | BufferType::UpstreamData
             | BufferType::GrpcReceiveBuffer
             | BufferType::CallData => Ok(&[]),

@@ -10,8 +10,7 @@ use tollgate_abi::pairs::{self, Pairs};
 use tollgate_abi::{Answer, BufferType, MapType, Reply, Serialized};
 
 use super::header::Lines;
-use super::vm::{Context, VmId};
-use super::{Scope, World};
+use super::{Owner, Scope, VmId, World};
 
 /// Tokens of one kind are four apart, so that a token tells its kind.
 ///
@@ -34,13 +33,6 @@ pub(crate) struct Callouts {
     tokens: BTreeMap<(VmId, Kind), u32>,
     /// The last status of each root context. As on Envoy, it stays after the callback.
     statuses: BTreeMap<Owner, u32>,
-}
-
-/// The root context that a callout belongs to, whatever context made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Owner {
-    pub(crate) vm: VmId,
-    pub(crate) root: u32,
 }
 
 /// What a callout is.
@@ -67,6 +59,7 @@ impl Kind {
 pub(crate) struct Flight {
     /// Its number among all.
     pub(crate) number: u64,
+    /// The root context that it belongs to, whatever context made it.
     pub(crate) owner: Owner,
     pub(crate) kind: Kind,
     pub(crate) token: u32,
@@ -148,16 +141,9 @@ impl Callouts {
 }
 
 impl World {
-    /// The context that callouts of the guest belong to.
+    /// The root context that callouts of the guest belong to, whatever context makes them.
     pub(super) fn owner(&self, scope: &Scope) -> Owner {
-        let contexts = self.vm(scope.vm).map(|vm| &vm.contexts);
-        let is_root = |context: &Context| matches!(context, Context::Root);
-        let root = contexts.and_then(|contexts| {
-            let effective = contexts.get_key_value(&scope.effective);
-            let mut roots = effective.into_iter().chain(contexts.iter());
-            roots.find(|(_, context)| is_root(context)).map(|(id, _)| *id)
-        });
-        Owner { vm: scope.vm, root: root.unwrap_or_default() }
+        Owner { vm: scope.vm, root: self.root_of(scope).unwrap_or_default() }
     }
 
     pub(super) fn knows_cluster(&self, name: &[u8]) -> bool {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tollgate_abi::{Callback, Reply, Serialized, Status};
 
-use super::callout::{FailedAtOnce, Flight, Kind, NewFlight, Owner, Part, lines, mark_internal};
+use super::callout::{FailedAtOnce, Flight, Kind, NewFlight, Part, lines, mark_internal};
 use super::header::Lines;
 use super::service::{self, Service};
-use super::{Scope, World};
+use super::{Owner, Scope, World};
 
 /// Where a callout goes: cluster or serialised service, name of the service, method.
 type To<'a> = (&'a [u8], &'a [u8], &'a [u8]);

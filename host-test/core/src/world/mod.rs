@@ -25,14 +25,16 @@ use tollgate_abi::{
     Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
 };
 
+pub(crate) use clock::Tick;
 pub use clock::{Clock, EPOCH};
 pub use stream::{Direction, LocalReply};
 pub use vm::{Plugin, VmId};
 
 pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, Part};
 pub(crate) use header::Lines;
-pub(crate) use stream::{Hold, Lane, Piece, Stage, Stream, StreamId};
-pub(crate) use vm::{Context, Place, Vm};
+pub(crate) use queue::Owner;
+pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, StreamId};
+pub(crate) use vm::{Context, Place, PluginId, Vm};
 
 use crate::proxy::LogLine;
 use crate::scenario::Fault;
@@ -140,7 +142,7 @@ impl World {
         let effective = callback.map_or(0, Callback::context);
         self.scope = Some(Scope { vm, effective, callback: callback.copied() });
         if self.transcript.is_some() {
-            let guest = self.guest_name(vm);
+            let guest = self.guest_name(vm, effective);
             self.note_entry(Entry::Enter { guest, callback: callback.copied() });
         }
     }

@@ -46,11 +46,9 @@ impl World {
             property::split(path).map(String::from_utf8_lossy).collect();
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let value = match segments.as_slice() {
-            ["plugin_name"] => self.plugin_of(scope.vm).map(|plugin| plugin.name.clone().into()),
-            ["plugin_root_id"] => {
-                self.plugin_of(scope.vm).map(|plugin| plugin.root_id.clone().into())
-            }
-            ["plugin_vm_id"] => self.plugin_of(scope.vm).map(|plugin| plugin.vm_id.clone()),
+            ["plugin_name"] => self.plugin_of(scope).map(|plugin| plugin.name.clone().into()),
+            ["plugin_root_id"] => self.plugin_of(scope).map(|plugin| plugin.root_id.clone().into()),
+            ["plugin_vm_id"] => self.plugin_of(scope).map(|plugin| plugin.vm_id.clone()),
             ["request", name @ ("path" | "url_path" | "query" | "host" | "scheme" | "method")] => {
                 self.request_line(scope, name)
             }

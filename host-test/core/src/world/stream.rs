@@ -6,7 +6,7 @@ use tollgate_abi::pairs::Pairs;
 use tollgate_abi::{Call, Callback, Reply, Serialized, Status, StreamType};
 
 use super::header::Lines;
-use super::{Scope, World};
+use super::{Scope, VmId, World};
 
 /// A stream by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,12 +44,23 @@ pub(crate) struct Message {
 /// A stream at one filter.
 #[derive(Debug, Default)]
 pub(crate) struct Stage {
-    /// The context, once the guest has one.
+    /// The VM and the root context of the plugin that the stream began with.
+    pub(crate) link: Option<Link>,
+    /// The context; none when the VM had trapped before the stream began.
     pub(crate) context: Option<u32>,
+    /// The guest was told of the context.
+    pub(crate) created: bool,
     pub(crate) request: Lane,
     pub(crate) response: Lane,
     /// `proxy_on_log` runs: everything can be read and nothing changed.
     pub(crate) logging: bool,
+}
+
+/// A plugin in a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) vm: VmId,
+    pub(crate) root: u32,
 }
 
 /// One direction of a stream at one filter.
@@ -142,15 +153,15 @@ impl Stage {
 impl World {
     /// The stream that the guest acts on, with the guest's place in its chain.
     pub(super) fn at_stage(&self, scope: &Scope) -> Option<(&Stream, &Stage)> {
-        let stream = self.streams.get(&self.stream_of(scope)?)?;
-        Some((stream, stream.stages.get(self.vm(scope.vm)?.plugin)?))
+        let (stream, at) = self.stream_of(scope)?;
+        let stream = self.streams.get(&stream)?;
+        Some((stream, stream.stages.get(at)?))
     }
 
     pub(super) fn at_stage_mut(&mut self, scope: &Scope) -> Option<(&mut Stream, usize)> {
-        let id = self.stream_of(scope)?;
-        let plugin = self.vm(scope.vm)?.plugin;
-        let stream = self.streams.get_mut(&id)?;
-        (plugin < stream.stages.len()).then_some((stream, plugin))
+        let (stream, at) = self.stream_of(scope)?;
+        let stream = self.streams.get_mut(&stream)?;
+        (at < stream.stages.len()).then_some((stream, at))
     }
 
     pub(super) fn send_local_response(
