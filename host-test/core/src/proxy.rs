@@ -8,7 +8,9 @@ use std::fmt;
 
 use tollgate_abi::LogLevel;
 
-use crate::scenario::{AdvanceStep, ClockStep, HeaderLine, HostName, RequestStep, Scenario};
+use crate::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, HostName, RequestStep, Scenario,
+};
 
 /// A place where scenarios run.
 pub trait ProxyHost: Sync {
@@ -48,6 +50,13 @@ pub trait Proxy {
     /// [`HostFailure`] when the host cannot.
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure>;
 
+    /// Gives a filter another configuration, and waits until it is in force or refused.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure>;
+
     /// What can be seen from outside since the start. A proxy that reports late is asked again until
     /// `settled` holds or a limit that it sets itself is over.
     ///
@@ -69,8 +78,23 @@ pub struct Exchange {
     pub upstream: Option<Received>,
     /// The callouts that guests made meanwhile, in the order of the plan.
     pub callouts: Vec<Callout>,
+    /// What came of the configuration that a filter was to get meanwhile; nothing when the request did
+    /// not come so far.
+    pub configured: Option<Configured>,
     /// What it cost, where the host can tell.
     pub cost: Option<Cost>,
+}
+
+/// What came of another configuration for a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Configured {
+    /// New streams have it.
+    Accepted,
+    /// It was refused, and the old one stays.
+    Refused {
+        /// The proxy's and the guest's own words, one per line.
+        words: String,
+    },
 }
 
 /// What the client got.

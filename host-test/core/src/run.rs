@@ -5,12 +5,14 @@ mod callouts;
 use std::fmt;
 
 use crate::proxy::{
-    Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, Response, StartError,
+    Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, Response,
+    StartError,
 };
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
-    Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse, ExpectedUpstream,
-    HeaderExpectations, HeaderLine, HostName, Matcher, RequestStep, Scenario, Step,
+    ConfigureStep, Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
+    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, RequestStep, Scenario,
+    Step,
 };
 
 /// Failures after which a scenario is given up: what follows repeats them.
@@ -84,6 +86,10 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 callouts::judge(&advance.callouts, &made, &mut fail);
             }),
             Step::Clock(by) => proxy.step_clock(*by),
+            Step::Configure(step) => proxy.configure(step).map(|configured| {
+                let mut fail = |what| failures.push(place.failure(what));
+                judge_configured(step, Some(&configured), &mut fail);
+            }),
             Step::Request(request) => {
                 let mut deal = || {
                     request.worker.unwrap_or_else(|| {
@@ -124,6 +130,9 @@ fn play_request(
         let mut fail = |what: String| failures.push(place.failure(what));
         judge_exchange(expect, &exchange, &mut fail);
         callouts::judge(&step.callouts, &exchange.callouts, &mut fail);
+        if let Some(meanwhile) = &step.meanwhile {
+            judge_configured(meanwhile, exchange.configured.as_ref(), &mut fail);
+        }
         if failures.len() >= ENOUGH_FAILURES {
             return Ok(());
         }
@@ -164,11 +173,35 @@ impl fmt::Display for Place<'_> {
             Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
             Step::Advance(step) => write!(f, ", advance {:?}", step.by)?,
             Step::Clock(_) => f.write_str(", clock")?,
+            Step::Configure(step) => write!(f, ", configure filter {}", step.filter)?,
         }
         match self.repeat {
             Some((number, of)) => write!(f, ", {number} of {of}"),
             None => Ok(()),
         }
+    }
+}
+
+fn judge_configured(
+    step: &ConfigureStep,
+    configured: Option<&Configured>,
+    fail: &mut dyn FnMut(String),
+) {
+    match (configured, &step.refused) {
+        (Some(Configured::Accepted), None) => {}
+        (Some(Configured::Refused { words: got }), Some(words)) if got.contains(words) => {}
+        (Some(Configured::Accepted), Some(words)) => {
+            fail(format!(
+                "configuration: expected a refusal with `{words}`, but the proxy took it"
+            ));
+        }
+        (Some(Configured::Refused { words: got }), Some(words)) => {
+            fail(format!("configuration: expected a refusal with `{words}`, got:\n{got}"));
+        }
+        (Some(Configured::Refused { words }), None) => {
+            fail(format!("configuration: refused:\n{words}"));
+        }
+        (None, _) => fail("meanwhile: the request did not come to the upstream".into()),
     }
 }
 

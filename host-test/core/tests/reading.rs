@@ -59,11 +59,24 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 
 #[test]
 fn a_wrong_step_is_refused_with_line_and_column() {
-    refuse_step("{}", (4, 5), "one of `request`, `advance` and `clock`");
-    refuse_step("{ advance: 1s, clock: +1s }", (4, 5), "one of `request`, `advance` and `clock`");
+    refuse_step("{}", (4, 5), "one of `request`, `advance`, `clock` and `configure`");
+    refuse_step(
+        "{ advance: 1s, clock: +1s }",
+        (4, 5),
+        "one of `request`, `advance`, `clock` and `configure`",
+    );
     refuse_step("{ advance: 1 }", (4, 16), "not a duration");
     refuse_step("{ advance: 1s, repeat: 2 }", (4, 5), "`repeat` belongs to a request");
     refuse_step("{ clock: 10s }", (4, 14), "has no direction");
+    refuse_step("{ configure: { filter: 7 } }", (1, 1), "there is no filter 7");
+    refuse_step("{ configure: { filter: no } }", (1, 1), "no filter is named `no`");
+    refuse_step("{ configure: { filter: 0, refused: ' ' } }", (1, 1), "refused: empty");
+    refuse_step("{ configure: { filter: 0 }, worker: 0 }", (4, 5), "not to `configure`");
+    refuse_step(
+        "{ request: {}, meanwhile: { configure: { filter: 7 } } }",
+        (1, 1),
+        "there is no filter 7",
+    );
     refuse_step("{ request: {}, repeat: 0 }", (4, 20), "nonzero");
     refuse_step("{ request: {}, worker: 1 }", (1, 1), "steps[0].worker: 1 does not exist");
     refuse_step("{ request: { header: [] } }", (4, 18), "unknown field `header`");

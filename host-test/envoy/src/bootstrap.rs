@@ -14,8 +14,8 @@ pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
 
 /// What the configuration is made from.
 pub(crate) struct Bootstrap<'a> {
-    /// The chain of filters, in order.
-    pub(crate) plugins: Vec<Plugin<'a>>,
+    /// The chain of filters, in order, as rendered.
+    pub(crate) filters: &'a [Value],
     /// Whether some message has trailers.
     pub(crate) trailers: Trailers,
     /// Port of the upstream on the loopback interface.
@@ -55,7 +55,7 @@ pub(crate) struct Plugin<'a> {
 impl Bootstrap<'_> {
     /// Renders the configuration.
     pub(crate) fn to_json(&self) -> Value {
-        let plugins = self.plugins.iter().map(Plugin::to_json);
+        let plugins = self.filters.iter().cloned();
         let mut filters: Vec<Value> = match self.trailers {
             Trailers::None => plugins.collect(),
             Trailers::Some => hiding_what_trailers_need(plugins),
@@ -133,7 +133,8 @@ impl Called<'_> {
 }
 
 impl Plugin<'_> {
-    fn to_json(&self) -> Value {
+    /// Renders the filter.
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "name": "envoy.filters.http.wasm",
             "typed_config": {
@@ -240,16 +241,13 @@ mod tests {
             module: Path::new(module),
             configuration,
         };
-        Bootstrap {
-            plugins: vec![
-                plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
-                plugin("second", "root", "/modules/second.wasm", ""),
-            ],
-            trailers,
-            upstream_port: 1234,
-            clusters: Vec::new(),
-        }
-        .to_json()
+        let filters = [
+            plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
+            plugin("second", "root", "/modules/second.wasm", ""),
+        ];
+        let filters: Vec<Value> = filters.iter().map(Plugin::to_json).collect();
+        let clusters = Vec::new();
+        Bootstrap { filters: &filters, trailers, upstream_port: 1234, clusters }.to_json()
     }
 
     /// Checks the value at a JSON pointer.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
@@ -19,6 +20,7 @@ use crate::bootstrap::{Bootstrap, Called, Plugin, Trailers};
 use crate::client::{ClientError, Clients};
 use crate::clock::{self, Clock, NoClock};
 use crate::cluster::Cluster;
+use crate::discovery::Discovery;
 use crate::log::{self, Log};
 use crate::process::Supervised;
 use crate::upstream;
@@ -38,6 +40,7 @@ pub(crate) struct Launch {
     /// The clusters that guests may call; none when no scenario says what they meet.
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) clock: Option<Clock>,
+    pub(crate) discovery: Discovery,
     pub(crate) runtime: Runtime,
     files: Files,
     _folder: TempDir,
@@ -54,9 +57,11 @@ impl Launch {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
         let (upstream, clusters) = runtime.block_on(listen(scenario)).map_err(NotStarted::Io)?;
         let files = Files::below(folder.path());
-        let plugins = plugins(scenario, modules)?;
+        let mut filters = plugins(scenario, modules)?;
+        let discovery = Discovery::begin(scenario, &mut filters, folder.path());
+        let discovery = discovery.map_err(NotStarted::Io)?;
         let bootstrap = Bootstrap {
-            plugins,
+            filters: &filters,
             trailers: trailers(scenario),
             upstream_port: upstream.port(),
             clusters: called(scenario, &clusters),
@@ -70,7 +75,8 @@ impl Launch {
         let process =
             Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
         let log = Log::open(&files.log, scenario).map_err(NotStarted::Io)?;
-        Ok(Self { process, log, upstream, clusters, clock, runtime, files, _folder: folder })
+        let _folder = folder;
+        Ok(Self { process, log, upstream, clusters, clock, discovery, runtime, files, _folder })
     }
 
     /// Waits until it serves, and connects a client to each worker.
@@ -80,7 +86,9 @@ impl Launch {
         loop {
             let has_ended = self.process.has_ended().map_err(NotStarted::Io)?;
             self.log.read_on().map_err(NotStarted::Io)?;
-            if has_ended {
+            // What comes from a file is refused without an end.
+            let is_refused = !self.discovery.is_empty() && self.log.refusal().is_some();
+            if has_ended || is_refused {
                 return Err(NotStarted::Ended { said: self.log.last_lines() });
             }
             if begin.elapsed() > STARTING {
@@ -196,22 +204,20 @@ fn command(
     command
 }
 
-fn plugins<'a>(
-    scenario: &'a Scenario,
-    modules: &'a [PathBuf],
-) -> Result<Vec<Plugin<'a>>, NotStarted> {
-    let plugin = |(filter, module): (&'a FilterUse, &'a PathBuf)| {
+fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotStarted> {
+    let plugin = |(filter, module): (&FilterUse, &PathBuf)| {
         let name = filter.name.as_str();
         let text =
             |bytes| str::from_utf8(bytes).map_err(|_| NotStarted::NotText { filter: name.into() });
-        Ok(Plugin {
+        let plugin = Plugin {
             name,
             root_id: &filter.root_id,
             vm_id: &filter.vm_id,
             vm_configuration: text(&filter.vm_config)?,
             module,
             configuration: text(&filter.config)?,
-        })
+        };
+        Ok(plugin.to_json())
     };
     scenario.filters.iter().zip(modules).map(plugin).collect()
 }
@@ -225,7 +231,7 @@ fn trailers(scenario: &Scenario) -> Trailers {
             };
             !(step.request.trailers.is_empty() && answer.is_empty())
         }
-        Step::Advance(_) | Step::Clock(_) => false,
+        Step::Advance(_) | Step::Clock(_) | Step::Configure(_) => false,
     };
     if scenario.steps.iter().any(has_trailers) { Trailers::Some } else { Trailers::None }
 }

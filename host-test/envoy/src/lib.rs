@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod cluster;
 mod dialogue;
+mod discovery;
 mod find;
 mod host;
 mod launch;

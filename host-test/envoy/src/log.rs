@@ -66,6 +66,16 @@ impl Log {
         Some(self.words.get(..=at)?.join("\n"))
     }
 
+    /// How many words tell of refusals so far.
+    pub(crate) fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// What guests and the Wasm host said since there were so many words.
+    pub(crate) fn words_since(&self, words: usize) -> String {
+        self.words.get(words..).unwrap_or_default().join("\n")
+    }
+
     /// The last lines of Envoy itself.
     pub(crate) fn last_lines(&self) -> String {
         self.own.iter().map(String::as_str).collect::<Vec<_>>().join("\n")

@@ -2,16 +2,24 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::pending;
+use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tollgate_host::proxy::{Callout, Exchange, HostFailure, Observation, Proxy, Received};
-use tollgate_host::scenario::{AdvanceStep, ClockStep, PlannedCallout, RequestStep, UPSTREAM};
+use tollgate_host::proxy::{
+    Callout, Configured, Exchange, HostFailure, Observation, Proxy, Received,
+};
+use tollgate_host::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, PlannedCallout, RequestStep, UPSTREAM,
+};
 
 use crate::admin::{Admin, AdminError};
 use crate::client::Clients;
 use crate::cluster::{Cluster, Early, Refusals};
+use crate::discovery::{Discovery, Noticed};
 use crate::launch::Launch;
+use crate::log::Log;
 use crate::message;
 
 /// How long metrics and log lines may take to show.
@@ -67,16 +75,34 @@ impl EnvoyProxy {
         let (request, feed) = message::request(&step.request).map_err(impossible)?;
         upstream.arm(&step.upstream, self.admin).map_err(impossible)?;
         self.plan(&step.callouts)?;
-        let Launch { runtime, .. } = &self.envoy;
+        let Launch { runtime, upstream, discovery, log, .. } = &mut self.envoy;
         let (admin, clients) = (self.admin, &mut self.clients);
         // What one worker still does for the last request, another shall see.
         if self.last_worker.replace(worker).is_some_and(|last| last != worker) {
             runtime.block_on(settle(admin)).map_err(broken)?;
         }
-        let outcome = runtime.block_on(clients.exchange(worker, request, feed)).map_err(broken)?;
+        if step.meanwhile.is_some() {
+            upstream.hold();
+        }
+        let meanwhile = async {
+            let Some(step) = &step.meanwhile else { return pending().await };
+            upstream.holding().await;
+            let configured = configure(step, discovery, log, admin).await;
+            upstream.release();
+            configured
+        };
+        let both = async {
+            let mut exchange = pin!(clients.exchange(worker, request, feed));
+            tokio::select! {
+                outcome = &mut exchange => (outcome, None),
+                configured = meanwhile => (exchange.await, Some(configured)),
+            }
+        };
+        let (outcome, configured) = runtime.block_on(both);
+        let (outcome, configured) = (outcome.map_err(broken)?, configured.transpose()?);
         let received = self.received()?;
         let callouts = self.made()?;
-        Ok(Exchange { outcome, upstream: received, callouts, cost: None })
+        Ok(Exchange { outcome, upstream: received, callouts, configured, cost: None })
     }
 
     /// Says what callouts meet. A connection that is to be refused must not be there already.
@@ -227,6 +253,12 @@ impl Proxy for EnvoyProxy {
         }
     }
 
+    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
+        let Launch { runtime, discovery, log, .. } = &mut self.envoy;
+        let configured = runtime.block_on(configure(step, discovery, log, self.admin));
+        configured.map_err(|failure| self.explain(failure))
+    }
+
     fn observe(
         &mut self,
         settled: &dyn Fn(&Observation) -> bool,
@@ -257,6 +289,24 @@ impl fmt::Display for EnvoyEnded {
 }
 
 impl Error for EnvoyEnded {}
+
+/// Gives a filter another configuration.
+async fn configure(
+    step: &ConfigureStep,
+    discovery: &mut Discovery,
+    log: &mut Log,
+    admin: Admin,
+) -> Result<Configured, HostFailure> {
+    let text = str::from_utf8(&step.config).map_err(impossible)?;
+    log.read_on().map_err(broken)?;
+    let words = log.words();
+    let noticed = discovery.replace(step.filter, text, admin).await.map_err(broken)?;
+    log.read_on().map_err(broken)?;
+    Ok(match noticed {
+        Noticed::Accepted => Configured::Accepted,
+        Noticed::Rejected => Configured::Refused { words: log.words_since(words) },
+    })
+}
 
 /// Waits until Envoy is done with the requests that were answered.
 async fn settle(admin: Admin) -> Result<(), AdminError> {

@@ -46,6 +46,18 @@ struct Shared {
     requests: u64,
     /// Where callouts go.
     door: Door,
+    hold: Hold,
+}
+
+/// Whether the answer waits for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// It does not.
+    None,
+    /// It will.
+    Asked,
+    /// It does.
+    Holding,
 }
 
 impl Upstream {
@@ -64,6 +76,7 @@ impl Upstream {
             admin: None,
             received: None,
             requests: 0,
+            hold: Hold::None,
         }));
         let _task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok((Self { port, shared }, cluster))
@@ -86,7 +99,25 @@ impl Upstream {
         shared.answers = answers.clone();
         shared.admin = Some(admin);
         shared.received = None;
+        shared.hold = Hold::None;
         Ok(())
+    }
+
+    /// Has the next answer wait until it is released.
+    pub(crate) fn hold(&self) {
+        lock(&self.shared).hold = Hold::Asked;
+    }
+
+    /// Waits until an answer is held.
+    pub(crate) async fn holding(&self) {
+        while lock(&self.shared).hold != Hold::Holding {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets the answer that is held go.
+    pub(crate) fn release(&self) {
+        lock(&self.shared).hold = Hold::None;
     }
 
     /// How many requests have come since the start.
@@ -164,6 +195,7 @@ async fn serve(
             received.trailers = message::lines(trailers);
         }
     }
+    wait_for_release(&shared).await;
     let (Answers::Answer(answer), Some(admin)) = (answers, admin) else {
         return Err(Broken);
     };
@@ -177,6 +209,18 @@ async fn serve(
         let _task = tokio::spawn(async { drop(feed.run(meter).await) });
     }
     Ok(response)
+}
+
+async fn wait_for_release(shared: &Mutex<Shared>) {
+    {
+        let mut shared = lock(shared);
+        if shared.hold == Hold::Asked {
+            shared.hold = Hold::Holding;
+        }
+    }
+    while lock(shared).hold == Hold::Holding {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Takes off the line that our own configuration of Envoy put on.

@@ -1,13 +1,19 @@
 //! All that can be seen of a scenario from outside, as lines that two hosts can be compared by.
 //!
-//! What cannot be the same is made the same here and nowhere else: dates, measured times, the cost, and the order of
-//! header lines of different names.
+//! What cannot be the same is made the same here and nowhere else: dates, measured times, the cost, the
+//! order of header lines of different names, and that of the log lines while a filter gets another
+//! configuration, which several VMs write at once.
+
+use std::ops::Range;
 
 use tollgate_host::proxy::{
-    Callout, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, StartError,
+    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
+    StartError,
 };
 use tollgate_host::run::play;
-use tollgate_host::scenario::{AdvanceStep, ClockStep, HeaderLine, RequestStep, Scenario};
+use tollgate_host::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, RequestStep, Scenario,
+};
 
 /// The end of a date, and how many bytes of it stand before.
 const DATE: (&[u8], usize) = (b" GMT", 25);
@@ -42,11 +48,17 @@ pub(crate) fn observe(scenario: &Scenario, host: &dyn ProxyHost) -> Observed {
         }
         Err(error) => return Observed { failures: vec![error.to_string()], ..Observed::default() },
     };
-    let mut proxy = Watched { proxy, exchanges: Vec::new() };
+    let mut proxy = Watched { proxy, exchanges: Vec::new(), unordered: Vec::new() };
     let logs_before = proxy.observe(&|_| true).map_or(0, |seen| seen.logs.len());
     let failures = play(scenario, &mut proxy).iter().map(ToString::to_string).collect();
     let rest = match proxy.observe(&|_| true) {
-        Ok(seen) => show_rest(&seen, logs_before),
+        Ok(mut seen) => {
+            for range in &proxy.unordered {
+                let lines = seen.logs.get_mut(range.clone()).unwrap_or_default();
+                lines.sort_by(|one, other| one.message.cmp(&other.message));
+            }
+            show_rest(&seen, logs_before)
+        }
         Err(failure) => vec![failure.to_string()],
     };
     Observed { exchanges: proxy.exchanges, rest, failures }
@@ -71,11 +83,18 @@ struct Watched<'a> {
     proxy: Box<dyn Proxy + 'a>,
     /// What client, upstream and clusters got, a line each.
     exchanges: Vec<String>,
+    /// Log lines that several VMs wrote at once.
+    unordered: Vec<Range<usize>>,
 }
 
 impl Proxy for Watched<'_> {
     fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+        let before = self.proxy.observe(&|_| true)?.logs.len();
         let exchange = self.proxy.exchange(worker, step)?;
+        if step.meanwhile.is_some() {
+            let after = self.proxy.observe(&|_| true)?.logs.len();
+            self.unordered.push(before..after);
+        }
         self.exchanges.extend(show(&exchange));
         self.exchanges.extend(exchange.callouts.iter().map(show_callout));
         Ok(exchange)
@@ -89,6 +108,14 @@ impl Proxy for Watched<'_> {
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
         self.proxy.step_clock(by)
+    }
+
+    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
+        let before = self.proxy.observe(&|_| true)?.logs.len();
+        let configured = self.proxy.configure(step)?;
+        let after = self.proxy.observe(&|_| true)?.logs.len();
+        self.unordered.push(before..after);
+        Ok(configured)
     }
 
     fn observe(

@@ -1,6 +1,7 @@
 //! Starting: a VM to try each configuration, then VMs on the main thread and on each worker, and a root
 //! context for each plugin in them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_abi::{Callback, CallbackKind};
@@ -14,9 +15,10 @@ use crate::transcript::Entry;
 use crate::world::{Context, Link, Place, Plugin, PluginId, Vm, VmId, World};
 
 /// A filter of the chain, as it is now.
+#[derive(Clone)]
 pub(super) struct Filter {
-    module: Arc<dyn Module>,
-    plugin: PluginId,
+    pub(super) module: Arc<dyn Module>,
+    pub(super) plugin: PluginId,
 }
 
 impl Filter {
@@ -49,8 +51,11 @@ pub(super) fn boot(
     let connected = vec![false; workers];
     let mut run = Run {
         world,
+        filters: Vec::new(),
+        tried: BTreeMap::new(),
         guests: Vec::new(),
         chains,
+        retiring: false,
         connected,
         requests: 0,
         clusters: Clusters::of(scenario),
@@ -82,27 +87,33 @@ impl Run {
                 }
             }
         }
+        self.filters = filters;
         self.refuse_what_was_called().map_err(|failure| StartError::Host(Box::new(failure)))
     }
 
-    /// Starts and configures a plugin in a VM of its own, unless the same one was found good before.
-    fn try_out(&mut self, filter: &Filter) -> Result<(), StartError> {
+    /// Starts and configures a plugin in a VM of its own, unless the same one was tried before.
+    pub(super) fn try_out(&mut self, filter: &Filter) -> Result<(), StartError> {
         if self.world.find_vm(filter.plugin, Place::Base).is_none() {
             let base = self.make_vm(filter, Place::Base)?;
             self.drop_instance(base);
         }
-        let main = self.world.find_vm(filter.plugin, Place::Main).and_then(|vm| self.world.vm(vm));
-        if main.is_some_and(|vm| vm.root_of(filter.plugin).is_some()) {
-            return Ok(());
+        if let Some(&is_good) = self.tried.get(&filter.plugin) {
+            let again = "its configuration was refused before";
+            return if is_good {
+                Ok(())
+            } else {
+                Err(self.refusal(filter.plugin, usize::MAX, again))
+            };
         }
         let trial = self.make_vm(filter, Place::Trial)?;
-        self.make_root(filter.plugin, trial)?;
+        let root = self.make_root(filter.plugin, trial);
         self.drop_instance(trial);
-        Ok(())
+        self.tried.insert(filter.plugin, root.is_ok());
+        root.map(|_| ())
     }
 
     /// Gives a plugin a root context at a place, or the one that it has there.
-    fn install(&mut self, filter: &Filter, place: Place) -> Result<Link, StartError> {
+    pub(super) fn install(&mut self, filter: &Filter, place: Place) -> Result<Link, StartError> {
         let vm = match self.world.find_vm(filter.plugin, place) {
             Some(vm) => vm,
             None => self.make_vm(filter, place)?,
@@ -222,6 +233,7 @@ impl Run {
             Ok(word) => {
                 self.world.note_entry(Entry::Return { callback: Some(callback), word });
                 self.deliver_failures();
+                self.delete_ended();
                 Ok(Some(word))
             }
             Err(trap) => {

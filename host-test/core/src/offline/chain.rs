@@ -11,7 +11,7 @@ use super::Run;
 use super::ends::Ends;
 use super::phases::Verdict;
 use super::wire;
-use crate::proxy::{HostFailure, Outcome, Received};
+use crate::proxy::{Configured, HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
 use crate::world::{
     Context, Direction, Hold, Lane, Link, LocalReply, Owner, Piece, Stage, Stream, StreamId,
@@ -29,7 +29,7 @@ impl Run {
         &mut self,
         worker: usize,
         step: &RequestStep,
-    ) -> Result<(Outcome, Option<Received>), HostFailure> {
+    ) -> Result<(Outcome, Option<Received>, Option<Configured>), HostFailure> {
         let Some(chain) = self.chains.get(worker).cloned() else {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
@@ -39,11 +39,11 @@ impl Run {
         let mut carrier =
             Carrier { run: self, id, worker, filters: chain.len(), ends: Ends::default() };
         carrier.send_request(step);
-        carrier.wait(&step.upstream)?;
+        let configured = carrier.wait(step)?;
         let outcome = carrier.finish();
         let upstream = carrier.upstream_saw(matches!(step.upstream, Upstream::Reset));
         self.world.streams.remove(&id);
-        Ok((outcome, upstream))
+        Ok((outcome, upstream, configured))
     }
 
     /// Has every filter of the chain give a new stream a context; the guest is told of it later.
@@ -133,16 +133,20 @@ impl Carrier<'_> {
     }
 
     /// Lets time pass until the client has its answer or its patience ends.
-    fn wait(&mut self, upstream: &Upstream) -> Result<(), HostFailure> {
+    fn wait(&mut self, step: &RequestStep) -> Result<Option<Configured>, HostFailure> {
         let limit = self.run.world.clock.passed().saturating_add(PATIENCE);
         // When the upstream answers, once it has the whole request; at most once.
         let mut due = None;
         let mut answered = false;
+        let mut configured = None;
         self.run.deliver_queues()?;
         self.resume_asked();
         while !self.ends.response_whole && !self.ends.reset {
             if self.ends.request_whole && !answered {
-                let delay = match upstream {
+                if configured.is_none() {
+                    configured = step.meanwhile.as_ref().map(|step| self.run.reconfigure(step));
+                }
+                let delay = match &step.upstream {
                     Upstream::Answer(answer) => answer.delay,
                     Upstream::Reset => Duration::ZERO,
                 };
@@ -157,15 +161,15 @@ impl Carrier<'_> {
                 continue;
             }
             self.run.pass_until(due.unwrap_or(limit).min(limit))?;
-            match (due.take(), upstream) {
-                (Some(due), _) if due > limit => return Ok(()),
+            match (due.take(), &step.upstream) {
+                (Some(due), _) if due > limit => break,
                 (Some(_), Upstream::Answer(answer)) => self.send_answer(answer),
                 (Some(_), Upstream::Reset) => self.upstream_reset(),
-                (None, _) => return Ok(()),
+                (None, _) => break,
             }
             answered = true;
         }
-        Ok(())
+        Ok(configured)
     }
 
     fn send_answer(&mut self, answer: &Answer) {

@@ -6,6 +6,7 @@
 mod boot;
 mod callouts;
 mod chain;
+mod configure;
 mod dialogue;
 mod ends;
 mod phases;
@@ -17,11 +18,15 @@ use std::time::Duration;
 
 use crate::engine::{Instance, Module};
 use crate::proxy::{
-    Callout, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
+    Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
+    StartError,
 };
-use crate::scenario::{AdvanceStep, ClockStep, FilterUse, HostName, RequestStep, Scenario};
+use crate::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, RequestStep, Scenario,
+};
 use crate::transcript::Entry;
-use crate::world::{ArmedFault, Link, Tick, VmId, World};
+use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
+use boot::Filter;
 
 /// How often guests may tick while one step lets time pass.
 const MOST_TICKS: usize = 1_000_000;
@@ -72,6 +77,12 @@ impl ProxyHost for Offline<'_> {
 /// A running offline proxy.
 pub struct Run {
     world: World,
+    /// The filters of the chain as new streams find them.
+    filters: Vec<Filter>,
+    /// Plugins that were tried, and whether they were found good.
+    tried: BTreeMap<PluginId, bool>,
+    /// Root contexts may be left that nothing uses.
+    retiring: bool,
     /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.
     guests: Vec<Guest>,
     /// The plugins of each worker, in the order of the chain.
@@ -185,7 +196,8 @@ impl Proxy for Run {
         self.pass_until(self.world.clock.passed())?;
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
-        let (outcome, upstream) = self.carry(worker, step)?;
+        let (outcome, upstream, configured) = self.carry(worker, step)?;
+        self.retire();
         self.world.faults.clear();
         // What is due by now: time passes only when something waits for it.
         self.pass_until(self.world.clock.passed())?;
@@ -202,7 +214,7 @@ impl Proxy for Run {
         let host_calls = self.world.host_calls.saturating_sub(calls_before);
         let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
         let callouts = self.made_callouts();
-        Ok(Exchange { outcome, upstream, callouts, cost: Some(cost) })
+        Ok(Exchange { outcome, upstream, callouts, configured, cost: Some(cost) })
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
@@ -220,6 +232,13 @@ impl Proxy for Run {
         });
         self.world.clock.step(by);
         Ok(())
+    }
+
+    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
+        let configured = self.reconfigure(step);
+        self.deliver_queues()?;
+        self.refuse_what_was_called()?;
+        Ok(configured)
     }
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {

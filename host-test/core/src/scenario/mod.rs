@@ -4,6 +4,7 @@
 //! refuses what is wrong with line and column.
 
 mod callout;
+mod configure;
 mod expect;
 mod read;
 mod value;
@@ -20,6 +21,7 @@ pub(crate) use callout::service_and_method;
 pub use callout::{
     ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
 };
+pub use configure::ConfigureStep;
 pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -209,6 +211,8 @@ pub enum Step {
     Advance(AdvanceStep),
     /// The wall clock is set.
     Clock(ClockStep),
+    /// A filter gets another configuration.
+    Configure(ConfigureStep),
 }
 
 impl Step {
@@ -217,7 +221,7 @@ impl Step {
         match self {
             Self::Request(step) => &step.callouts,
             Self::Advance(step) => &step.callouts,
-            Self::Clock(_) => &[],
+            Self::Clock(_) | Self::Configure(_) => &[],
         }
     }
 }
@@ -244,6 +248,8 @@ pub struct RequestStep {
     pub upstream: Upstream,
     /// What callouts meet meanwhile, in order per cluster.
     pub callouts: Vec<PlannedCallout>,
+    /// A filter gets another configuration once the upstream has the request, before it answers.
+    pub meanwhile: Option<ConfigureStep>,
     /// Host calls that fail while it is under way.
     pub faults: Vec<Fault>,
     /// What is expected of each time it is sent.

@@ -12,6 +12,7 @@ use serde::de::{self, Deserializer};
 use tollgate_abi::{Function, Status};
 
 use super::callout::{self, RawCallout};
+use super::configure::RawConfigure;
 use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -150,7 +151,10 @@ impl RawScenario {
             (Some(_), true) | (None, false) => {}
         }
         let only = self.only.map(RawOnly::check).transpose()?;
-        let steps: Vec<Step> = self.steps.into_iter().map(|RawStep(step)| step).collect();
+        let filters: Vec<FilterUse> =
+            self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?;
+        let steps: Vec<Step> =
+            self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
         let on_envoy = only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy));
         for (index, step) in steps.iter().enumerate() {
             let Step::Request(step) = step else { continue };
@@ -170,7 +174,7 @@ impl RawScenario {
         callout::check(&self.clusters, &steps)?;
         Ok(Scenario {
             name: self.name,
-            filters: self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?,
+            filters,
             workers: self.workers,
             clusters: self.clusters,
             log_level: self.log_level.0,
@@ -227,7 +231,31 @@ impl RawOnly {
     }
 }
 
-struct RawStep(Step);
+/// A step, but for the filters that it names.
+enum RawStep {
+    Done(Step),
+    Request(Box<RequestStep>, RawMeanwhile),
+    Configure(RawConfigure),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMeanwhile {
+    configure: RawConfigure,
+}
+
+impl RawStep {
+    fn check(self, filters: &[FilterUse]) -> Result<Step, String> {
+        match self {
+            Self::Done(step) => Ok(step),
+            Self::Request(mut step, RawMeanwhile { configure }) => {
+                step.meanwhile = Some(configure.check(filters)?);
+                Ok(Step::Request(step))
+            }
+            Self::Configure(configure) => configure.check(filters).map(Step::Configure),
+        }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,25 +265,28 @@ struct StepFields {
     worker: Option<usize>,
     upstream: Option<RawUpstream>,
     callouts: Option<Vec<RawCallout>>,
+    meanwhile: Option<RawMeanwhile>,
     faults: Option<Vec<RawFault>>,
     expect: Option<RawExpectation>,
     advance: Option<Span>,
     clock: Option<ClockStep>,
+    configure: Option<RawConfigure>,
 }
 
 impl<'de> Deserialize<'de> for RawStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = StepFields::deserialize(deserializer)?;
-        fields.check().map(Self).map_err(de::Error::custom)
+        fields.check().map_err(de::Error::custom)
     }
 }
 
 impl StepFields {
-    fn check(self) -> Result<Step, String> {
+    fn check(self) -> Result<RawStep, String> {
         let beside = [
             ("repeat", self.repeat.is_some()),
             ("worker", self.worker.is_some()),
             ("upstream", self.upstream.is_some()),
+            ("meanwhile", self.meanwhile.is_some()),
             ("faults", self.faults.is_some()),
             ("expect", self.expect.is_some()),
         ];
@@ -263,21 +294,25 @@ impl StepFields {
         let callouts_beside = self.callouts.is_some().then_some(&"callouts");
         let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
         let callouts = callouts.collect::<Result<Vec<_>, _>>();
-        match (self.request, self.advance, self.clock) {
-            (None, Some(Span(by)), None) => match beside {
-                None => Ok(Step::Advance(AdvanceStep { by, callouts: callouts? })),
+        match (self.request, self.advance, self.clock, self.configure) {
+            (None, Some(Span(by)), None, None) => match beside {
+                None => Ok(RawStep::Done(Step::Advance(AdvanceStep { by, callouts: callouts? }))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
             },
-            (None, None, Some(by)) => match beside.or(callouts_beside) {
-                None => Ok(Step::Clock(by)),
+            (None, None, Some(by), None) => match beside.or(callouts_beside) {
+                None => Ok(RawStep::Done(Step::Clock(by))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
             },
-            (Some(request), None, None) => {
+            (None, None, None, Some(configure)) => match beside.or(callouts_beside) {
+                None => Ok(RawStep::Configure(configure)),
+                Some(key) => Err(format!("`{key}` belongs to a request, not to `configure`")),
+            },
+            (Some(request), None, None, None) => {
                 let repeat = self.repeat.unwrap_or_else(one);
                 if repeat.get() > MOST_REPEATS {
                     return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
                 }
-                Ok(Step::Request(Box::new(RequestStep {
+                let step = Box::new(RequestStep {
                     request: request.check(),
                     repeat,
                     worker: self.worker,
@@ -289,10 +324,15 @@ impl StepFields {
                         .into_iter()
                         .map(RawFault::check)
                         .collect::<Result<_, _>>()?,
+                    meanwhile: None,
                     expect: self.expect.unwrap_or_default().check()?,
-                })))
+                });
+                Ok(match self.meanwhile {
+                    Some(meanwhile) => RawStep::Request(step, meanwhile),
+                    None => RawStep::Done(Step::Request(step)),
+                })
             }
-            _ => Err("a step is one of `request`, `advance` and `clock`".into()),
+            _ => Err("a step is one of `request`, `advance`, `clock` and `configure`".into()),
         }
     }
 }

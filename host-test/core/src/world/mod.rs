@@ -19,7 +19,7 @@ mod stream;
 mod vm;
 mod wasi;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_abi::{
     Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
@@ -61,6 +61,8 @@ pub struct World {
     pub(crate) plugins: Vec<Plugin>,
     pub(crate) vms: Vec<Vm>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
+    /// Root contexts that are to be deleted.
+    pub(crate) ended: VecDeque<Link>,
     pub(crate) faults: Vec<ArmedFault>,
     pub(crate) host_calls: u64,
     pub(crate) unserved: Option<String>,
@@ -245,9 +247,9 @@ impl World {
             Call::GrpcCancel { token } => self.grpc_cancel(&scope, *token),
             Call::GrpcClose { token } => self.grpc_close(&scope, *token),
             Call::GetStatus {} => self.callout_status(&scope),
+            Call::Done {} => self.done(&scope),
 
             Call::SetProperty { .. }
-            | Call::Done {}
             | Call::CallForeignFunction { .. }
             | Call::ClearRouteCache {} => self.unserved(call),
         }

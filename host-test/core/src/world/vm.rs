@@ -1,12 +1,12 @@
 //! Plugins, the VMs that run them, and the contexts inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_abi::{Reply, Status};
 
 use super::clock::Tick;
 use super::stream::StreamId;
-use super::{Scope, World};
+use super::{Link, Scope, World};
 use crate::engine::CodeId;
 
 /// A filter with its configuration. What is the same in all of it is one plugin.
@@ -56,6 +56,8 @@ pub(crate) struct Vm {
     pub(crate) ticks: BTreeMap<u32, Tick>,
     /// The metric behind each id that this VM was given, by kind.
     pub(crate) metric_ids: [Vec<usize>; 3],
+    /// Root contexts whose `proxy_on_done` asked to wait.
+    pub(crate) pending_done: BTreeSet<u32>,
     /// The guest trapped: no callback reaches it any more.
     pub(crate) failed: bool,
 }
@@ -90,6 +92,7 @@ impl Vm {
             next_context: 1,
             ticks: BTreeMap::new(),
             metric_ids: Default::default(),
+            pending_done: BTreeSet::new(),
             failed: false,
         }
     }
@@ -190,6 +193,17 @@ impl World {
     /// The root context that the effective context of the guest belongs to.
     pub(super) fn root_of(&self, scope: &Scope) -> Option<u32> {
         self.vm(scope.vm)?.root_above(scope.effective)
+    }
+
+    /// Ends the root context that asked to wait; its deletion comes when the callback has returned.
+    pub(super) fn done(&mut self, scope: &Scope) -> Reply {
+        let (vm, root) = (scope.vm, scope.effective);
+        if self.vm_mut(vm).is_some_and(|vm| vm.pending_done.remove(&root)) {
+            self.ended.push_back(Link { vm, root });
+            Reply::OK
+        } else {
+            Reply::refused(Status::NotFound, format!("context {root} does not wait to be done"))
+        }
     }
 
     pub(super) fn set_effective_context(&mut self, scope: &Scope, context: u32) -> Reply {
