@@ -140,6 +140,7 @@ fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result
         vm_id: String::new(),
         vm_config: Vec::new(),
         config: configuration(value),
+        allow_on_headers_stop_iteration: false,
     };
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader);

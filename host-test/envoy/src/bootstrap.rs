@@ -18,6 +18,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) filters: &'a [Value],
     /// Whether some message has trailers.
     pub(crate) trailers: Trailers,
+    /// How many bytes a connection may have buffered.
+    pub(crate) buffer_limit: usize,
     /// Port of the upstream on the loopback interface.
     pub(crate) upstream_port: u16,
     /// The clusters that guests call.
@@ -50,6 +52,7 @@ pub(crate) struct Plugin<'a> {
     pub(crate) vm_configuration: &'a str,
     pub(crate) module: &'a Path,
     pub(crate) configuration: &'a str,
+    pub(crate) allow_on_headers_stop_iteration: bool,
 }
 
 impl Bootstrap<'_> {
@@ -74,6 +77,7 @@ impl Bootstrap<'_> {
                 "listeners": [{
                     "name": "listener",
                     "address": loopback(0),
+                    "per_connection_buffer_limit_bytes": self.buffer_limit,
                     // The next connection goes to a worker that has the fewest.
                     "connection_balance_config": { "exact_balance": {} },
                     "filter_chains": [{
@@ -143,6 +147,7 @@ impl Plugin<'_> {
                     "name": self.name,
                     "root_id": self.root_id,
                     "failure_policy": "FAIL_CLOSED",
+                    "allow_on_headers_stop_iteration": self.allow_on_headers_stop_iteration,
                     "vm_config": {
                         "vm_id": self.vm_id,
                         "runtime": "envoy.wasm.runtime.v8",
@@ -240,14 +245,21 @@ mod tests {
             vm_configuration: "",
             module: Path::new(module),
             configuration,
+            allow_on_headers_stop_iteration: false,
         };
         let filters = [
             plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
             plugin("second", "root", "/modules/second.wasm", ""),
         ];
         let filters: Vec<Value> = filters.iter().map(Plugin::to_json).collect();
-        let clusters = Vec::new();
-        Bootstrap { filters: &filters, trailers, upstream_port: 1234, clusters }.to_json()
+        let bootstrap = Bootstrap {
+            filters: &filters,
+            trailers,
+            buffer_limit: 1 << 20,
+            upstream_port: 1234,
+            clusters: Vec::new(),
+        };
+        bootstrap.to_json()
     }
 
     /// Checks the value at a JSON pointer.

@@ -63,6 +63,7 @@ impl Launch {
         let bootstrap = Bootstrap {
             filters: &filters,
             trailers: trailers(scenario),
+            buffer_limit: scenario.buffer_limit,
             upstream_port: upstream.port(),
             clusters: called(scenario, &clusters),
         };
@@ -75,8 +76,17 @@ impl Launch {
         let process =
             Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
         let log = Log::open(&files.log, scenario).map_err(NotStarted::Io)?;
-        let _folder = folder;
-        Ok(Self { process, log, upstream, clusters, clock, discovery, runtime, files, _folder })
+        Ok(Self {
+            process,
+            log,
+            upstream,
+            clusters,
+            clock,
+            discovery,
+            runtime,
+            files,
+            _folder: folder,
+        })
     }
 
     /// Waits until it serves, and connects a client to each worker.
@@ -216,6 +226,7 @@ fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotSt
             vm_configuration: text(&filter.vm_config)?,
             module,
             configuration: text(&filter.config)?,
+            allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
         };
         Ok(plugin.to_json())
     };

@@ -19,6 +19,8 @@ use crate::world::{Context, Link, Place, Plugin, PluginId, Vm, VmId, World};
 pub(super) struct Filter {
     pub(super) module: Arc<dyn Module>,
     pub(super) plugin: PluginId,
+    /// Headers that it holds are held alone.
+    pub(super) stops_headers_alone: bool,
 }
 
 impl Filter {
@@ -36,19 +38,21 @@ impl Filter {
             configuration: filter.config.clone(),
             code: module.code(),
         });
-        Ok(Self { module, plugin })
+        let stops_headers_alone = filter.allow_on_headers_stop_iteration;
+        Ok(Self { module, plugin, stops_headers_alone })
     }
 }
 
 /// Boots a proxy; a failure gives the world back for its transcript.
 pub(super) fn boot(
-    world: World,
+    mut world: World,
     loader: &Loader<'_>,
     scenario: &Scenario,
 ) -> Result<Run, Box<(StartError, World)>> {
     let workers = scenario.workers.get();
     let chains = vec![Vec::new(); workers];
     let connected = vec![false; workers];
+    world.buffer_limit = scenario.buffer_limit;
     let mut run = Run {
         world,
         filters: Vec::new(),

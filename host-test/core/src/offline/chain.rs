@@ -9,7 +9,6 @@ use tollgate_abi::Callback;
 
 use super::Run;
 use super::ends::Ends;
-use super::phases::Verdict;
 use super::wire;
 use crate::proxy::{Configured, HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
@@ -55,7 +54,10 @@ impl Run {
             let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
             let context = Context::Stream { stream: id, at, root: link.root };
             let context = vm.map(|vm| vm.add_context(context));
-            stream.stages.push(Stage { link: Some(link), context, ..Stage::default() });
+            let stops_headers_alone =
+                self.filters.get(at).is_some_and(|filter| filter.stops_headers_alone);
+            let link = Some(link);
+            stream.stages.push(Stage { link, context, stops_headers_alone, ..Stage::default() });
         }
         stream
     }
@@ -210,7 +212,7 @@ impl Carrier<'_> {
     }
 
     /// A piece arrives at a stage of the chain, or beyond its end.
-    fn arrive(&mut self, direction: Direction, at: usize, piece: Piece) {
+    pub(super) fn arrive(&mut self, direction: Direction, at: usize, piece: Piece) {
         if self.is_over(direction) {
             return;
         }
@@ -227,12 +229,15 @@ impl Carrier<'_> {
     }
 
     /// Delivers what waits at a stage until the guest holds it.
-    fn drain(&mut self, direction: Direction, at: usize) {
+    pub(super) fn drain(&mut self, direction: Direction, at: usize) {
+        let limit = self.run.world.buffer_limit;
         while !self.is_over(direction) {
             let Some(stage) = self.stage(at) else { return };
             let lane = stage.lane_mut(direction);
-            if matches!(lane.hold, Hold::Headers | Hold::Trailers | Hold::Stuck) {
-                return;
+            match lane.hold {
+                Hold::Nothing | Hold::Body => {}
+                Hold::HeadersWithLimit if lane.waits() > limit => return self.too_large(direction),
+                Hold::Headers | Hold::HeadersWithLimit | Hold::Trailers | Hold::Stuck => return,
             }
             let Some(piece) = lane.waiting.pop_front() else {
                 return;
@@ -242,137 +247,13 @@ impl Carrier<'_> {
         }
     }
 
-    fn deliver(&mut self, direction: Direction, at: usize, piece: Piece) {
-        match piece {
-            Piece::Headers { end } => match self.on_headers(direction, at, end) {
-                Verdict::Pass => {
-                    self.notice_double_continue(direction, at);
-                    self.pass(direction, at, Piece::Headers { end });
-                }
-                Verdict::Hold(hold) => self.hold(direction, at, hold, end),
-                Verdict::Gone => {}
-            },
-            Piece::Data { bytes, end } => {
-                let Some(stage) = self.stage(at) else { return };
-                let lane = stage.lane_mut(direction);
-                // What is held and what has come are one buffer to the guest.
-                let mut body = lane.body.take().unwrap_or_default();
-                body.extend_from_slice(&bytes);
-                lane.body = Some(body);
-                let verdict = self.on_body(direction, at, end);
-                self.forget_early_resume(direction, at);
-                match verdict {
-                    Verdict::Pass => self.release_body(direction, at, end),
-                    Verdict::Hold(hold) => self.hold(direction, at, hold, end),
-                    Verdict::Gone => {}
-                }
-            }
-            Piece::Trailers => match self.on_trailers(direction, at) {
-                Verdict::Pass => {
-                    self.release_body(direction, at, false);
-                    self.pass(direction, at, Piece::Trailers);
-                }
-                Verdict::Hold(hold) => self.hold(direction, at, hold, false),
-                Verdict::Gone => {}
-            },
-        }
-    }
-
-    fn hold(&mut self, direction: Direction, at: usize, hold: Hold, end: bool) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            lane.hold = hold;
-            lane.end_held = end;
-        }
-    }
-
-    fn pass(&mut self, direction: Direction, at: usize, piece: Piece) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            match piece {
-                Piece::Headers { .. } => lane.headers_visible = false,
-                Piece::Trailers => lane.trailers_visible = false,
-                Piece::Data { .. } => {}
-            }
-            lane.hold = Hold::Nothing;
-        }
-        let next = match direction {
-            Direction::Request => at.saturating_add(1),
-            // Below the first stage there is none, which `arrive` takes for the client.
-            Direction::Response => at.checked_sub(1).unwrap_or(usize::MAX),
-        };
-        self.arrive(direction, next, piece);
-    }
-
-    fn release_body(&mut self, direction: Direction, at: usize, end: bool) {
-        let bytes = self.stage(at).and_then(|stage| stage.lane_mut(direction).body.take());
-        let bytes = bytes.unwrap_or_default();
-        if end || !bytes.is_empty() {
-            self.pass(direction, at, Piece::Data { bytes, end });
-        }
-    }
-
-    /// Carries out what guests asked for while they ran, in this stream's stages.
-    fn resume_asked(&mut self) {
-        self.take_over();
-        for at in 0..self.filters {
-            for direction in [Direction::Request, Direction::Response] {
-                let Some(stage) = self.stage(at) else {
-                    continue;
-                };
-                let lane = stage.lane_mut(direction);
-                if !std::mem::take(&mut lane.resume_asked) {
-                    continue;
-                }
-                let (hold, end) = (std::mem::take(&mut lane.hold), lane.end_held);
-                let is_stuck = std::mem::take(&mut lane.resumed_too_early) && !end;
-                match hold {
-                    Hold::Nothing | Hold::Stuck => continue,
-                    Hold::Headers if is_stuck => {
-                        // As on Envoy: headers that are held and let go in one callback leave, and what
-                        // follows them never does.
-                        self.pass(direction, at, Piece::Headers { end });
-                        self.hold(direction, at, Hold::Stuck, end);
-                    }
-                    Hold::Headers => {
-                        self.pass(direction, at, Piece::Headers { end });
-                        self.coalesce(direction, at);
-                    }
-                    Hold::Body => self.release_body(direction, at, end),
-                    Hold::Trailers => {
-                        self.release_body(direction, at, false);
-                        self.pass(direction, at, Piece::Trailers);
-                    }
-                }
-                self.drain(direction, at);
-            }
-        }
-    }
-
     /// Carries out a local reply or a close that a guest asked for outside of the stream's callbacks.
-    fn take_over(&mut self) {
+    pub(super) fn take_over(&mut self) {
         let Some(stream) = self.stream() else { return };
         if std::mem::take(&mut stream.close_asked) {
             self.ends.reset = true;
         } else if let Some(reply) = stream.local_reply.take() {
             self.reply(reply);
-        }
-    }
-
-    /// Makes one piece of the body that came while the headers were held.
-    fn coalesce(&mut self, direction: Direction, at: usize) {
-        let Some(stage) = self.stage(at) else { return };
-        let waiting = &mut stage.lane_mut(direction).waiting;
-        let mut whole: Option<(Vec<u8>, bool)> = None;
-        while let Some(Piece::Data { .. }) = waiting.front() {
-            if let Some(Piece::Data { bytes, end }) = waiting.pop_front() {
-                let (body, ended) = whole.get_or_insert_default();
-                body.extend_from_slice(&bytes);
-                *ended |= end;
-            }
-        }
-        if let Some((bytes, end)) = whole {
-            waiting.push_front(Piece::Data { bytes, end });
         }
     }
 

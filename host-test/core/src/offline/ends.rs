@@ -43,10 +43,14 @@ impl Carrier<'_> {
             (Piece::Data { bytes, end }, Some(received)) => {
                 take_body(&mut received.body, &bytes, wire::announced_length(headers)) && end
             }
-            (Piece::Trailers, Some(received)) => {
-                received.trailers.clone_from(&stream.request.trailers.0);
-                true
-            }
+            // A message with its length in a header has no place for trailers.
+            (Piece::Trailers, Some(received)) => match wire::announced_length(headers) {
+                Some(announced) => received.body.len() == announced,
+                None => {
+                    received.trailers.clone_from(&stream.request.trailers.0);
+                    true
+                }
+            },
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
         self.ends.upstream_has_all |= self.ends.request_whole;
@@ -79,10 +83,13 @@ impl Carrier<'_> {
             (Piece::Data { bytes, end }, Some(response)) => {
                 take_body(&mut response.body, &bytes, wire::announced_length(headers)) && end
             }
-            (Piece::Trailers, Some(response)) => {
-                response.trailers.clone_from(&stream.response.trailers.0);
-                true
-            }
+            (Piece::Trailers, Some(response)) => match wire::announced_length(headers) {
+                Some(announced) => response.body.len() == announced,
+                None => {
+                    response.trailers.clone_from(&stream.response.trailers.0);
+                    true
+                }
+            },
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
     }

@@ -9,6 +9,7 @@ mod chain;
 mod configure;
 mod dialogue;
 mod ends;
+mod held;
 mod phases;
 mod wire;
 

@@ -13,19 +13,34 @@ pub(super) struct VmFailed;
 pub(super) enum Verdict {
     Pass,
     Hold(Hold),
+    /// The headers are held, and what follows them is delivered.
+    HoldHeadersAlone,
+    /// Body bytes are held.
+    HoldBody(Keep),
     /// A local reply or a trap took the stream over.
     Gone,
 }
 
+/// What becomes of body bytes that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The next callback sees them too, and there is a limit.
+    Seen,
+    /// They go on later, but no callback sees them again.
+    Unseen,
+    /// They are gone.
+    Nothing,
+}
+
 impl Carrier<'_> {
-    /// As on Envoy: a body callback that asks to go on asks for nothing, only what it returns counts.
-    pub(super) fn forget_early_resume(&mut self, direction: Direction, at: usize) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            if std::mem::take(&mut lane.resumed_too_early) {
-                lane.resume_asked = false;
-            }
-        }
+    /// Whether a body callback asked to go on. Its request is taken back: it was for what was held before
+    /// the callback, and what is held by it is decided by what it returns.
+    pub(super) fn take_early_resume(&mut self, direction: Direction, at: usize) -> bool {
+        let Some(stage) = self.stage(at) else { return false };
+        let lane = stage.lane_mut(direction);
+        let resumed = std::mem::take(&mut lane.resumed_too_early);
+        lane.resume_asked &= !resumed;
+        resumed
     }
 
     /// The guest asked to go on in a headers callback, and went on by returning from it.
@@ -50,8 +65,10 @@ impl Carrier<'_> {
             return Verdict::Gone;
         };
         let count = stream.message(direction).headers.0.len();
+        let mut alone = false;
         if let Some(stage) = stream.stages.get_mut(at) {
             stage.lane_mut(direction).headers_visible = true;
+            alone = stage.stops_headers_alone;
         }
         let returned = self.call(at, |context| match direction {
             Direction::Request => Callback::RequestHeaders { context, count, end_of_stream: end },
@@ -59,8 +76,9 @@ impl Carrier<'_> {
         });
         self.judge(returned, |word| match HeadersAction::from(word) {
             HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
+            HeadersAction::StopIteration if alone => Verdict::HoldHeadersAlone,
+            HeadersAction::StopAllIterationAndBuffer => Verdict::Hold(Hold::HeadersWithLimit),
             HeadersAction::StopIteration
-            | HeadersAction::StopAllIterationAndBuffer
             | HeadersAction::StopAllIterationAndWatermark
             | HeadersAction::Unknown(_) => Verdict::Hold(Hold::Headers),
         })
@@ -80,10 +98,11 @@ impl Carrier<'_> {
         });
         self.judge(returned, |word| match BodyAction::from(word) {
             BodyAction::Continue => Verdict::Pass,
-            BodyAction::StopIterationAndBuffer
-            | BodyAction::StopIterationAndWatermark
-            | BodyAction::StopIterationNoBuffer
-            | BodyAction::Unknown(_) => Verdict::Hold(Hold::Body),
+            BodyAction::StopIterationAndBuffer => Verdict::HoldBody(Keep::Seen),
+            BodyAction::StopIterationAndWatermark => Verdict::HoldBody(Keep::Unseen),
+            BodyAction::StopIterationNoBuffer | BodyAction::Unknown(_) => {
+                Verdict::HoldBody(Keep::Nothing)
+            }
         })
     }
 

@@ -32,6 +32,9 @@ pub use value::{ClockStep, Matcher};
 /// A header line: name in lower case and value, both bytes.
 pub type HeaderLine = (Vec<u8>, Vec<u8>);
 
+/// How many bytes Envoy buffers for a connection by default.
+const BUFFER_LIMIT: usize = 1 << 20;
+
 /// A scenario, checked.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -45,6 +48,8 @@ pub struct Scenario {
     pub clusters: Vec<String>,
     /// The least level at which log lines are written.
     pub log_level: LogLevel,
+    /// How many bytes of a body the proxy buffers for a filter that holds it.
+    pub buffer_limit: usize,
     /// Set when it cannot run everywhere.
     pub only: Option<Only>,
     /// Set when the proxy must refuse to start: text that its log must contain.
@@ -62,6 +67,7 @@ impl Scenario {
             workers: NonZeroUsize::MIN,
             clusters: Vec::new(),
             log_level: LogLevel::Info,
+            buffer_limit: BUFFER_LIMIT,
             only: None,
             refused: None,
             steps: Vec::new(),
@@ -94,6 +100,8 @@ pub struct FilterUse {
     pub vm_config: Vec<u8>,
     /// Bytes that the filter gets as its configuration: JSON, or text as written.
     pub config: Vec<u8>,
+    /// Whether headers that it holds are held alone, so that the body comes to it.
+    pub allow_on_headers_stop_iteration: bool,
 }
 
 /// Where the module of a filter comes from.

@@ -20,8 +20,8 @@ use super::expect::{
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
 use super::{
-    AdvanceStep, Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request,
-    RequestStep, Scenario, Step, Upstream,
+    AdvanceStep, Answer, BUFFER_LIMIT, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only,
+    Request, RequestStep, Scenario, Step, Upstream,
 };
 use crate::yaml::{self, InvalidYaml};
 
@@ -115,6 +115,7 @@ struct RawScenario {
     clusters: Vec<String>,
     #[serde(default)]
     log_level: Level,
+    buffer_limit: Option<NonZeroUsize>,
     only: Option<RawOnly>,
     refused: Option<String>,
     #[serde(default)]
@@ -178,6 +179,7 @@ impl RawScenario {
             workers: self.workers,
             clusters: self.clusters,
             log_level: self.log_level.0,
+            buffer_limit: self.buffer_limit.map_or(BUFFER_LIMIT, NonZeroUsize::get),
             only,
             refused: self.refused,
             steps,
@@ -198,6 +200,8 @@ struct RawFilter {
     vm_config: Option<serde_json::Value>,
     #[serde(default)]
     config: Option<serde_json::Value>,
+    #[serde(default)]
+    allow_on_headers_stop_iteration: bool,
 }
 
 impl RawFilter {
@@ -208,7 +212,15 @@ impl RawFilter {
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
         let vm_config = configuration(self.vm_config.unwrap_or_default());
         let (root_id, vm_id) = (self.root_id, self.vm_id);
-        Ok(FilterUse { source, name, root_id, vm_id, vm_config, config })
+        Ok(FilterUse {
+            source,
+            name,
+            root_id,
+            vm_id,
+            vm_config,
+            config,
+            allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
+        })
     }
 }
 

@@ -53,6 +53,8 @@ pub struct World {
     /// The clocks.
     pub clock: Clock,
     pub(crate) log_level: Option<LogLevel>,
+    /// How many bytes of a body may be held with a limit.
+    pub(crate) buffer_limit: usize,
     pub(crate) logs: Vec<LogLine>,
     pub(crate) shared: SharedData,
     pub(crate) queues: Queues,

@@ -54,6 +54,8 @@ pub(crate) struct Stage {
     pub(crate) response: Lane,
     /// `proxy_on_log` runs: everything can be read and nothing changed.
     pub(crate) logging: bool,
+    /// Headers that the filter holds are held alone, and what follows them is delivered.
+    pub(crate) stops_headers_alone: bool,
 }
 
 /// A plugin in a VM.
@@ -65,7 +67,7 @@ pub(crate) struct Link {
 
 /// One direction of a stream at one filter.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not one state")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(crate) struct Lane {
     /// What has come and was not delivered yet.
     pub(crate) waiting: VecDeque<Piece>,
@@ -74,6 +76,14 @@ pub(crate) struct Lane {
     pub(crate) trailers_visible: bool,
     /// The body that the guest can see: during its callback, and while it holds it.
     pub(crate) body: Option<Vec<u8>>,
+    /// Bytes of the body that are held and that the guest does not see.
+    pub(crate) held: Vec<u8>,
+    /// The headers are held although what follows them is delivered.
+    pub(crate) headers_held: bool,
+    /// Some of the body has come, if only its end.
+    pub(crate) body_came: bool,
+    /// The guest made trailers in the last callback of the body.
+    pub(crate) trailers_made: bool,
     /// The end of the stream came with what is held.
     pub(crate) end_held: bool,
     /// The guest asked to go on; done when the outermost callback has returned.
@@ -89,7 +99,9 @@ pub(crate) enum Hold {
     Nothing,
     /// The headers, and all that follows waits.
     Headers,
-    /// Body bytes; more of them are delivered.
+    /// The same, and no more waits than the buffer may have.
+    HeadersWithLimit,
+    /// Body bytes, and perhaps the headers before them; more bytes are delivered.
     Body,
     /// The trailers, with the body bytes before them.
     Trailers,
@@ -147,6 +159,17 @@ impl Stage {
             Direction::Request => &mut self.request,
             Direction::Response => &mut self.response,
         }
+    }
+}
+
+impl Lane {
+    /// How many bytes of the body wait.
+    pub(crate) fn waits(&self) -> usize {
+        let size = |piece: &Piece| match piece {
+            Piece::Data { bytes, .. } => bytes.len(),
+            Piece::Headers { .. } | Piece::Trailers => 0,
+        };
+        self.waiting.iter().map(size).sum()
     }
 }
 
@@ -254,9 +277,12 @@ impl World {
             let lane = stage.lane_mut(direction);
             lane.resume_asked = true;
             lane.resumed_too_early = in_own_callback;
-            // As on Envoy: the guest loses sight of the message at once, the rest happens later.
-            lane.headers_visible = false;
-            lane.trailers_visible = false;
+            // As on Envoy: the guest loses sight of a request at once, but not of a response; the rest
+            // happens later.
+            if direction == Direction::Request {
+                lane.headers_visible = false;
+                lane.trailers_visible = false;
+            }
         }
         Reply::OK
     }
