@@ -1,6 +1,7 @@
 //! The two hosts, the modules that they run, and the scenarios.
 
 pub(crate) mod observed;
+mod wasi;
 
 use std::env;
 use std::fs;
@@ -28,6 +29,9 @@ const MODULES: [(&str, &str, &str); 9] = [
     ("chunks_resizing", "examples/chunks_resizing", "tollgate-conformance-filters"),
     ("maps", "examples/maps", "tollgate-conformance-filters"),
 ];
+
+/// The guest that calls what WASI only answers.
+const WASI: &str = "wasi";
 
 const TARGET: &str = "wasm32-wasip1";
 
@@ -58,13 +62,14 @@ pub(crate) fn say(line: &str) {
 /// Finds modules for the offline host, each compiled once.
 pub(crate) fn loader() -> impl Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> + Sync {
     let engine = Wasmtime::new(Limits::default(), None).unwrap();
-    let load = |(name, _, _): &(&str, &str, &str)| {
-        let source = FilterSource::BuiltIn((*name).to_owned());
+    let load = |name: &str| {
+        let source = FilterSource::BuiltIn(name.to_owned());
         let bytes = fs::read(source.file(modules())).unwrap();
         let module: Arc<dyn Module> = Arc::new(engine.load(&bytes).unwrap());
         (source, module)
     };
-    let loaded: Vec<(FilterSource, Arc<dyn Module>)> = MODULES.iter().map(load).collect();
+    let loaded: Vec<(FilterSource, Arc<dyn Module>)> =
+        MODULES.iter().map(|(name, _, _)| *name).chain([WASI]).map(load).collect();
     move |filter| match loaded.iter().find(|(source, _)| *source == filter.source) {
         Some((_, module)) => Ok(Arc::clone(module)),
         None => Err(StartError::Module(format!("{:?} is not built here", filter.source).into())),
@@ -113,6 +118,7 @@ fn modules() -> &'static Path {
             let module = finish(&linked, &about).unwrap();
             fs::write(folder.join(name).with_extension("wasm"), module).unwrap();
         }
+        fs::write(folder.join(WASI).with_extension("wasm"), wasi::module()).unwrap();
         folder
     })
 }

@@ -223,7 +223,9 @@ impl World {
             Call::ContinueResponse {} => self.resume(&scope, Direction::Response),
             Call::SetEffectiveContext { context } => self.set_effective_context(&scope, *context),
 
-            Call::FdWrite { fd, data } => self.fd_write(*fd, &data.0),
+            Call::FdWrite { fd, data } | Call::FdPwrite { fd, data, .. } => {
+                self.fd_write(*fd, &data.0)
+            }
             Call::RandomGet { buffer } => self.random_get(buffer.size),
             Call::ClockTimeGet { clock, .. } => self.clock_time(*clock),
             Call::ClockResGet { clock } => wasi::clock_resolution(*clock),
