@@ -44,13 +44,13 @@ impl Carrier<'_> {
                 take_body(&mut received.body, &bytes, wire::announced_length(headers)) && end
             }
             // A message with its length in a header has no place for trailers.
-            (Piece::Trailers, Some(received)) => match wire::announced_length(headers) {
-                Some(announced) => received.body.len() == announced,
-                None => {
+            (Piece::Trailers, Some(received)) => {
+                let announced = wire::announced_length(headers);
+                if announced.is_none() {
                     received.trailers.clone_from(&stream.request.trailers.0);
-                    true
                 }
-            },
+                announced.is_none_or(|announced| received.body.len() == announced)
+            }
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
         self.ends.upstream_has_all |= self.ends.request_whole;
@@ -83,13 +83,13 @@ impl Carrier<'_> {
             (Piece::Data { bytes, end }, Some(response)) => {
                 take_body(&mut response.body, &bytes, wire::announced_length(headers)) && end
             }
-            (Piece::Trailers, Some(response)) => match wire::announced_length(headers) {
-                Some(announced) => response.body.len() == announced,
-                None => {
+            (Piece::Trailers, Some(response)) => {
+                let announced = wire::announced_length(headers);
+                if announced.is_none() {
                     response.trailers.clone_from(&stream.response.trailers.0);
-                    true
                 }
-            },
+                announced.is_none_or(|announced| response.body.len() == announced)
+            }
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
     }
