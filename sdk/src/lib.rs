@@ -8,7 +8,8 @@
 //! Nothing that a client or a host sends makes a filter panic: header values are bytes, and every
 //! host call gives a `Result` ([`HostError`]) for every status, listed in the ABI or not.
 //!
-//! Not here yet: callouts, and holding a request for them.
+//! What the proxy knows of a stream is read by type ([`attributes`]), what it can do beyond the ABI is
+//! called by type ([`foreign`]).
 
 #![cfg_attr(
     not(test),
@@ -24,13 +25,17 @@
     )
 )]
 
+pub mod attributes;
 pub mod callout;
 pub mod config;
 pub mod exchange;
+pub mod filter_state;
+pub mod foreign;
 pub mod headers;
 pub mod matching;
 pub mod metrics;
 pub mod mode;
+pub mod protobuf;
 pub mod shared_data;
 pub mod state;
 
