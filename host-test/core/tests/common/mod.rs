@@ -97,7 +97,7 @@ pub(crate) fn respond(world: &mut World, status_code: u32, headers: &[(&str, &st
 pub(crate) fn status(reply: &Reply) -> Status {
     match reply {
         Reply::Done(_) => Status::Ok,
-        Reply::Refused { status, .. } => *status,
+        Reply::Refused { status, .. } | Reply::Failed { status, .. } => *status,
         Reply::Trap { why } => panic!("{why}"),
     }
 }
