@@ -50,6 +50,25 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
         (1, 1),
         "only.reason: empty",
     );
+    for (key, expected) in [
+        ("proxy: { rout: {} }", "unknown field `rout`"),
+        ("proxy: { listener: { direction: up } }", "unknown variant `up`"),
+        ("proxy: { route: { metadata: { ns: text } } }", "expected map"),
+    ] {
+        let text = format!("{FILTERS}{key}\nsteps: [ {{ advance: 1s }} ]\n");
+        let error = Scenario::parse(&text).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let told = "properties: { connection.mtls: true }";
+    refuse(
+        &format!("{FILTERS}{told}\nsteps: [ {{ advance: 1s }} ]\n"),
+        (1, 1),
+        "a real Envoy cannot be told what it knows",
+    );
+    let not_a_value = "properties: { connection.mtls: [1] }";
+    let text = format!("{FILTERS}{not_a_value}\nsteps: [ {{ advance: 1s }} ]\n");
+    let error = Scenario::parse(&text).unwrap_err();
+    assert!(error.to_string().contains("connection.mtls: write text"), "{error}");
     refuse(
         &format!("{FILTERS}only: {{ on: [nginx], reason: x }}\nsteps: [ {{ advance: 1s }} ]\n"),
         (3, 14),

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tollgate_host::scenario::{Protocol, UPSTREAM};
+use tollgate_host::scenario::{Configured, Metadata, Protocol, TrafficDirection, UPSTREAM};
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
@@ -16,6 +16,8 @@ pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
 pub(crate) struct Bootstrap<'a> {
     /// The chain of filters, in order, as rendered.
     pub(crate) filters: &'a [Value],
+    /// Names and metadata.
+    pub(crate) proxy: &'a Configured,
     /// Whether some message has trailers.
     pub(crate) trailers: Trailers,
     /// How many bytes a connection may have buffered.
@@ -71,19 +73,29 @@ impl Bootstrap<'_> {
             },
         }));
         json!({
-            "node": { "id": "tollgate", "cluster": "tollgate" },
+            "node": {
+                "id": self.proxy.node.id,
+                "cluster": self.proxy.node.cluster,
+                "metadata": self.proxy.node.metadata,
+            },
             "admin": { "address": loopback(0) },
             "static_resources": {
                 "listeners": [{
                     "name": "listener",
                     "address": loopback(0),
                     "per_connection_buffer_limit_bytes": self.buffer_limit,
+                    "traffic_direction": match self.proxy.listener.direction {
+                        TrafficDirection::Unspecified => "UNSPECIFIED",
+                        TrafficDirection::Inbound => "INBOUND",
+                        TrafficDirection::Outbound => "OUTBOUND",
+                    },
+                    "metadata": metadata(&self.proxy.listener.metadata),
                     // The next connection goes to a worker that has the fewest.
                     "connection_balance_config": { "exact_balance": {} },
                     "filter_chains": [{
                         "filters": [{
                             "name": "envoy.filters.network.http_connection_manager",
-                            "typed_config": connection_manager(&filters),
+                            "typed_config": connection_manager(&filters, self.proxy),
                         }],
                     }],
                 }],
@@ -93,46 +105,40 @@ impl Bootstrap<'_> {
     }
 
     fn clusters(&self) -> Vec<Value> {
-        let upstream = Called {
-            name: UPSTREAM,
-            port: self.upstream_port,
-            protocol: Protocol::Http,
-            connects_anew: false,
+        std::iter::once(self.upstream()).chain(self.clusters.iter().map(Called::to_json)).collect()
+    }
+
+    fn upstream(&self) -> Value {
+        let address = json!({ "address": loopback(self.upstream_port) });
+        // An endpoint with empty metadata is not one without.
+        let endpoint = match &self.proxy.endpoint.metadata {
+            none if none.0.is_empty() => json!({ "endpoint": address }),
+            some => json!({ "endpoint": address, "metadata": metadata(some) }),
         };
-        std::iter::once(&upstream).chain(&self.clusters).map(Called::to_json).collect()
+        let options = json!({ "explicit_http_config": explicit(Protocol::Http) });
+        let mut upstream = cluster(&self.proxy.cluster.name, &endpoint, options);
+        if let Some(fields) = upstream.as_object_mut() {
+            // The runner reads the statistics of the cluster by this name.
+            fields.insert("alt_stat_name".into(), UPSTREAM.into());
+            fields.insert("metadata".into(), metadata(&self.proxy.cluster.metadata));
+        }
+        upstream
     }
 }
 
 impl Called<'_> {
     fn to_json(&self) -> Value {
-        let protocol = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-        let explicit = match self.protocol {
-            Protocol::Http => json!({ "http_protocol_options": { "enable_trailers": true } }),
-            Protocol::Http2 | Protocol::Grpc => json!({ "http2_protocol_options": {} }),
-        };
         let common = if self.connects_anew {
             json!({ "max_requests_per_connection": 1 })
         } else {
             json!({})
         };
-        json!({
-            "name": self.name,
-            "type": "STATIC",
-            "connect_timeout": "2s",
-            "load_assignment": {
-                "cluster_name": self.name,
-                "endpoints": [{
-                    "lb_endpoints": [{ "endpoint": { "address": loopback(self.port) } }],
-                }],
-            },
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": protocol,
-                    "common_http_protocol_options": common,
-                    "explicit_http_config": explicit,
-                },
-            },
-        })
+        let endpoint = json!({ "endpoint": { "address": loopback(self.port) } });
+        let options = json!({
+            "common_http_protocol_options": common,
+            "explicit_http_config": explicit(self.protocol),
+        });
+        cluster(self.name, &endpoint, options)
     }
 }
 
@@ -167,7 +173,32 @@ impl Plugin<'_> {
     }
 }
 
-fn connection_manager(filters: &[Value]) -> Value {
+/// A cluster with one endpoint.
+fn cluster(name: &str, endpoint: &Value, mut options: Value) -> Value {
+    let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    if let Some(options) = options.as_object_mut() {
+        options.insert("@type".into(), format!("type.googleapis.com/{protocol}").into());
+    }
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [endpoint] }],
+        },
+        "typed_extension_protocol_options": { protocol: options },
+    })
+}
+
+fn explicit(protocol: Protocol) -> Value {
+    match protocol {
+        Protocol::Http => json!({ "http_protocol_options": { "enable_trailers": true } }),
+        Protocol::Http2 | Protocol::Grpc => json!({ "http2_protocol_options": {} }),
+    }
+}
+
+fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
     let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     json!({
         "@type": format!("type.googleapis.com/{kind}"),
@@ -182,13 +213,15 @@ fn connection_manager(filters: &[Value]) -> Value {
         "route_config": {
             "name": "routes",
             "virtual_hosts": [{
-                "name": "vhost",
+                "name": proxy.virtual_host.name,
+                "metadata": metadata(&proxy.virtual_host.metadata),
                 "domains": ["*"],
                 "routes": [{
-                    "name": "route",
+                    "name": proxy.route.name,
+                    "metadata": metadata(&proxy.route.metadata),
                     "match": { "prefix": "/" },
                     // The client has the only patience.
-                    "route": { "cluster": "upstream", "timeout": "0s" },
+                    "route": { "cluster": proxy.cluster.name, "timeout": "0s" },
                 }],
             }],
         },
@@ -225,6 +258,10 @@ fn mutation(mutations: &Value) -> Value {
     })
 }
 
+fn metadata(metadata: &Metadata) -> Value {
+    json!({ "filter_metadata": metadata.0 })
+}
+
 fn loopback(port: u16) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
 }
@@ -254,6 +291,7 @@ mod tests {
         let filters: Vec<Value> = filters.iter().map(Plugin::to_json).collect();
         let bootstrap = Bootstrap {
             filters: &filters,
+            proxy: &Configured::default(),
             trailers,
             buffer_limit: 1 << 20,
             upstream_port: 1234,

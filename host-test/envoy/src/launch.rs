@@ -62,6 +62,7 @@ impl Launch {
         let discovery = discovery.map_err(NotStarted::Io)?;
         let bootstrap = Bootstrap {
             filters: &filters,
+            proxy: &scenario.proxy,
             trailers: trailers(scenario),
             buffer_limit: scenario.buffer_limit,
             upstream_port: upstream.port(),

@@ -1,6 +1,7 @@
 //! The two hosts, the modules that they run, and the scenarios.
 
 pub(crate) mod observed;
+mod varying;
 mod wasi;
 
 use std::env;

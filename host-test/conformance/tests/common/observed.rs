@@ -1,8 +1,9 @@
 //! All that can be seen of a scenario from outside, as lines that two hosts can be compared by.
 //!
 //! What cannot be the same is made the same here and nowhere else: dates, measured times, the cost, the
-//! order of header lines of different names, and that of the log lines while a filter gets another
-//! configuration, which several VMs write at once.
+//! order of header lines of different names, that of the log lines while a filter gets another
+//! configuration, which several VMs write at once, and in `varying.rs` what properties say of clocks and
+//! ports.
 
 use std::ops::Range;
 
@@ -14,6 +15,8 @@ use tollgate_host::run::play;
 use tollgate_host::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, HeaderLine, RequestStep, Scenario,
 };
+
+use super::varying;
 
 /// The end of a date, and how many bytes of it stand before.
 const DATE: (&[u8], usize) = (b" GMT", 25);
@@ -171,7 +174,10 @@ fn show_lines(lines: &[HeaderLine]) -> String {
 
 fn show_rest(seen: &Observation, logs_before: usize) -> Vec<String> {
     let logs = seen.logs.iter().skip(logs_before);
-    let logs = logs.map(|line| format!("log at {}: {}", line.level, text(&line.message)));
+    let logs = logs.map(|line| {
+        let message = varying::hidden(&text(&line.message));
+        format!("log at {}: {message}", line.level)
+    });
     let metrics = seen.metrics.iter().map(|(name, value)| format!("metric {name}: {value}"));
     logs.chain(metrics).collect()
 }

@@ -12,7 +12,7 @@ use crate::engine::{Module, Trap};
 use crate::proxy::StartError;
 use crate::scenario::{FilterUse, Scenario, UPSTREAM};
 use crate::transcript::Entry;
-use crate::world::{Context, Link, Place, Plugin, PluginId, Vm, VmId, World};
+use crate::world::{Context, FilterState, Link, Place, Plugin, PluginId, Vm, VmId, World};
 
 /// A filter of the chain, as it is now.
 #[derive(Clone)]
@@ -61,6 +61,7 @@ pub(super) fn boot(
         chains,
         retiring: false,
         connected,
+        kept_by_connections: vec![FilterState::default(); workers],
         requests: 0,
         clusters: Clusters::of(scenario),
         retired_fuel: None,
@@ -75,6 +76,8 @@ impl Run {
     fn boot_all(&mut self, loader: &Loader<'_>, scenario: &Scenario) -> Result<(), StartError> {
         let clusters = scenario.clusters.iter().cloned().chain([UPSTREAM.to_owned()]);
         self.world.callouts.clusters = clusters.collect();
+        self.world.proxy = scenario.proxy.clone();
+        self.world.made_up.clone_from(&scenario.properties);
         let filters = scenario.filters.iter();
         let filters: Vec<Filter> = filters
             .map(|filter| Filter::load(&mut self.world, loader, filter))

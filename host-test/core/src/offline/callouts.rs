@@ -299,7 +299,7 @@ const REFUSED: NoAnswer = NoAnswer {
 
 fn local_reply(flight: &mut Flight, due: Duration, no_answer: &NoAnswer) {
     let NoAnswer { status, text, details } = *no_answer;
-    let reply = LocalReply { status, headers: Vec::new(), body: text.into(), grpc_status: None };
+    let reply = LocalReply::of_proxy(status, details, text);
     let message = with_details(text.as_bytes(), details);
     let events = match flight.kind {
         Kind::Http => {

@@ -13,7 +13,8 @@ use super::wire;
 use crate::proxy::{Configured, HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
 use crate::world::{
-    Context, Direction, Hold, Lane, Link, LocalReply, Owner, Piece, Stage, Stream, StreamId,
+    Context, Direction, Hold, Lane, Link, LocalReply, Notes, Owner, Piece, Stage, Stream, StreamId,
+    flags,
 };
 
 /// How long the offline client waits for an answer, in virtual time.
@@ -33,7 +34,16 @@ impl Run {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
         let id = StreamId(self.requests);
-        let stream = self.new_stream(id, step, &chain);
+        let mut stream = self.new_stream(id, step, &chain);
+        stream.notes = Notes {
+            worker,
+            came: self.world.clock.wall(),
+            began: self.world.clock.passed(),
+            ..Notes::default()
+        };
+        if let Some(state) = self.kept_by_connections.get(worker) {
+            stream.state = state.clone();
+        }
         self.world.streams.insert(id, stream);
         let mut carrier =
             Carrier { run: self, id, worker, filters: chain.len(), ends: Ends::default() };
@@ -113,6 +123,7 @@ impl Carrier<'_> {
             if index > 0 {
                 self.let_connect();
             }
+            self.note_received(chunk.len());
             self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
         }
         self.ends.request_sent = true;
@@ -124,12 +135,23 @@ impl Carrier<'_> {
         }
     }
 
+    /// Part of the body has come. What comes once the proxy answers is not looked at.
+    fn note_received(&mut self, bytes: usize) {
+        if !self.is_over(Direction::Request)
+            && let Some(stream) = self.stream()
+        {
+            stream.notes.received = stream.notes.received.saturating_add(bytes);
+        }
+    }
+
     /// The proxy answers before any filter: they learn of the request when it is logged.
     fn refuse_unseen(&mut self) {
         self.ends.closes = true;
         self.ends.responding = true;
         if let Some(stream) = self.stream() {
             stream.response.headers.add(b":status", b"403");
+            stream.notes.code = Some(403);
+            stream.notes.explain(b"upgrade_failed");
         }
         self.arrive(Direction::Response, usize::MAX, Piece::Headers { end: true });
     }
@@ -179,18 +201,27 @@ impl Carrier<'_> {
         let is_head = self.is_head();
         let has_body = !is_head && answer.body.iter().any(|chunk| !chunk.is_empty());
         let has_trailers = !is_head && !answer.trailers.is_empty();
+        let end = !has_body && !has_trailers;
+        self.note_connected();
         if let Some(stream) = self.stream() {
             stream.response.headers.0 = wire::answer_headers(answer, is_head);
             stream.response.trailers.0.clone_from(&answer.trailers);
+            stream.notes.code = Some(answer.status.into());
+            stream.notes.explain(b"via_upstream");
         }
         self.ends.responding = true;
-        let end = !has_body && !has_trailers;
+        if end {
+            self.note_answered();
+        }
         self.arrive(Direction::Response, last, Piece::Headers { end });
         for chunk in &answer.body {
             if has_body && !chunk.is_empty() {
                 let piece = Piece::Data { bytes: chunk.clone(), end: false };
                 self.arrive(Direction::Response, last, piece);
             }
+        }
+        if !end {
+            self.note_answered();
         }
         if has_trailers {
             self.arrive(Direction::Response, last, Piece::Trailers);
@@ -200,15 +231,23 @@ impl Carrier<'_> {
         }
     }
 
+    /// The last byte of the upstream has come.
+    fn note_answered(&mut self) {
+        let now = self.run.world.clock.passed();
+        if let Some(stream) = self.stream() {
+            stream.notes.answered = Some(now);
+        }
+    }
+
     fn upstream_reset(&mut self) {
-        self.reply(LocalReply {
-            status: 503,
-            headers: Vec::new(),
-            body: b"upstream connect error or disconnect/reset before headers. \
-                    reset reason: connection termination"
-                .to_vec(),
-            grpc_status: None,
-        });
+        self.note_connected();
+        if let Some(stream) = self.stream() {
+            stream.notes.flags |= flags::UPSTREAM_CONNECTION_TERMINATION;
+        }
+        let details = "upstream_reset_before_response_started{connection_termination}";
+        let body = "upstream connect error or disconnect/reset before headers. \
+                    reset reason: connection termination";
+        self.reply(LocalReply::of_proxy(503, details, body));
     }
 
     /// A piece arrives at a stage of the chain, or beyond its end.
@@ -262,6 +301,9 @@ impl Carrier<'_> {
     pub(super) fn reply(&mut self, reply: LocalReply) {
         self.run.world.note(|| format!("  local reply {}", reply.status));
         let last = self.last();
+        if let Some(stream) = self.stream() {
+            stream.notes.code_details = Some(reply.details.clone());
+        }
         if self.ends.client.is_some() {
             // The head is with the client: all that is left is to break off.
             self.ends.reset = true;
@@ -275,6 +317,7 @@ impl Carrier<'_> {
             .first(b"content-type")
             .is_some_and(|value| value.starts_with(b"application/grpc"));
         stream.local_reply = None;
+        stream.notes.code = Some(if is_grpc { 200 } else { reply.status });
         stream.response.headers.0 =
             if is_grpc { wire::grpc_reply_headers(&reply) } else { wire::reply_headers(&reply) };
         stream.response.trailers.0.clear();
@@ -296,6 +339,10 @@ impl Carrier<'_> {
 
     /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
     fn finish(&mut self) -> Outcome {
+        let now = self.run.world.clock.passed();
+        if let Some(stream) = self.stream() {
+            stream.notes.ended = Some(now);
+        }
         // A trap is in the transcript; the stream ends all the same.
         for at in 0..self.filters {
             if self.make_context(at).is_ok() {
@@ -315,6 +362,11 @@ impl Carrier<'_> {
             {
                 vm.contexts.remove(&context);
             }
+        }
+        let is_kept = self.ends.response_whole && !self.ends.closes && !self.ends.reset;
+        let kept = self.stream().map(|stream| stream.state.of_connection());
+        if let Some(connection) = self.run.kept_by_connections.get_mut(self.worker) {
+            *connection = kept.filter(|_| is_kept).unwrap_or_default();
         }
         match self.ends.client.take() {
             Some(response) if self.ends.response_whole => Outcome::Response(response),

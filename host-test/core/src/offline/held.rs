@@ -112,12 +112,11 @@ impl Carrier<'_> {
 
     /// More of a body is held than the buffer may have.
     pub(super) fn too_large(&mut self, direction: Direction) {
-        let (status, body) = match direction {
-            Direction::Request => (413, "Payload Too Large"),
-            Direction::Response => (500, "Internal Server Error"),
+        let (status, details, body) = match direction {
+            Direction::Request => (413, "request_payload_too_large", "Payload Too Large"),
+            Direction::Response => (500, "response_payload_too_large", "Internal Server Error"),
         };
-        let body = body.as_bytes().to_vec();
-        self.reply(LocalReply { status, headers: Vec::new(), body, grpc_status: None });
+        self.reply(LocalReply::of_proxy(status, details, body));
     }
 
     fn hold(&mut self, direction: Direction, at: usize, hold: Hold, end: bool) {

@@ -26,7 +26,7 @@ use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, RequestStep, Scenario,
 };
 use crate::transcript::Entry;
-use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
+use crate::world::{ArmedFault, FilterState, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
 
 /// How often guests may tick while one step lets time pass.
@@ -90,6 +90,8 @@ pub struct Run {
     chains: Vec<Vec<Link>>,
     /// Which workers have a connection to the upstream.
     connected: Vec<bool>,
+    /// What guests keep about the client's connection of each worker.
+    kept_by_connections: Vec<FilterState>,
     requests: u64,
     /// What callouts meet.
     clusters: callouts::Clusters,

@@ -196,5 +196,5 @@ impl Carrier<'_> {
 
 /// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.
 fn failed_closed() -> LocalReply {
-    LocalReply { status: 503, headers: Vec::new(), body: Vec::new(), grpc_status: None }
+    LocalReply::of_proxy(503, "wasm_fail_stream", "")
 }

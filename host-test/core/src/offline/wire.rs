@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::grpc::percent_encoded;
 use crate::proxy::{Received, Response};
 use crate::scenario::{Answer, HeaderLine, RequestStep};
-use crate::world::{Lines, LocalReply};
+use crate::world::{Lines, LocalReply, grpc_status_of};
 
 /// What follows the headers of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,14 +234,7 @@ pub(super) fn reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
 
 /// The headers of a local reply to a gRPC request, which have no body after them.
 pub(super) fn grpc_reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
-    let status = reply.grpc_status.unwrap_or(match reply.status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    });
+    let status = reply.grpc_status.unwrap_or_else(|| grpc_status_of(reply.status));
     let is_own = |name: &[u8]| name != b":status" && name != b"content-length";
     let own = reply.headers.iter().filter(|(name, _)| is_own(name)).cloned();
     let mut headers = Lines(vec![(b":status".to_vec(), b"200".to_vec())]);

@@ -5,6 +5,7 @@
 
 mod callout;
 mod configure;
+mod configured;
 mod expect;
 mod read;
 mod value;
@@ -22,6 +23,10 @@ pub use callout::{
     ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
 };
 pub use configure::ConfigureStep;
+pub use configured::{
+    Cluster, Configured, Endpoint, Listener, MadeUp, Metadata, Node, Route, TrafficDirection,
+    VirtualHost,
+};
 pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -50,6 +55,10 @@ pub struct Scenario {
     pub log_level: LogLevel,
     /// How many bytes of a body the proxy buffers for a filter that holds it.
     pub buffer_limit: usize,
+    /// What the proxy is configured with besides its filters.
+    pub proxy: Configured,
+    /// Properties that the offline host does not derive but is told.
+    pub properties: Vec<MadeUp>,
     /// Set when it cannot run everywhere.
     pub only: Option<Only>,
     /// Set when the proxy must refuse to start: text that its log must contain.
@@ -68,6 +77,8 @@ impl Scenario {
             clusters: Vec::new(),
             log_level: LogLevel::Info,
             buffer_limit: BUFFER_LIMIT,
+            proxy: Configured::default(),
+            properties: Vec::new(),
             only: None,
             refused: None,
             steps: Vec::new(),

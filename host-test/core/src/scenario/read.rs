@@ -13,6 +13,7 @@ use tollgate_abi::{Function, Status};
 
 use super::callout::{self, RawCallout};
 use super::configure::RawConfigure;
+use super::configured::{Configured, RawProperties};
 use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -116,6 +117,10 @@ struct RawScenario {
     #[serde(default)]
     log_level: Level,
     buffer_limit: Option<NonZeroUsize>,
+    #[serde(default)]
+    proxy: Configured,
+    #[serde(default)]
+    properties: RawProperties,
     only: Option<RawOnly>,
     refused: Option<String>,
     #[serde(default)]
@@ -157,6 +162,11 @@ impl RawScenario {
         let steps: Vec<Step> =
             self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
         let on_envoy = only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy));
+        if on_envoy && !self.properties.0.is_empty() {
+            return Err("properties: a real Envoy cannot be told what it knows; \
+                        add only: { on: [wasmtime, native], reason: … }"
+                .into());
+        }
         for (index, step) in steps.iter().enumerate() {
             let Step::Request(step) = step else { continue };
             if let Some(worker) = step.worker.filter(|&worker| worker >= self.workers.get()) {
@@ -180,6 +190,8 @@ impl RawScenario {
             clusters: self.clusters,
             log_level: self.log_level.0,
             buffer_limit: self.buffer_limit.map_or(BUFFER_LIMIT, NonZeroUsize::get),
+            proxy: self.proxy,
+            properties: self.properties.0,
             only,
             refused: self.refused,
             steps,

@@ -6,12 +6,16 @@
 mod buffer;
 mod callout;
 mod clock;
+mod filter_state;
+mod foreign;
 mod grpc;
 mod header;
 mod http_call;
 mod log;
 mod metric;
+mod notes;
 mod property;
+mod protobuf;
 mod queue;
 mod service;
 mod shared;
@@ -31,13 +35,15 @@ pub use stream::{Direction, LocalReply};
 pub use vm::{Plugin, VmId};
 
 pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, Part};
+pub(crate) use filter_state::FilterState;
 pub(crate) use header::Lines;
+pub(crate) use notes::{Notes, flags};
 pub(crate) use queue::Owner;
-pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, StreamId};
+pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, StreamId, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
 use crate::proxy::LogLine;
-use crate::scenario::Fault;
+use crate::scenario::{Configured, Fault, MadeUp, Metadata};
 use crate::transcript::Entry;
 use metric::Metrics;
 use queue::Queues;
@@ -61,6 +67,11 @@ pub struct World {
     pub(crate) callouts: Callouts,
     pub(crate) metrics: Metrics,
     pub(crate) plugins: Vec<Plugin>,
+    /// What the proxy is configured with besides its filters.
+    pub(crate) proxy: Configured,
+    /// Properties that the scenario makes up.
+    pub(crate) made_up: Vec<MadeUp>,
+    no_metadata: Metadata,
     pub(crate) vms: Vec<Vm>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     /// Root contexts that are to be deleted.
@@ -176,6 +187,7 @@ impl World {
             Call::Log { level, message } => self.log(*level, message),
             Call::GetLogLevel {} => self.current_log_level(),
             Call::GetProperty { path } => self.property(&scope, path),
+            Call::SetProperty { path, value } => self.set_property(&scope, path, value),
             Call::GetCurrentTime {} => self.current_time(),
             Call::SetTickPeriod { period_millis } => self.set_tick_period(&scope, *period_millis),
 
@@ -214,8 +226,9 @@ impl World {
             Call::GetBufferStatus { buffer } => self.buffer_status(&scope, *buffer),
             Call::GetConfiguration {} => self.configuration(&scope),
 
-            Call::SendLocalResponse { status_code, body, headers, grpc_status, .. } => {
-                self.send_local_response(&scope, *status_code, body, headers, *grpc_status)
+            Call::SendLocalResponse { status_code, details, body, headers, grpc_status } => {
+                let details = code_details(details);
+                self.send_local_response(&scope, *status_code, details, body, headers, *grpc_status)
             }
             Call::ContinueStream { stream } => self.continue_stream(&scope, *stream),
             Call::CloseStream { stream } => self.close_stream(&scope, *stream),
@@ -235,6 +248,9 @@ impl World {
                 Reply::Trap { why: format!("the guest called proc_exit({code})").into() }
             }
 
+            Call::CallForeignFunction { name, arguments } => {
+                self.call_foreign_function(&scope, name, arguments)
+            }
             Call::HttpCall { upstream, headers, body, timeout_millis, .. } => {
                 self.http_call(&scope, upstream, headers, body, *timeout_millis)
             }
@@ -253,9 +269,7 @@ impl World {
             Call::GetStatus {} => self.callout_status(&scope),
             Call::Done {} => self.done(&scope),
 
-            Call::SetProperty { .. }
-            | Call::CallForeignFunction { .. }
-            | Call::ClearRouteCache {} => self.unserved(call),
+            Call::ClearRouteCache {} => self.unserved(call),
         }
     }
 
@@ -285,6 +299,12 @@ impl World {
         }
         status
     }
+}
+
+/// Details of a response as Envoy notes them: in one word.
+fn code_details(details: &[u8]) -> Vec<u8> {
+    let one_word = |&byte: &u8| if byte.is_ascii_whitespace() { b'_' } else { byte };
+    details.iter().map(one_word).collect()
 }
 
 /// Calls after which Envoy 1.40 is gone, with every connection of every worker.

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use tollgate_abi::pairs::Pairs;
 use tollgate_abi::{Call, Callback, Reply, Serialized, Status, StreamType};
 
+use super::filter_state::FilterState;
 use super::header::Lines;
+use super::notes::Notes;
 use super::{Scope, VmId, World};
 
 /// A stream by its number.
@@ -28,6 +30,10 @@ pub(crate) struct Stream {
     pub(crate) response: Message,
     /// One per filter, in the order of the chain.
     pub(crate) stages: Vec<Stage>,
+    /// What the proxy notes of it.
+    pub(crate) notes: Notes,
+    /// What guests keep about it.
+    pub(crate) state: FilterState,
     /// Set by a guest, carried out when its callback returns.
     pub(crate) local_reply: Option<LocalReply>,
     /// Set by a guest that closed the stream, carried out when its callback returns.
@@ -122,12 +128,40 @@ pub(crate) enum Piece {
 pub struct LocalReply {
     /// Status code.
     pub status: u32,
+    /// Why there is a reply, in one word.
+    pub details: Vec<u8>,
     /// Header lines.
     pub headers: Vec<crate::scenario::HeaderLine>,
     /// Body.
     pub body: Vec<u8>,
     /// gRPC status, when the guest gave one.
     pub grpc_status: Option<u32>,
+}
+
+impl LocalReply {
+    /// A reply of the proxy itself.
+    pub(crate) fn of_proxy(
+        status: u32,
+        details: impl Into<Vec<u8>>,
+        body: impl Into<Vec<u8>>,
+    ) -> Self {
+        let (details, body) = (details.into(), body.into());
+        Self { status, details, headers: Vec::new(), body, grpc_status: None }
+    }
+}
+
+/// The status of gRPC that stands for one of HTTP.
+///
+/// Source: gRPC, "HTTP to gRPC Status Code Mapping".
+pub(crate) fn grpc_status_of(http: u32) -> u32 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
 }
 
 impl Stream {
@@ -191,6 +225,7 @@ impl World {
         &mut self,
         scope: &Scope,
         status: u32,
+        details: Vec<u8>,
         body: &[u8],
         headers: &Serialized,
         grpc_status: u32,
@@ -213,6 +248,7 @@ impl World {
         let grpc_status = Some(grpc_status).filter(|&status| status != u32::MAX);
         stream.local_reply.get_or_insert(LocalReply {
             status,
+            details,
             headers,
             body: body.to_vec(),
             grpc_status,
@@ -247,6 +283,7 @@ impl World {
         match stream {
             StreamType::HttpRequest | StreamType::HttpResponse => {
                 if let Some((stream, _)) = self.at_stage_mut(scope) {
+                    stream.notes.explain(b"wasm_close_stream");
                     stream.close_asked = true;
                 }
                 Reply::OK

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tollgate_abi::{Reply, Status};
 
 use super::clock::Tick;
+use super::filter_state::Prototype;
 use super::stream::StreamId;
 use super::{Link, Scope, World};
 use crate::engine::CodeId;
@@ -54,6 +55,8 @@ pub(crate) struct Vm {
     pub(crate) next_context: u32,
     /// The ticks of each root context.
     pub(crate) ticks: BTreeMap<u32, Tick>,
+    /// What contexts have declared about properties, by context and name.
+    pub(super) prototypes: BTreeMap<(u32, Vec<u8>), Prototype>,
     /// The metric behind each id that this VM was given, by kind.
     pub(crate) metric_ids: [Vec<usize>; 3],
     /// Root contexts whose `proxy_on_done` asked to wait.
@@ -91,6 +94,7 @@ impl Vm {
             contexts: BTreeMap::new(),
             next_context: 1,
             ticks: BTreeMap::new(),
+            prototypes: BTreeMap::new(),
             metric_ids: Default::default(),
             pending_done: BTreeSet::new(),
             failed: false,
