@@ -359,7 +359,7 @@ fn a_scenario_makes_properties_up() {
     let verdict = play(
         &[("properties", |world, callback| {
             if callback.kind() == CallbackKind::RequestHeaders {
-                let mut read = |path: &str| {
+                let read = |path: &str| {
                     let path = path.replace('.', "\0").into_bytes();
                     match world.handle(Call::GetProperty { path }) {
                         Reply::Done(Answer::Bytes(value)) => value.escape_ascii().to_string(),

@@ -322,7 +322,9 @@ impl Carrier<'_> {
             if is_grpc { wire::grpc_reply_headers(&reply) } else { wire::reply_headers(&reply) };
         stream.response.trailers.0.clear();
         for stage in &mut stream.stages {
-            stage.request = Lane::default();
+            // As on Envoy: a filter that held the request headers still sees them.
+            let headers_visible = stage.request.headers_visible;
+            stage.request = Lane { headers_visible, ..Lane::default() };
             stage.response = Lane::default();
         }
         // Envoy takes 400 for a sign that the connection cannot be trusted any more.

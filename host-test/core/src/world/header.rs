@@ -121,13 +121,15 @@ impl World {
 
     pub(super) fn header_size(&mut self, scope: &Scope, map: MapType) -> Reply {
         // As on Envoy: what comes back to callouts has no size.
-        if let Err(refusal) = map_of(map) {
-            return refusal;
-        }
+        let part = match map_of(map) {
+            Ok(part) => part,
+            Err(refusal) => return refusal,
+        };
         // As on Envoy: even asking for the size of trailers makes some.
         self.make_trailers(scope, map);
-        // As on Envoy: the only question that is not answered while the stream is logged.
-        if self.at_stage(scope).is_some_and(|(_, stage)| stage.logging) {
+        // As on Envoy: the only question that is not answered just because the stream is logged.
+        let is_hidden = |stage: &Stage| stage.logging && !is_visible(stage, part);
+        if self.at_stage(scope).is_some_and(|(_, stage)| is_hidden(stage)) {
             return out_of_phase(scope, map);
         }
         match self.readable(scope, map) {
