@@ -3,6 +3,7 @@
 //! Envoy tries the first, and whatever happens to be readable as a message of protobuf is taken for one.
 //! Of the service, what changes the call is read; retries and Google's client are not.
 
+use super::protobuf::{Value, fields};
 use crate::scenario::HeaderLine;
 
 /// Where a gRPC callout goes.
@@ -66,49 +67,6 @@ pub(super) fn is_deadly(bytes: &[u8]) -> bool {
     let names_client =
         |(number, value): &(u64, Value<'_>)| matches!((number, value), (1 | 2, Value::Bytes(_)));
     fields(bytes).is_some_and(|fields| !fields.iter().any(names_client)) && parse(bytes).is_some()
-}
-
-enum Value<'a> {
-    Bytes(&'a [u8]),
-    Number,
-}
-
-/// The fields of a message, with what of them is bytes.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Value<'_>)>> {
-    let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let (tag, rest) = varint(bytes)?;
-        let number = (tag >> 3).min(u64::from(u32::MAX));
-        let (value, rest) = match tag & 7 {
-            0 => (Value::Number, varint(rest)?.1),
-            1 => (Value::Number, rest.get(8..)?),
-            2 => {
-                let (length, rest) = varint(rest)?;
-                let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-                (Value::Bytes(value), rest)
-            }
-            5 => (Value::Number, rest.get(4..)?),
-            // Groups are of old, and no service has one.
-            _ => return None,
-        };
-        if number == 0 {
-            return None;
-        }
-        fields.push((number, value));
-        bytes = rest;
-    }
-    Some(fields)
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut number = 0;
-    for (index, &byte) in bytes.iter().take(10).enumerate() {
-        number |= u64::from(byte & 0x7f).checked_shl(u32::try_from(index * 7).ok()?)?;
-        if byte & 0x80 == 0 {
-            return Some((number, bytes.get(index + 1..)?));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
