@@ -175,7 +175,7 @@ impl Run {
     }
 
     /// Lets the clusters answer what guests have sent since.
-    fn answer_callouts(&mut self) {
+    pub(super) fn answer_callouts(&mut self) {
         let now = self.world.clock.passed();
         let mut notes = Vec::new();
         for flight in &mut self.world.callouts.flights {

@@ -13,8 +13,7 @@ use super::wire;
 use crate::proxy::{Configured, HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
 use crate::world::{
-    Context, Direction, Hold, Lane, Link, LocalReply, Notes, Owner, Piece, Stage, Stream, StreamId,
-    flags,
+    Context, Direction, Hold, Lane, Link, LocalReply, Notes, Piece, Stage, Stream, StreamId, flags,
 };
 
 /// How long the offline client waits for an answer, in virtual time.
@@ -92,7 +91,7 @@ impl Run {
                     format!("queue {queue} fills itself: {delivered} messages at one instant");
                 return Err(HostFailure::Harm { what });
             }
-            let Owner { vm, root } = owner;
+            let Link { vm, root } = owner;
             let _trapped = self.try_call(vm, Callback::QueueReady { context: root, queue });
         }
         self.refuse_what_was_called()

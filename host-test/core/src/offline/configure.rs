@@ -53,6 +53,8 @@ impl Run {
             return;
         }
         self.retiring = !self.world.streams.is_empty();
+        // What they have called by now is on its way, and is only not answered any more.
+        self.answer_callouts();
         for link in self.unused() {
             self.end_root(link);
         }
@@ -104,6 +106,7 @@ impl Run {
 
     fn delete_root(&mut self, link: Link) {
         let _trapped = self.try_call(link.vm, Callback::Delete { context: link.root });
+        self.world.callouts.drop_root(link);
         if let Some(vm) = self.world.vm_mut(link.vm) {
             vm.contexts.remove(&link.root);
             vm.ticks.remove(&link.root);

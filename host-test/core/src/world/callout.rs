@@ -10,7 +10,7 @@ use tollgate_abi::pairs::{self, Pairs};
 use tollgate_abi::{Answer, BufferType, MapType, Reply, Serialized};
 
 use super::header::Lines;
-use super::{Owner, Scope, VmId, World};
+use super::{Link, Scope, VmId, World};
 
 /// Tokens of one kind are four apart, so that a token tells its kind.
 ///
@@ -32,7 +32,7 @@ pub(crate) struct Callouts {
     /// The last token of each kind.
     tokens: BTreeMap<(VmId, Kind), u32>,
     /// The last status of each root context. As on Envoy, it stays after the callback.
-    statuses: BTreeMap<Owner, u32>,
+    statuses: BTreeMap<Link, u32>,
 }
 
 /// What a callout is.
@@ -60,7 +60,7 @@ pub(crate) struct Flight {
     /// Its number among all.
     pub(crate) number: u64,
     /// The root context that it belongs to, whatever context made it.
-    pub(crate) owner: Owner,
+    pub(crate) owner: Link,
     pub(crate) kind: Kind,
     pub(crate) token: u32,
     pub(crate) cluster: String,
@@ -110,27 +110,33 @@ pub(crate) enum Event {
 /// A gRPC callout that failed while it was made.
 #[derive(Debug)]
 pub(crate) struct FailedAtOnce {
-    pub(crate) owner: Owner,
+    pub(crate) owner: Link,
     pub(crate) token: u32,
 }
 
 /// What a guest can see while it is told.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) owner: Owner,
+    pub(crate) owner: Link,
     pub(crate) maps: Vec<(MapType, Lines)>,
     pub(crate) buffer: Option<(BufferType, Vec<u8>)>,
     pub(crate) status_message: Vec<u8>,
 }
 
 impl Callouts {
-    pub(crate) fn set_status(&mut self, owner: Owner, status: u32) {
+    pub(crate) fn set_status(&mut self, owner: Link, status: u32) {
         self.statuses.insert(owner, status);
     }
 
     /// Forgets the callouts of a VM that is gone.
     pub(crate) fn drop_vm(&mut self, vm: VmId) {
         self.flights.retain(|flight| flight.owner.vm != vm);
+    }
+
+    /// Forgets the callouts of a root context that is gone, and what became of the last.
+    pub(crate) fn drop_root(&mut self, root: Link) {
+        self.flights.retain(|flight| flight.owner != root);
+        self.statuses.remove(&root);
     }
 
     pub(super) fn next_token(&mut self, vm: VmId, kind: Kind) -> u32 {
@@ -142,8 +148,8 @@ impl Callouts {
 
 impl World {
     /// The root context that callouts of the guest belong to, whatever context makes them.
-    pub(super) fn owner(&self, scope: &Scope) -> Owner {
-        Owner { vm: scope.vm, root: self.root_of(scope).unwrap_or_default() }
+    pub(super) fn owner(&self, scope: &Scope) -> Link {
+        Link { vm: scope.vm, root: self.root_of(scope).unwrap_or_default() }
     }
 
     pub(super) fn knows_cluster(&self, name: &[u8]) -> bool {

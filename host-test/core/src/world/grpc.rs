@@ -7,7 +7,7 @@ use tollgate_abi::{Callback, Reply, Serialized, Status};
 use super::callout::{FailedAtOnce, Flight, Kind, NewFlight, Part, lines, mark_internal};
 use super::header::Lines;
 use super::service::{self, Service};
-use super::{Owner, Scope, World};
+use super::{Link, Scope, World};
 
 /// Where a callout goes: cluster or serialised service, name of the service, method.
 type To<'a> = (&'a [u8], &'a [u8], &'a [u8]);
@@ -164,12 +164,12 @@ impl World {
         }
     }
 
-    fn flight_mut(&mut self, owner: Owner, token: u32) -> Option<&mut Flight> {
+    fn flight_mut(&mut self, owner: Link, token: u32) -> Option<&mut Flight> {
         let mut flights = self.callouts.flights.iter_mut();
         flights.find(|flight| flight.owner == owner && flight.token == token)
     }
 
-    fn land(&mut self, owner: Owner, token: u32) {
+    fn land(&mut self, owner: Link, token: u32) {
         self.callouts.flights.retain(|flight| flight.owner != owner || flight.token != token);
     }
 }

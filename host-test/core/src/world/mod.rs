@@ -38,7 +38,6 @@ pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, 
 pub(crate) use filter_state::FilterState;
 pub(crate) use header::Lines;
 pub(crate) use notes::{Notes, flags};
-pub(crate) use queue::Owner;
 pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, StreamId, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 

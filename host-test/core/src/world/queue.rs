@@ -4,28 +4,21 @@ use std::collections::VecDeque;
 
 use tollgate_abi::{Answer, Reply, Status};
 
-use super::{Scope, VmId, World};
+use super::{Link, Scope, World};
 
 /// All queues; the token of a queue is its place, counted from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     queues: Vec<Queue>,
     /// Queues with a message that their owner has not been told of.
-    pub(crate) ready: VecDeque<(Owner, u32)>,
-}
-
-/// Who is told of messages and of callouts: a root context of a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Owner {
-    pub(crate) vm: VmId,
-    pub(crate) root: u32,
+    pub(crate) ready: VecDeque<(Link, u32)>,
 }
 
 #[derive(Debug)]
 struct Queue {
     vm_id: Vec<u8>,
     name: Vec<u8>,
-    owner: Owner,
+    owner: Link,
     messages: VecDeque<Vec<u8>>,
 }
 
@@ -45,7 +38,7 @@ impl World {
     pub(super) fn register_queue(&mut self, scope: &Scope, name: &[u8]) -> Reply {
         let vm_id = self.plugin_of(scope).map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
         let root = self.root_of(scope).unwrap_or(scope.effective);
-        let owner = Owner { vm: scope.vm, root };
+        let owner = Link { vm: scope.vm, root };
         if let Some(token) = self.queues.token(&vm_id, name) {
             if let Some(queue) = self.queues.get_mut(token) {
                 queue.owner = owner;

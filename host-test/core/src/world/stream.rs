@@ -64,8 +64,8 @@ pub(crate) struct Stage {
     pub(crate) stops_headers_alone: bool,
 }
 
-/// A plugin in a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A plugin in a VM, to which its streams, queues and callouts belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Link {
     pub(crate) vm: VmId,
     pub(crate) root: u32,
