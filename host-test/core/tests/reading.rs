@@ -180,6 +180,7 @@ fn a_wrong_plan_of_callouts_is_refused() {
     };
     refuse("[upstream]", "", "`upstream` is always there");
     refuse("[a, a]", "", "`a` stands twice");
+    refuse("[a]\nproxy: { cluster: { name: a } }", "", "`a` is the upstream");
     refuse("['a b']", "", "`a b` is not a name");
     refuse("[a]", "{ cluster: b, never: true }", "steps[0].callouts: `b` is not in `clusters`");
     refuse("[a]", "{ cluster: a }", "meets one of `answer`");

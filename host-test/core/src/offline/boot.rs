@@ -10,7 +10,7 @@ use super::callouts::Clusters;
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
 use crate::proxy::StartError;
-use crate::scenario::{FilterUse, Scenario, UPSTREAM};
+use crate::scenario::{FilterUse, Scenario};
 use crate::transcript::Entry;
 use crate::world::{Context, FilterState, Link, Place, Plugin, PluginId, Vm, VmId, World};
 
@@ -74,8 +74,9 @@ pub(super) fn boot(
 
 impl Run {
     fn boot_all(&mut self, loader: &Loader<'_>, scenario: &Scenario) -> Result<(), StartError> {
-        let clusters = scenario.clusters.iter().cloned().chain([UPSTREAM.to_owned()]);
-        self.world.callouts.clusters = clusters.collect();
+        let upstream = scenario.proxy.cluster.name.clone();
+        self.world.callouts.clusters =
+            scenario.clusters.iter().cloned().chain([upstream]).collect();
         self.world.proxy = scenario.proxy.clone();
         self.world.made_up.clone_from(&scenario.properties);
         let filters = scenario.filters.iter();

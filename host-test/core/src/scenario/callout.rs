@@ -176,7 +176,7 @@ pub(super) fn callouts(steps: &[Step]) -> impl Iterator<Item = &PlannedCallout> 
 }
 
 /// Checks clusters, and that each callout goes to one of them and all to one speak the same.
-pub(super) fn check(clusters: &[String], steps: &[Step]) -> Result<(), String> {
+pub(super) fn check(upstream: &str, clusters: &[String], steps: &[Step]) -> Result<(), String> {
     if clusters.len() > MOST_CLUSTERS {
         return Err(format!("clusters: {} are above the bound of {MOST_CLUSTERS}", clusters.len()));
     }
@@ -184,6 +184,9 @@ pub(super) fn check(clusters: &[String], steps: &[Step]) -> Result<(), String> {
     for (index, cluster) in clusters.iter().enumerate() {
         if cluster == UPSTREAM {
             return Err(format!("clusters: `{UPSTREAM}` is always there; remove it"));
+        }
+        if cluster == upstream {
+            return Err(format!("clusters: `{cluster}` is the upstream, by `proxy`; remove it"));
         }
         if cluster.is_empty() || !cluster.bytes().all(is_plain) {
             return Err(format!(

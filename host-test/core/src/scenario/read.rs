@@ -182,7 +182,7 @@ impl RawScenario {
                 ));
             }
         }
-        callout::check(&self.clusters, &steps)?;
+        callout::check(&self.proxy.cluster.name, &self.clusters, &steps)?;
         Ok(Scenario {
             name: self.name,
             filters,

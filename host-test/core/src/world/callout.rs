@@ -11,6 +11,7 @@ use tollgate_abi::{Answer, BufferType, MapType, Reply, Serialized};
 
 use super::header::Lines;
 use super::{Link, Scope, VmId, World};
+use crate::scenario::UPSTREAM;
 
 /// Tokens of one kind are four apart, so that a token tells its kind.
 ///
@@ -167,12 +168,15 @@ impl World {
         let token = self.callouts.next_token(owner.vm, new.kind);
         self.callouts.made += 1;
         let is_sent = matches!(new.outbox.last(), Some(Part::End));
+        // Scenarios say what the upstream does under one name, whatever it is called in the proxy.
+        let is_upstream = new.cluster == self.proxy.cluster.name;
+        let cluster = if is_upstream { UPSTREAM.to_owned() } else { new.cluster };
         let flight = Flight {
             number: self.callouts.made,
             owner,
             kind: new.kind,
             token,
-            cluster: new.cluster,
+            cluster,
             headers: new.headers,
             outbox: new.outbox.into(),
             made: self.clock.passed(),
