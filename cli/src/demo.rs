@@ -13,7 +13,8 @@ use tollgate_host::proxy::{
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, RequestStep, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
+    Scenario,
 };
 
 use crate::filters::{BuiltIns, Modules, read_scenarios};
@@ -133,9 +134,13 @@ impl Proxy for Narrated<'_> {
         self.proxy.step_clock(by)
     }
 
-    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
         tell(&format!("   … filter {} gets another configuration", step.filter));
-        self.proxy.configure(step)
+        self.proxy.configure(step, callouts)
     }
 
     fn observe(

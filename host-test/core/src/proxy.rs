@@ -9,7 +9,8 @@ use std::fmt;
 use tollgate_abi::LogLevel;
 
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, HostName, RequestStep, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, HostName, PlannedCallout, RequestStep,
+    Scenario,
 };
 
 /// A place where scenarios run.
@@ -50,12 +51,17 @@ pub trait Proxy {
     /// [`HostFailure`] when the host cannot.
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure>;
 
-    /// Gives a filter another configuration, and waits until it is in force or refused.
+    /// Gives a filter another configuration, and waits until it is in force or refused; gives the callouts
+    /// that guests made meanwhile, in the order of the plan, too.
     ///
     /// # Errors
     ///
     /// [`HostFailure`] when the host itself failed.
-    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure>;
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure>;
 
     /// What can be seen from outside since the start. A proxy that reports late is asked again until
     /// `settled` holds or a limit that it sets itself is over.

@@ -86,10 +86,13 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 callouts::judge(&advance.callouts, &made, &mut fail);
             }),
             Step::Clock(by) => proxy.step_clock(*by),
-            Step::Configure(step) => proxy.configure(step).map(|configured| {
-                let mut fail = |what| failures.push(place.failure(what));
-                judge_configured(step, Some(&configured), &mut fail);
-            }),
+            Step::Configure { configure, callouts } => {
+                proxy.configure(configure, callouts).map(|(configured, made)| {
+                    let mut fail = |what| failures.push(place.failure(what));
+                    judge_configured(configure, Some(&configured), &mut fail);
+                    callouts::judge(callouts, &made, &mut fail);
+                })
+            }
             Step::Request(request) => {
                 let mut deal = || {
                     request.worker.unwrap_or_else(|| {
@@ -173,7 +176,9 @@ impl fmt::Display for Place<'_> {
             Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
             Step::Advance(step) => write!(f, ", advance {:?}", step.by)?,
             Step::Clock(_) => f.write_str(", clock")?,
-            Step::Configure(step) => write!(f, ", configure filter {}", step.filter)?,
+            Step::Configure { configure, .. } => {
+                write!(f, ", configure filter {}", configure.filter)?;
+            }
         }
         match self.repeat {
             Some((number, of)) => write!(f, ", {number} of {of}"),

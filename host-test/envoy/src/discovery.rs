@@ -145,7 +145,7 @@ impl Discovered {
 /// Whether a scenario gives a filter another configuration.
 fn configures(scenario: &Scenario) -> bool {
     scenario.steps.iter().any(|step| match step {
-        Step::Configure(_) => true,
+        Step::Configure { .. } => true,
         Step::Request(step) => step.meanwhile.is_some(),
         Step::Advance(_) | Step::Clock(_) => false,
     })

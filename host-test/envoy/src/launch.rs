@@ -243,7 +243,7 @@ fn trailers(scenario: &Scenario) -> Trailers {
             };
             !(step.request.trailers.is_empty() && answer.is_empty())
         }
-        Step::Advance(_) | Step::Clock(_) | Step::Configure(_) => false,
+        Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
     };
     if scenario.steps.iter().any(has_trailers) { Trailers::Some } else { Trailers::None }
 }

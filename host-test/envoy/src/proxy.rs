@@ -175,6 +175,17 @@ impl EnvoyProxy {
         self.made()
     }
 
+    fn give(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.plan(callouts)?;
+        let Launch { runtime, discovery, log, .. } = &mut self.envoy;
+        let configured = runtime.block_on(configure(step, discovery, log, self.admin))?;
+        Ok((configured, self.made()?))
+    }
+
     /// What the upstream got. A client may be answered before the upstream has seen the request.
     fn received(&mut self) -> Result<Option<Received>, HostFailure> {
         let Launch { runtime, upstream, .. } = &self.envoy;
@@ -253,9 +264,12 @@ impl Proxy for EnvoyProxy {
         }
     }
 
-    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
-        let Launch { runtime, discovery, log, .. } = &mut self.envoy;
-        let configured = runtime.block_on(configure(step, discovery, log, self.admin));
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        let configured = self.give(step, callouts);
         configured.map_err(|failure| self.explain(failure))
     }
 

@@ -13,7 +13,7 @@ use tollgate_host::proxy::{
 };
 use tollgate_host::run::play;
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, RequestStep, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, PlannedCallout, RequestStep, Scenario,
 };
 
 use super::varying;
@@ -113,12 +113,17 @@ impl Proxy for Watched<'_> {
         self.proxy.step_clock(by)
     }
 
-    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
         let before = self.proxy.observe(&|_| true)?.logs.len();
-        let configured = self.proxy.configure(step)?;
+        let (configured, made) = self.proxy.configure(step, callouts)?;
         let after = self.proxy.observe(&|_| true)?.logs.len();
         self.unordered.push(before..after);
-        Ok(configured)
+        self.exchanges.extend(made.iter().map(show_callout));
+        Ok((configured, made))
     }
 
     fn observe(

@@ -23,7 +23,8 @@ use crate::proxy::{
     StartError,
 };
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, RequestStep, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
+    Scenario,
 };
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, FilterState, Link, PluginId, Tick, VmId, World};
@@ -237,11 +238,17 @@ impl Proxy for Run {
         Ok(())
     }
 
-    fn configure(&mut self, step: &ConfigureStep) -> Result<Configured, HostFailure> {
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.plan_callouts(callouts);
         let configured = self.reconfigure(step);
-        self.deliver_queues()?;
+        // What is due by now, as in a request.
+        self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
-        Ok(configured)
+        Ok((configured, self.made_callouts()))
     }
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {

@@ -231,7 +231,12 @@ pub enum Step {
     /// The wall clock is set.
     Clock(ClockStep),
     /// A filter gets another configuration.
-    Configure(ConfigureStep),
+    Configure {
+        /// Which filter, and what it gets.
+        configure: ConfigureStep,
+        /// What callouts meet meanwhile, in order per cluster.
+        callouts: Vec<PlannedCallout>,
+    },
 }
 
 impl Step {
@@ -240,7 +245,8 @@ impl Step {
         match self {
             Self::Request(step) => &step.callouts,
             Self::Advance(step) => &step.callouts,
-            Self::Clock(_) | Self::Configure(_) => &[],
+            Self::Configure { callouts, .. } => callouts,
+            Self::Clock(_) => &[],
         }
     }
 }

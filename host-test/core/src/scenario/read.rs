@@ -22,7 +22,7 @@ use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
 use super::{
     AdvanceStep, Answer, BUFFER_LIMIT, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only,
-    Request, RequestStep, Scenario, Step, Upstream,
+    PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
 use crate::yaml::{self, InvalidYaml};
 
@@ -259,7 +259,7 @@ impl RawOnly {
 enum RawStep {
     Done(Step),
     Request(Box<RequestStep>, RawMeanwhile),
-    Configure(RawConfigure),
+    Configure(RawConfigure, Vec<PlannedCallout>),
 }
 
 #[derive(Deserialize)]
@@ -276,7 +276,10 @@ impl RawStep {
                 step.meanwhile = Some(configure.check(filters)?);
                 Ok(Step::Request(step))
             }
-            Self::Configure(configure) => configure.check(filters).map(Step::Configure),
+            Self::Configure(configure, callouts) => {
+                let configure = configure.check(filters)?;
+                Ok(Step::Configure { configure, callouts })
+            }
         }
     }
 }
@@ -327,8 +330,8 @@ impl StepFields {
                 None => Ok(RawStep::Done(Step::Clock(by))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
             },
-            (None, None, None, Some(configure)) => match beside.or(callouts_beside) {
-                None => Ok(RawStep::Configure(configure)),
+            (None, None, None, Some(configure)) => match beside {
+                None => Ok(RawStep::Configure(configure, callouts?)),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `configure`")),
             },
             (Some(request), None, None, None) => {
