@@ -5,14 +5,14 @@ mod callouts;
 use std::fmt;
 
 use crate::proxy::{
-    Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, Response,
-    StartError,
+    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
+    Response, StartError,
 };
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
     ConfigureStep, Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
-    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, RequestStep, Scenario,
-    Step,
+    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, PlannedCallout,
+    RequestStep, Scenario, Step,
 };
 
 /// Failures after which a scenario is given up: what follows repeats them.
@@ -31,6 +31,13 @@ pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartEr
         Start::Running(mut proxy) => Verdict::of(play(scenario, proxy.as_mut())),
         Start::Judged(verdict) => verdict,
     })
+}
+
+/// What is not as planned of the callouts that guests made in a step.
+pub fn judge_callouts(planned: &[PlannedCallout], made: &[Callout]) -> Vec<String> {
+    let mut failures = Vec::new();
+    callouts::judge(planned, made, &mut |what| failures.push(what));
+    failures
 }
 
 /// The verdict on a scenario that does not run on a host.

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::engine::{Instance, Module};
 use crate::proxy::{
-    Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
-    StartError,
+    Callout, Configured, Cost, Exchange, HostFailure, LogLine, Observation, Outcome, Proxy,
+    ProxyHost, StartError,
 };
 use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
@@ -109,6 +109,16 @@ impl Run {
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
         self.world.take_transcript()
+    }
+
+    /// Log lines of the guests in order, since the start.
+    pub fn logs(&self) -> &[LogLine] {
+        &self.world.logs
+    }
+
+    /// Counters and gauges of the guests by name, added up over all workers.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        self.world.metrics.values()
     }
 
     /// The memory of the largest guest in bytes; `None` when the engine has none of its own.
@@ -252,7 +262,6 @@ impl Proxy for Run {
     }
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
-        let metrics: BTreeMap<String, u64> = self.world.metrics.values();
-        Ok(Observation { metrics, logs: self.world.logs.clone() })
+        Ok(Observation { metrics: self.metrics(), logs: self.logs().to_vec() })
     }
 }

@@ -1,9 +1,10 @@
 //! The scenario: filters, requests in time, and what is expected of them.
 //!
-//! The types are what a host needs, already checked; [`read`](Scenario::read) makes them from YAML and
-//! refuses what is wrong with line and column.
+//! The types are what a host needs; [`read`](Scenario::read) makes them from YAML and refuses what is
+//! wrong with line and column. What is made in code is checked by [`check`](Scenario::check).
 
 mod callout;
+mod code;
 mod configure;
 mod configured;
 mod expect;
@@ -22,6 +23,7 @@ pub(crate) use callout::service_and_method;
 pub use callout::{
     ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
 };
+pub use code::{InvalidScenario, line};
 pub use configure::ConfigureStep;
 pub use configured::{
     Cluster, Configured, Endpoint, Listener, MadeUp, Metadata, Node, Route, TrafficDirection,

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use tollgate_abi::{Function, Status};
 
-use super::callout::{self, RawCallout};
+use super::callout::RawCallout;
+use super::code::check_callouts;
 use super::configure::RawConfigure;
 use super::configured::{Configured, RawProperties};
 use super::expect::{
@@ -26,7 +27,6 @@ use super::{
 };
 use crate::yaml::{self, InvalidYaml};
 
-const MOST_WORKERS: usize = 16;
 const MOST_REPEATS: usize = 1_000_000;
 
 impl Scenario {
@@ -139,9 +139,6 @@ impl RawScenario {
         if self.filters.is_empty() {
             return Err("filters: an empty list; name at least one filter".into());
         }
-        if self.workers.get() > MOST_WORKERS {
-            return Err(format!("workers: {} is above the bound of {MOST_WORKERS}", self.workers));
-        }
         if self.refused.as_ref().is_some_and(|words| words.trim().is_empty()) {
             return Err("refused: empty; write words that the proxy must say".into());
         }
@@ -169,12 +166,6 @@ impl RawScenario {
         }
         for (index, step) in steps.iter().enumerate() {
             let Step::Request(step) = step else { continue };
-            if let Some(worker) = step.worker.filter(|&worker| worker >= self.workers.get()) {
-                return Err(format!(
-                    "steps[{index}].worker: {worker} does not exist; workers count from 0 to {}",
-                    self.workers.get() - 1
-                ));
-            }
             if on_envoy && !step.faults.is_empty() {
                 return Err(format!(
                     "steps[{index}].faults: a real Envoy cannot be told to fail; \
@@ -182,8 +173,7 @@ impl RawScenario {
                 ));
             }
         }
-        callout::check(&self.proxy.cluster.name, &self.clusters, &steps)?;
-        Ok(Scenario {
+        let scenario = Scenario {
             name: self.name,
             filters,
             workers: self.workers,
@@ -195,7 +185,9 @@ impl RawScenario {
             only,
             refused: self.refused,
             steps,
-        })
+        };
+        scenario.check().map_err(|error| error.to_string())?;
+        Ok(scenario)
     }
 }
 
@@ -303,7 +295,14 @@ struct StepFields {
 impl<'de> Deserialize<'de> for RawStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = StepFields::deserialize(deserializer)?;
-        fields.check().map_err(de::Error::custom)
+        let step = fields.check().map_err(de::Error::custom)?;
+        let checked = match &step {
+            Self::Done(step) => step.check(),
+            Self::Request(step, _) => step.check(),
+            Self::Configure(_, callouts) => check_callouts(callouts),
+        };
+        checked.map_err(de::Error::custom)?;
+        Ok(step)
     }
 }
 
@@ -421,12 +420,8 @@ impl RawUpstream {
                 Ok(Upstream::Reset)
             };
         }
-        let status = self.status.unwrap_or(200);
-        if !(200..=599).contains(&status) {
-            return Err(format!("upstream.status: {status} is not between 200 and 599"));
-        }
         Ok(Upstream::Answer(Answer {
-            status,
+            status: self.status.unwrap_or(200),
             headers: lines(self.headers),
             body: self.body.0,
             trailers: lines(self.trailers),
@@ -447,13 +442,7 @@ impl RawFault {
     fn check(self) -> Result<Fault, String> {
         let call = Function::from_import("env", &self.call)
             .ok_or_else(|| format!("faults.call: there is no host function `{}`", self.call))?;
-        if self.nth == Some(0) {
-            return Err("faults.nth: calls count from 1".into());
-        }
-        match Status::from(self.status) {
-            Status::Ok => Err("faults.status: 0 is success, not a fault".into()),
-            status => Ok(Fault { call, nth: self.nth, status }),
-        }
+        Ok(Fault { call, nth: self.nth, status: Status::from(self.status) })
     }
 }
 
