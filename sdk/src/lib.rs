@@ -10,6 +10,7 @@
 //!
 //! What the proxy knows of a stream is read by type ([`attributes`]), what it can do beyond the ABI is
 //! called by type ([`foreign`]).
+//! With the feature `testing`, `testing::Proxy` runs a filter in `cargo test`, without WebAssembly.
 
 #![cfg_attr(
     not(test),
@@ -38,6 +39,8 @@ pub mod mode;
 pub mod protobuf;
 pub mod shared_data;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod body;
 mod body_phases;
