@@ -54,7 +54,7 @@ impl Exchange {
         logs: Vec<LogLine>,
         transcript: Vec<Entry>,
     ) -> Self {
-        let proxy::Exchange { outcome, upstream, callouts, cost } = exchange;
+        let proxy::Exchange { outcome, upstream, callouts, configured: _, cost } = exchange;
         let is_reset = outcome == Outcome::Reset;
         let response = match outcome {
             Outcome::Response(response) => Some(Response(response)),
@@ -208,7 +208,7 @@ impl Meanwhile {
         logs: Vec<LogLine>,
         transcript: Vec<Entry>,
     ) -> Self {
-        let callouts = callouts.into_iter().map(|proxy::Callout { cluster, received }| {
+        let callouts = callouts.into_iter().map(|proxy::Callout { cluster, received, met: _ }| {
             let nothing = || proxy::Received {
                 method: Vec::new(),
                 path: Vec::new(),

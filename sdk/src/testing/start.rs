@@ -35,11 +35,18 @@ struct Plugin {
     name: Option<String>,
     root_id: String,
     config: Vec<u8>,
+    allow_on_headers_stop_iteration: bool,
 }
 
 impl Plugin {
     fn new(filter: Registration) -> Self {
-        Self { filter, name: None, root_id: String::new(), config: Vec::new() }
+        Self {
+            filter,
+            name: None,
+            root_id: String::new(),
+            config: Vec::new(),
+            allow_on_headers_stop_iteration: false,
+        }
     }
 }
 
@@ -69,6 +76,13 @@ impl Bootstrap {
     /// Sets the root id, by which a module with several filters chooses one.
     pub fn root_id(mut self, root_id: impl Into<String>) -> Self {
         self.last().root_id = root_id.into();
+        self
+    }
+
+    /// Lets bodies come to the filter while it holds the headers, as Envoy does for a plugin with
+    /// `allow_on_headers_stop_iteration`.
+    pub fn allow_on_headers_stop_iteration(mut self) -> Self {
+        self.last().allow_on_headers_stop_iteration = true;
         self
     }
 
@@ -105,17 +119,15 @@ impl Bootstrap {
     /// [`StartError`], with the words of the filter and of the proxy when they refuse.
     pub fn start(self) -> Result<Proxy, StartError> {
         let workers = NonZeroUsize::new(self.workers).ok_or(StartError::NoWorkers)?;
+        let first = filter_use(0, &self.first);
         let plugins: Vec<Plugin> = [self.first].into_iter().chain(self.then).collect();
         let uses = plugins.iter().enumerate().map(|(index, plugin)| filter_use(index, plugin));
         let scenario = Scenario {
-            name: "a test".into(),
             filters: uses.collect(),
             workers,
             clusters: self.clusters,
             log_level: self.log_level,
-            only: None,
-            refused: None,
-            steps: Vec::new(),
+            ..Scenario::without_steps(first)
         };
         scenario.check().map_err(StartError::Invalid)?;
         let loader = |wanted: &FilterUse| -> Result<Arc<dyn Module>, HostStartError> {
@@ -149,7 +161,10 @@ fn filter_use(index: usize, plugin: &Plugin) -> FilterUse {
         source: FilterSource::BuiltIn(own.clone()),
         name: plugin.name.clone().unwrap_or(own),
         root_id: plugin.root_id.clone(),
+        vm_id: String::new(),
+        vm_config: Vec::new(),
         config: plugin.config.clone(),
+        allow_on_headers_stop_iteration: plugin.allow_on_headers_stop_iteration,
     }
 }
 
