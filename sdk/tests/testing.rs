@@ -173,7 +173,7 @@ fn callouts_that_are_not_as_planned_are_told_with_the_exchange() {
     let unplanned = proxy.get("/a").callout("authz", Meets::Refused).send();
     assert!(unplanned.is_ok(), "{unplanned:?}");
     let unplanned = proxy.get("/a").send().unwrap_err().to_string();
-    assert!(unplanned.starts_with("callout 1 to authz: expected none, got POST /check\n"));
+    assert!(unplanned.starts_with("callout to authz: expected none, got POST /check\n"));
     assert!(unplanned.contains("client sent GET /a"), "{unplanned}");
 
     let mut proxy = Proxy::with(registration!(Stamping)).cluster("authz").start().unwrap();

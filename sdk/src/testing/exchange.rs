@@ -91,7 +91,7 @@ impl Exchange {
         self.upstream.as_ref()
     }
 
-    /// The callouts that filters made: by cluster, in order for each.
+    /// The callouts that filters made, in the order in which they were planned.
     pub fn callouts(&self) -> &[Callout] {
         &self.meanwhile.callouts
     }
