@@ -14,8 +14,24 @@ use tollgate_host::world::World;
 pub(crate) enum Host {
     /// The host core.
     World(Box<World>),
-    /// A test.
-    Scripted(Rc<dyn Fn(&Call) -> Reply>),
+    /// A test, which may call the guest back while it answers.
+    Scripted(Script),
+}
+
+/// A host of a test.
+pub(crate) type Script = Rc<dyn Fn(&Call) -> Scripted>;
+
+/// What a host of a test gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scripted {
+    /// An answer as hosts give it.
+    Reply(Reply),
+    /// The call is said to be carried out: where bytes were asked for, this many are announced at the
+    /// null pointer. Where none were, the call is refused.
+    NoBytes {
+        /// How many bytes there are said to be.
+        size: usize,
+    },
 }
 
 thread_local! {
@@ -25,28 +41,24 @@ thread_local! {
 
 /// Runs `guest` with `host` in reach of its host calls, and hands the host back.
 pub(crate) fn with_host<T>(host: Host, guest: impl FnOnce() -> T) -> (Option<Host>, T) {
-    HOST.set(Some(host));
+    let before = HOST.replace(Some(host));
     let result = guest();
-    (HOST.take(), result)
+    (HOST.replace(before), result)
 }
 
 fn host_call(function: Function, words: &[u64]) -> u32 {
     let call = Call::decode(function, words, &Process);
-    let reply = HOST.try_with(|host| {
-        let mut borrowed = host.borrow_mut();
-        match (borrowed.as_mut(), call) {
-            (Some(Host::World(world)), Ok(call)) => world.handle(call),
-            (Some(Host::World(world)), Err(fault)) => world.refuse(function, fault),
-            (Some(Host::Scripted(answer)), Ok(call)) => {
-                let answer = Rc::clone(answer);
-                // It may call the guest back, which calls the host again.
-                drop(borrowed);
-                answer(&call)
-            }
-            (Some(Host::Scripted(_)), Err(fault)) => {
-                Reply::refused(Status::InvalidMemoryAccess, fault.to_string())
-            }
-            (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
+    if let Some(answer) = scripted() {
+        return match call {
+            Ok(call) => deliver(&answer(&call), function, words),
+            Err(_) => Status::InvalidMemoryAccess.into(),
+        };
+    }
+    let reply = HOST.try_with(|host| match (host.borrow_mut().as_mut(), call) {
+        (Some(Host::World(world)), Ok(call)) => world.handle(call),
+        (Some(Host::World(world)), Err(fault)) => world.refuse(function, fault),
+        (Some(Host::Scripted(_)) | None, _) => {
+            Reply::refused(Status::InternalFailure, "no guest runs on this thread")
         }
     });
     // A thread that ends drops what its guest has left, which may call a host that is gone.
@@ -54,6 +66,46 @@ fn host_call(function: Function, words: &[u64]) -> u32 {
         reply.unwrap_or_else(|_| Reply::refused(Status::InternalFailure, "the thread is over"));
     // The host is free again: writing the answer runs the guest's allocator.
     u32::from(reply.deliver(function, words, &mut Process).unwrap_or(Status::InternalFailure))
+}
+
+/// The test that answers on this thread. It is not borrowed while it does.
+fn scripted() -> Option<Script> {
+    let host = HOST.try_with(|host| match &*host.borrow() {
+        Some(Host::Scripted(answer)) => Some(Rc::clone(answer)),
+        Some(Host::World(_)) | None => None,
+    });
+    host.ok().flatten()
+}
+
+fn deliver(answer: &Scripted, function: Function, words: &[u64]) -> u32 {
+    let size = match answer {
+        Scripted::Reply(reply) => {
+            let status = reply.deliver(function, words, &mut Process);
+            return status.unwrap_or(Status::InternalFailure).into();
+        }
+        Scripted::NoBytes { size } => *size,
+    };
+    // Pointer and size come last, but for the number that comes with a shared value.
+    let after = usize::from(function == Function::GetSharedData);
+    let slots = words.len().checked_sub(2 + after).and_then(|at| words.get(at..)?.first_chunk());
+    match (function, slots) {
+        (
+            Function::GetStatus
+            | Function::GetProperty
+            | Function::GetSharedData
+            | Function::DequeueSharedQueue
+            | Function::GetHeaderMapPairs
+            | Function::GetBufferBytes,
+            Some(&[data, length]),
+        ) => {
+            let write = |address, value: usize| Process.write(address, &value.to_ne_bytes());
+            match (write(data, 0), write(length, size)) {
+                (Some(()), Some(())) => Status::Ok.into(),
+                _ => Status::InvalidMemoryAccess.into(),
+            }
+        }
+        _ => Status::InternalFailure.into(),
+    }
 }
 
 /// The memory of this process.

@@ -18,6 +18,7 @@ use tollgate_abi::{AbiVersion, Call, Callback, CallbackKind, Reply, Status};
 use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use tollgate_host::world::World;
 
+pub use glue::Scripted;
 use glue::{Host, with_host};
 
 /// Runs `guest` on a thread of its own, which stands for the memory of a VM, with `host` answering its
@@ -48,11 +49,23 @@ pub fn on_reentrant_host<T: Send + 'static>(
     host: impl Fn(&Call) -> Reply + Send + 'static,
     guest: impl FnOnce() -> T + Send + 'static,
 ) -> T {
+    let host = move |call: &Call| Scripted::Reply(host(call));
     let guest = thread::spawn(move || with_host(Host::Scripted(Rc::new(host)), guest).1);
     match guest.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// Runs `guest` on this thread, with `host` answering its host calls, also those that the guest makes
+/// when `host` calls it back: for tests that need many guests, or a host that calls back.
+///
+/// What the guest keeps in thread-locals stays.
+pub fn on_this_thread<T>(
+    host: impl Fn(&Call) -> Scripted + 'static,
+    guest: impl FnOnce() -> T,
+) -> T {
+    with_host(Host::Scripted(Rc::new(host)), guest).1
 }
 
 /// A filter that is linked into this program.
