@@ -97,11 +97,16 @@ pub mod __private {
     };
     pub use crate::dispatch::single::*;
     pub use crate::dispatch::{
-        Chain, End, First, Instance, Module, Next, Nothing, OneOf, Phases, Plugin, Rooted, call,
-        callbacks as list_callbacks, initialize, needs, registration,
+        Chain, End, First, Instance, Kept, Module, Next, Nothing, OneOf, Phases, Plugin, Rooted,
+        call, callbacks as list_callbacks, initialize, needs, registration,
     };
     pub use crate::export::{Word, bytes, list, list_size};
     pub use tollgate_abi::callbacks;
+
+    /// The context of the task that is being polled.
+    pub fn running() -> Option<u32> {
+        crate::runtime::running().map(|task| task.context)
+    }
 
     /// Where the module has the schema of its configuration.
     pub fn schema<P: Plugin>() -> u64 {

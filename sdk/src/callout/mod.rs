@@ -20,6 +20,7 @@ pub use self::grpc::{GrpcCall, GrpcCode, GrpcReply, GrpcStream};
 pub(crate) use self::grpc::{closed, initial_metadata, message, trailing_metadata};
 pub(crate) use self::http::answered;
 pub use self::http::{HttpCall, HttpReply};
+pub(crate) use self::pending::kept;
 pub use self::single_flight::SingleFlight;
 use crate::headers::InvalidHeader;
 use crate::host_error::HostError;

@@ -78,6 +78,11 @@ impl Drop for Pending {
     }
 }
 
+/// How many calls are awaited.
+pub(crate) fn kept() -> usize {
+    PENDING.with_borrow(BTreeMap::len)
+}
+
 /// Whether anybody waits for a token.
 pub(super) fn is_awaited(token: Token) -> bool {
     PENDING.with_borrow(|pending| pending.contains_key(&token))

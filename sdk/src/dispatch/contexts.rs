@@ -40,6 +40,10 @@ impl<P: Clone> Roots<P> {
         drop(ended);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.configured.borrow().len()
+    }
+
     fn get(&self, root: u32) -> Option<(u32, P)> {
         let roots = self.configured.borrow();
         roots.iter().find(|&&(other, _)| other == root).cloned()
@@ -83,6 +87,10 @@ impl<P: Plugin> Streams<P> {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.kept.borrow().len().saturating_add(self.parents.borrow().len())
+    }
+
     pub(super) fn began(&self, stream: u32, root: u32, roots: &Roots<P>) {
         if P::KEEPS_STREAMS {
             let kept = Kept { root, state: Some(P::Stream::default()) };
@@ -98,6 +106,8 @@ impl<P: Plugin> Streams<P> {
             let ended = self.kept.borrow_mut().remove(&stream);
             // What is dropped may call the host, and the host may call back.
             drop(ended);
+        } else {
+            self.parents.borrow_mut().remove(&stream);
         }
     }
 

@@ -46,6 +46,24 @@ pub struct Registration {
     pub call: fn(Callback) -> u32,
     /// The callbacks that the finished module exports.
     pub callbacks: fn() -> Vec<CallbackKind>,
+    /// What is kept on this thread: for tests that nothing is once all contexts are gone.
+    #[doc(hidden)]
+    pub kept: fn() -> Kept,
+}
+
+/// What a VM keeps, by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Roots that are configured.
+    pub roots: usize,
+    /// Streams whose state or whose root is remembered.
+    pub streams: usize,
+    /// Tasks, with those that are to be polled.
+    pub tasks: usize,
+    /// Roots with timers.
+    pub timers: usize,
+    /// Calls whose answers are awaited.
+    pub calls: usize,
 }
 
 /// What runs under a root context: a filter with its configuration. A clone is the same one.
@@ -370,6 +388,7 @@ pub const fn registration<M: Module>() -> Registration {
         start: start::<M>,
         call: call::<M>,
         callbacks: || callbacks::<M::Plugin>().into_iter().flatten().collect(),
+        kept: || M::with(Instance::kept),
     }
 }
 
@@ -388,6 +407,16 @@ impl<P: Plugin> Instance<P> {
     /// An instance before its first callback.
     pub const fn new() -> Self {
         Self { roots: Roots::new(), streams: Streams::new() }
+    }
+
+    fn kept(&self) -> Kept {
+        Kept {
+            roots: self.roots.len(),
+            streams: self.streams.len(),
+            tasks: runtime::kept(),
+            timers: runtime::kept_timers(),
+            calls: callout::kept(),
+        }
     }
 
     #[inline]

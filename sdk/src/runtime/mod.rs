@@ -23,8 +23,8 @@ use tollgate_abi::StreamType;
 pub use self::lane::Bodies;
 pub(crate) use self::lane::Exchange;
 pub(crate) use self::lane::{Direction, Lane, Piece, Position};
-pub(crate) use self::timers::tick;
 pub use self::timers::{Elapsed, Sleep, sleep, timeout};
+pub(crate) use self::timers::{kept as kept_timers, tick};
 use crate::filter::Outcome;
 use crate::host;
 use crate::reply::LocalReply;
@@ -133,6 +133,11 @@ pub(crate) fn over(context: u32) -> Option<Rc<Exchange>> {
         runtime.end_handler(context);
         runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone())
     })
+}
+
+/// How many tasks there are, and how often one is to be polled.
+pub(crate) fn kept() -> usize {
+    RUNTIME.with(|runtime| runtime.tasks.borrow().len().saturating_add(runtime.ready.len()))
 }
 
 impl Runtime {
@@ -261,6 +266,10 @@ impl Ready {
 
     fn first(&self) -> Option<u32> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).front().copied()
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn pop(&self) -> Option<u32> {

@@ -42,6 +42,11 @@ pub(super) fn ended(context: u32) {
     drop(timers);
 }
 
+/// How many roots have timers.
+pub(crate) fn kept() -> usize {
+    TIMERS.with_borrow(BTreeMap::len)
+}
+
 /// Has a root tick at once, which wakes its own task, if it has one.
 pub(super) fn soon(root: u32) {
     let timer = Rc::new(Timer::of_task(root));
