@@ -26,17 +26,29 @@ impl<P: Clone> Roots<P> {
     /// A root has its plugin, perhaps in place of another. Roots that are gone are forgotten: a module
     /// without `proxy_on_delete` is not told of their end.
     pub(super) fn configured(&self, root: u32, plugin: P) {
-        let mut others = self.configured.take();
-        others.retain(|&(other, _)| other != root && is_alive(other, root));
-        others.push((root, plugin));
-        *self.configured.borrow_mut() = others;
+        let mut others: Vec<u32> = {
+            let configured = self.configured.borrow();
+            configured.iter().map(|&(other, _)| other).filter(|&other| other != root).collect()
+        };
+        others.retain(|&other| !is_alive(other, root));
+        let gone = {
+            let mut configured = self.configured.borrow_mut();
+            let is_gone = |other: u32| other == root || others.contains(&other);
+            let gone: Vec<(u32, P)> =
+                configured.extract_if(.., |&mut (other, _)| is_gone(other)).collect();
+            configured.push((root, plugin));
+            gone
+        };
+        // What is dropped may call the host.
+        drop(gone);
     }
 
     pub(super) fn ended(&self, root: u32) {
+        let ended = {
+            let mut roots = self.configured.borrow_mut();
+            roots.iter().position(|&(other, _)| other == root).map(|at| roots.remove(at))
+        };
         // What is dropped may call the host.
-        let mut roots = self.configured.take();
-        let ended = roots.iter().position(|&(other, _)| other == root).map(|at| roots.remove(at));
-        *self.configured.borrow_mut() = roots;
         drop(ended);
     }
 
@@ -144,13 +156,21 @@ impl<P: Plugin> Streams<P> {
     /// Remembers the root of a stream until it is over, of which a module that keeps nothing is not
     /// told: whenever they are twice as many as were alive, those that are over are forgotten.
     fn remember(&self, stream: u32, root: u32) {
-        let mut parents = self.parents.take();
-        parents.insert(stream, root);
-        if parents.len() > self.sweep_at.get() {
-            parents.retain(|&other, _| other == stream || is_alive(other, stream));
-            self.sweep_at.set(parents.len().saturating_mul(2).max(FEWEST_SWEPT));
+        let known: Vec<u32> = {
+            let mut parents = self.parents.borrow_mut();
+            parents.insert(stream, root);
+            if parents.len() <= self.sweep_at.get() {
+                return;
+            }
+            parents.keys().copied().filter(|&other| other != stream).collect()
+        };
+        for other in known {
+            if !is_alive(other, stream) {
+                self.parents.borrow_mut().remove(&other);
+            }
         }
-        *self.parents.borrow_mut() = parents;
+        let left = self.parents.borrow().len();
+        self.sweep_at.set(left.saturating_mul(2).max(FEWEST_SWEPT));
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Exchange {
     replied: Cell<bool>,
     /// It has done so in the callback that runs, which must not let the stream go on.
     replies_now: Cell<bool>,
+    /// Nothing is left to decide: the stream is over, or was answered by others.
+    is_abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// The stream's state, once the handler has ended.
     state: RefCell<Option<Box<dyn Any>>>,
@@ -97,6 +99,8 @@ pub(crate) struct Lane {
     position: Cell<Position>,
     /// What came last.
     last: Cell<Piece>,
+    /// Callbacks of it that run, each of which says itself what becomes of it.
+    callbacks: Cell<u32>,
     /// The host holds it.
     is_held: Cell<bool>,
     wanted: Cell<Wanted>,
@@ -120,6 +124,7 @@ impl Exchange {
             response: Lane::new(Direction::Response),
             replied: Cell::new(false),
             replies_now: Cell::new(false),
+            is_abandoned: Cell::new(false),
             waker: RefCell::new(None),
             state: RefCell::new(None),
         }
@@ -149,6 +154,11 @@ impl Exchange {
         *self.waker.borrow_mut() = Some(waker.clone());
     }
 
+    /// Nothing is left to decide.
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.set(true);
+    }
+
     /// Lets both sides go.
     pub(super) fn pass(&self) {
         self.request.position.set(Position::Passed);
@@ -157,6 +167,9 @@ impl Exchange {
 
     /// The handler has ended.
     pub(super) fn finish(&self, outcome: Outcome) {
+        if self.is_abandoned.get() {
+            return;
+        }
         let head_has_left =
             self.response.has_headers.get() && self.response.position.get() != Position::Headers;
         self.pass();
@@ -171,16 +184,18 @@ impl Exchange {
         }
     }
 
-    /// Lets go what the host holds and the handler does not, but for the side whose callback runs.
-    pub(super) fn settle(&self, own: Option<Direction>) {
-        if self.replied.get() {
-            return;
-        }
+    /// Lets go what the host holds and the handler does not, but for a side whose callback runs.
+    pub(super) fn settle(&self) {
         for lane in [&self.request, &self.response] {
-            if Some(lane.direction) != own && lane.is_held.get() && lane.passes() {
+            // The host may call back in the midst of each call.
+            if self.replied.get() || self.is_abandoned.get() {
+                return;
+            }
+            if lane.callbacks.get() == 0 && lane.is_held.get() && lane.passes() {
                 lane.release();
                 if let Err(error) = host::continue_stream(lane.stream()) {
                     log::error!("the stream is closed, as it could not go on: {error}");
+                    self.replied.set(true);
                     close(lane.stream());
                 }
             }
@@ -190,6 +205,7 @@ impl Exchange {
     /// What the callback of a side returns.
     pub(super) fn answer(&self, direction: Direction) -> u32 {
         let lane = self.lane(direction);
+        lane.callbacks.set(lane.callbacks.get().saturating_sub(1));
         if lane.passes() && !self.replies_now.get() {
             lane.release();
             return Lane::PASS;
@@ -228,6 +244,7 @@ impl Lane {
             direction,
             position: Cell::new(Position::Headers),
             last: Cell::new(Piece::Headers { end_of_stream: false }),
+            callbacks: Cell::new(0),
             is_held: Cell::new(false),
             wanted: Cell::new(Wanted::Nothing),
             has_headers: Cell::new(false),
@@ -239,6 +256,7 @@ impl Lane {
 
     fn arrived(&self, piece: Piece) {
         self.last.set(piece);
+        self.callbacks.set(self.callbacks.get().saturating_add(1));
         match piece {
             Piece::Headers { end_of_stream } => {
                 self.has_headers.set(true);

@@ -58,9 +58,19 @@ struct Task {
 
 enum State {
     Waits(Handler),
-    /// It is being polled.
-    Runs,
+    /// It is being polled, and may have been woken meanwhile.
+    Runs {
+        is_woken: bool,
+    },
     Ended,
+}
+
+/// A task whose handler is taken to be polled.
+struct Taken {
+    handler: Handler,
+    root: u32,
+    exchange: Option<Rc<Exchange>>,
+    waker: Arc<TaskWaker>,
 }
 
 /// The task that is being polled.
@@ -80,7 +90,7 @@ pub(crate) fn begin(exchange: &Rc<Exchange>, root: u32, handler: Handler) -> u32
     RUNTIME.with(|runtime| {
         let context = exchange.context;
         runtime.spawn(context, root, Some(Rc::clone(exchange)), handler);
-        runtime.run(context, Some((context, Direction::Request)));
+        runtime.run(context);
         exchange.answer(Direction::Request)
     })
 }
@@ -101,17 +111,18 @@ pub(crate) fn arrived(context: u32, direction: Direction, piece: Piece) -> u32 {
             runtime.wake(context);
         } else {
             // It was answered before its handler let it go: by the proxy itself, or by another filter.
+            exchange.abandon();
             runtime.end_handler(context);
             exchange.pass();
         }
-        runtime.run(context, Some((context, direction)));
+        runtime.run(context);
         exchange.answer(direction)
     })
 }
 
 /// Polls what the running callback has woken. `current` is the context that it is for.
 pub(crate) fn run(current: u32) {
-    RUNTIME.with(|runtime| runtime.run(current, None));
+    RUNTIME.with(|runtime| runtime.run(current));
 }
 
 /// The context is over: its handler is dropped, with all that it waits for. Whom that wakes is polled at
@@ -119,7 +130,7 @@ pub(crate) fn run(current: u32) {
 pub(crate) fn ended(context: u32) {
     RUNTIME.with(|runtime| {
         let task = runtime.tasks.borrow_mut().remove(&context);
-        drop(task);
+        abandon(task);
         timers::ended(context);
         if let Some(root) = runtime.ready_root() {
             timers::soon(root);
@@ -130,8 +141,12 @@ pub(crate) fn ended(context: u32) {
 /// Drops the handler of a stream that is about to be logged, and gives the exchange.
 pub(crate) fn over(context: u32) -> Option<Rc<Exchange>> {
     RUNTIME.with(|runtime| {
+        let exchange = runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone());
+        if let Some(exchange) = &exchange {
+            exchange.abandon();
+        }
         runtime.end_handler(context);
-        runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone())
+        exchange
     })
 }
 
@@ -147,7 +162,7 @@ impl Runtime {
         Arc::clone(&waker).wake();
         let task = Task { root, handler: State::Waits(handler), exchange, waker };
         let before = self.tasks.borrow_mut().insert(context, task);
-        drop(before);
+        abandon(before);
     }
 
     fn wake(&self, context: u32) {
@@ -173,9 +188,9 @@ impl Runtime {
         drop(handler);
     }
 
-    /// Polls all tasks that are ready. The callback of `own` returns to the host what becomes of that
-    /// side of that stream; every other is told by a call.
-    fn run(&self, current: u32, own: Option<(u32, Direction)>) {
+    /// Polls all tasks that are ready. The host is told what becomes of their streams, but for the sides
+    /// whose callbacks run: these return it.
+    fn run(&self, current: u32) {
         let mut effective = current;
         for polls in 0.. {
             if polls == MOST_POLLS {
@@ -185,21 +200,26 @@ impl Runtime {
                 break;
             }
             let Some(context) = self.ready.pop() else { break };
-            let Some((handler, root, exchange, waker)) = self.take(context) else { continue };
+            let Some(Taken { handler, root, exchange, waker }) = self.take(context) else {
+                continue;
+            };
             if effective != context && host::set_effective_context(context).is_err() {
                 // The stream is gone, and the host has not told.
+                self.leave(&waker, State::Ended);
                 drop(handler);
-                self.end_handler(context);
                 continue;
             }
             effective = context;
+            if !self.runs(&waker) {
+                drop(handler);
+                continue;
+            }
             let outcome = self.poll(Running { context, root }, handler, &waker);
             if let Some(exchange) = exchange {
-                let direction = own.filter(|&(own, _)| own == context).map(|(_, side)| side);
                 if let Some(outcome) = outcome {
                     exchange.finish(outcome);
                 }
-                exchange.settle(direction);
+                exchange.settle();
             } else if let Some(Err(reply)) = outcome {
                 log::error!("a background task ended with status {}", reply.status());
             }
@@ -210,49 +230,85 @@ impl Runtime {
         }
     }
 
-    fn take(&self, context: u32) -> Option<(Handler, u32, Option<Rc<Exchange>>, Waker)> {
+    fn take(&self, context: u32) -> Option<Taken> {
         let mut tasks = self.tasks.borrow_mut();
         let task = tasks.get_mut(&context)?;
         task.waker.is_ready.store(false, Ordering::Relaxed);
-        match std::mem::replace(&mut task.handler, State::Runs) {
-            State::Waits(handler) => {
-                let waker = Waker::from(Arc::clone(&task.waker));
-                Some((handler, task.root, task.exchange.clone(), waker))
+        match std::mem::replace(&mut task.handler, State::Runs { is_woken: false }) {
+            State::Waits(handler) => Some(Taken {
+                handler,
+                root: task.root,
+                exchange: task.exchange.clone(),
+                waker: Arc::clone(&task.waker),
+            }),
+            // The host calls back while it is called: what the handler has looked at before may have
+            // changed.
+            State::Runs { .. } => {
+                task.handler = State::Runs { is_woken: true };
+                None
             }
-            other @ (State::Runs | State::Ended) => {
-                task.handler = other;
+            State::Ended => {
+                task.handler = State::Ended;
                 None
             }
         }
     }
 
-    /// Polls a handler once, and gives its outcome if it has ended.
-    fn poll(&self, task: Running, mut handler: Handler, waker: &Waker) -> Option<Outcome> {
+    /// Polls a handler once, and gives its outcome if it has ended by itself. What was ended while it
+    /// ran, by a host that called back, has none.
+    fn poll(&self, task: Running, mut handler: Handler, waker: &Arc<TaskWaker>) -> Option<Outcome> {
         let before = self.running.replace(Some(task));
-        let poll = handler.as_mut().poll(&mut Context::from_waker(waker));
+        let poll = handler.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(waker))));
         self.running.set(before);
-        let mut tasks = self.tasks.borrow_mut();
-        match (poll, tasks.get_mut(&task.context)) {
-            (Poll::Pending, Some(Task { handler: state @ State::Runs, .. })) => {
-                *state = State::Waits(handler);
-                None
-            }
-            // It was ended while it ran, by a host that called back.
-            (Poll::Pending, _) => {
-                drop(tasks);
-                drop(handler);
-                None
-            }
-            (Poll::Ready(outcome), task) => {
-                if let Some(task) = task {
-                    task.handler = State::Ended;
+        match poll {
+            Poll::Pending if self.runs(waker) => {
+                if self.leave(waker, State::Waits(handler)) {
+                    Arc::clone(waker).wake();
                 }
-                drop(tasks);
+                None
+            }
+            Poll::Pending => {
                 drop(handler);
-                Some(outcome)
+                None
+            }
+            Poll::Ready(outcome) => {
+                let is_own = self.runs(waker);
+                self.leave(waker, State::Ended);
+                drop(handler);
+                is_own.then_some(outcome)
             }
         }
     }
+
+    /// Whether a task is being polled, and not another one of its context.
+    fn runs(&self, waker: &Arc<TaskWaker>) -> bool {
+        let tasks = self.tasks.borrow();
+        tasks.get(&waker.context).is_some_and(|task| task.runs(waker))
+    }
+
+    /// Says what becomes of a task that was polled, if it is still there; gives whether it was woken
+    /// meanwhile.
+    fn leave(&self, waker: &Arc<TaskWaker>, next: State) -> bool {
+        let mut tasks = self.tasks.borrow_mut();
+        let Some(task) = tasks.get_mut(&waker.context).filter(|task| task.runs(waker)) else {
+            return false;
+        };
+        matches!(std::mem::replace(&mut task.handler, next), State::Runs { is_woken: true })
+    }
+}
+
+impl Task {
+    fn runs(&self, waker: &Arc<TaskWaker>) -> bool {
+        Arc::ptr_eq(&self.waker, waker) && matches!(self.handler, State::Runs { .. })
+    }
+}
+
+/// Drops a task with its handler. What is dropped may call the host, or wake others.
+fn abandon(task: Option<Task>) {
+    if let Some(Task { exchange: Some(exchange), .. }) = &task {
+        exchange.abandon();
+    }
+    drop(task);
 }
 
 /// The contexts of the tasks that are to be polled.

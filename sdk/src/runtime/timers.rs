@@ -27,8 +27,10 @@ thread_local! {
 
 /// The root has ticked.
 pub(crate) fn tick(root: u32) {
+    // The host may call back while it is asked for the time.
+    let wall = wall();
     let (woken, period) = TIMERS.with_borrow_mut(|timers| {
-        timers.get_mut(&root).map_or((Vec::new(), None), |timers| timers.ticked(wall()))
+        timers.get_mut(&root).map_or((Vec::new(), None), |timers| timers.ticked(wall))
     });
     arm(period);
     for timer in woken {
@@ -50,9 +52,9 @@ pub(crate) fn kept() -> usize {
 /// Has a root tick at once, which wakes its own task, if it has one.
 pub(super) fn soon(root: u32) {
     let timer = Rc::new(Timer::of_task(root));
-    let period = TIMERS.with_borrow_mut(|timers| {
-        timers.entry(root).or_default().add(Duration::ZERO, wall(), timer)
-    });
+    let wall = wall();
+    let period = TIMERS
+        .with_borrow_mut(|timers| timers.entry(root).or_default().add(Duration::ZERO, wall, timer));
     arm(period);
 }
 
@@ -111,9 +113,10 @@ impl Future for Sleep {
         let Some(task) = running() else { return Poll::Pending };
         let timer = Rc::new(Timer::default());
         timer.waker.replace(Some(context.waker().clone()));
+        let wall = wall();
         let period = TIMERS.with_borrow_mut(|timers| {
             let timers = timers.entry(task.root).or_default();
-            timers.add(self.duration, wall(), Rc::clone(&timer))
+            timers.add(self.duration, wall, Rc::clone(&timer))
         });
         self.timer = Some((timer, task.root));
         arm(period);

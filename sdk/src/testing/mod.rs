@@ -76,6 +76,6 @@ use crate::Registration;
 
 /// A filter as the native engine takes it.
 fn native(filter: Registration) -> tollgate_host_native::Filter {
-    let Registration { start, call, callbacks } = filter;
+    let Registration { start, call, callbacks, .. } = filter;
     tollgate_host_native::Filter { start, call, callbacks }
 }

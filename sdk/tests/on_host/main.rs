@@ -16,3 +16,4 @@ mod roots;
 mod scripted;
 mod shared_data;
 mod state;
+mod tasks;
