@@ -587,6 +587,9 @@ impl<P: Plugin> Instance<P> {
             Ok(plugin) => {
                 let background = plugin.in_background();
                 self.roots.configured(root, plugin);
+                if P::PHASES.background {
+                    runtime::end_in_background(root);
+                }
                 if let Some(background) = background {
                     runtime::begin_in_background(root, background);
                 }

@@ -90,6 +90,7 @@ pub(crate) fn begin(exchange: &Rc<Exchange>, root: u32, handler: Handler) -> u32
     RUNTIME.with(|runtime| {
         let context = exchange.context;
         runtime.spawn(context, root, Some(Rc::clone(exchange)), handler);
+        runtime.wake(context);
         runtime.run(context);
         exchange.answer(Direction::Request)
     })
@@ -138,6 +139,14 @@ pub(crate) fn ended(context: u32) {
     });
 }
 
+/// Drops what goes on in the background of a root.
+pub(crate) fn end_in_background(root: u32) {
+    RUNTIME.with(|runtime| {
+        let task = runtime.tasks.borrow_mut().remove(&root);
+        abandon(task);
+    });
+}
+
 /// Drops the handler of a stream that is about to be logged, and gives the exchange.
 pub(crate) fn over(context: u32) -> Option<Rc<Exchange>> {
     RUNTIME.with(|runtime| {
@@ -159,7 +168,6 @@ impl Runtime {
     fn spawn(&self, context: u32, root: u32, exchange: Option<Rc<Exchange>>, handler: Handler) {
         let ready = Arc::clone(&self.ready);
         let waker = Arc::new(TaskWaker { context, is_ready: AtomicBool::new(false), ready });
-        Arc::clone(&waker).wake();
         let task = Task { root, handler: State::Waits(handler), exchange, waker };
         let before = self.tasks.borrow_mut().insert(context, task);
         abandon(before);

@@ -9,8 +9,8 @@ use tollgate::callout::{HttpCall, SingleFlight};
 use tollgate::config::NoConfig;
 use tollgate::exchange::{Bodies, TailError};
 use tollgate::{
-    ConfigureError, Filter, LocalReply, OnExchange, Outcome, Registration, Request, Root,
-    StatusCode, registration, sleep, timeout,
+    ConfigureError, Filter, InBackground, LocalReply, OnExchange, Outcome, Registration, Request,
+    Root, StatusCode, registration, sleep, timeout,
 };
 use tollgate_abi::{Answer, Call, Callback, Function, Reply, Status, pairs};
 
@@ -82,6 +82,20 @@ impl OnExchange for Mixed {
         }
         let call = async || HttpCall::get("authz", "/check").send().await.is_ok();
         self.flights.run((), call).await;
+        Ok(())
+    }
+}
+
+filter!(Working);
+
+impl InBackground for Working {
+    async fn in_background(&self) {
+        tollgate::log::info!("works");
+    }
+}
+
+impl OnExchange for Working {
+    async fn on_exchange(&self, (): &mut (), _: Request) -> Outcome {
         Ok(())
     }
 }
@@ -297,6 +311,26 @@ fn roots_that_are_configured_at_the_same_time_are_both_configured() {
     );
     let refused = |reply: &String| reply.contains("status_code=403");
     assert!(done.len() == 2 && done.iter().all(refused), "{done:?}");
+}
+
+#[test]
+fn what_goes_on_in_the_background_begins_with_the_first_tick() {
+    let done = play(registration!(Working), Oddity::None, |call| {
+        request(STREAM, call);
+        tollgate::log::info!("ticks");
+        call(Callback::Tick { context: ROOT });
+    });
+    assert_eq!(done, ["called-back: ticks", "called-back: works"]);
+}
+
+#[test]
+fn what_goes_on_in_the_background_ends_with_its_configuration() {
+    let module = registration!("module" = { "a" => Working, "b" => Refusing });
+    let done = play(module, Oddity::None, |call| {
+        call(Callback::Configure { context: ROOT, configuration_size: 0 });
+        call(Callback::Tick { context: ROOT });
+    });
+    assert_eq!(done, [""; 0]);
 }
 
 /// A request whose body is held when its response comes, which is held as well.
