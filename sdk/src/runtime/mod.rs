@@ -126,12 +126,20 @@ pub(crate) fn run(current: u32) {
     RUNTIME.with(|runtime| runtime.run(current));
 }
 
-/// The context is over: its handler is dropped, with all that it waits for. Whom that wakes is polled at
-/// the next tick: where a stream is deleted, a host may not be told what becomes of another.
+/// A context is over: its handler is dropped, with all that it waits for. So are those of the streams of
+/// a root, which neither ticks nor answers reach any more. Whom that wakes is polled at the next tick:
+/// where a stream is deleted, a host may not be told what becomes of another.
 pub(crate) fn ended(context: u32) {
     RUNTIME.with(|runtime| {
         let task = runtime.tasks.borrow_mut().remove(&context);
         abandon(task);
+        let of_root: Vec<u32> = {
+            let tasks = runtime.tasks.borrow();
+            tasks.iter().filter(|(_, task)| task.root == context).map(|(&id, _)| id).collect()
+        };
+        for stream in of_root {
+            runtime.end_handler(stream);
+        }
         timers::ended(context);
         if let Some(root) = runtime.ready_root() {
             timers::soon(root);
@@ -180,10 +188,16 @@ impl Runtime {
         }
     }
 
-    /// The root of a task that is ready.
+    /// The root of a task that is ready. Those that have ended are taken off the list.
     fn ready_root(&self) -> Option<u32> {
-        let context = self.ready.first()?;
-        self.tasks.borrow().get(&context).map(|task| task.root)
+        loop {
+            let context = self.ready.first()?;
+            let lives = |task: &&Task| !matches!(task.handler, State::Ended);
+            if let Some(task) = self.tasks.borrow().get(&context).filter(lives) {
+                return Some(task.root);
+            }
+            self.ready.pop();
+        }
     }
 
     fn end_handler(&self, context: u32) {
@@ -277,6 +291,7 @@ impl Runtime {
             }
             Poll::Pending => {
                 drop(handler);
+                timers::forget_unused(task.root);
                 None
             }
             Poll::Ready(outcome) => {

@@ -30,7 +30,8 @@ pub(crate) fn tick(root: u32) {
     // The host may call back while it is asked for the time.
     let wall = wall();
     let (woken, period) = TIMERS.with_borrow_mut(|timers| {
-        timers.get_mut(&root).map_or((Vec::new(), None), |timers| timers.ticked(wall))
+        // Where nothing waits, nothing has to tick.
+        timers.get_mut(&root).map_or((Vec::new(), Some(0)), |timers| timers.ticked(wall))
     });
     arm(period);
     for timer in woken {
@@ -42,6 +43,15 @@ pub(crate) fn tick(root: u32) {
 pub(super) fn ended(context: u32) {
     let timers = TIMERS.with_borrow_mut(|timers| timers.remove(&context));
     drop(timers);
+}
+
+/// Forgets the timers of a root, which may be gone, if nobody waits for one.
+pub(super) fn forget_unused(root: u32) {
+    TIMERS.with_borrow_mut(|timers| {
+        if timers.get(&root).is_some_and(|timers| timers.due.is_empty()) {
+            timers.remove(&root);
+        }
+    });
 }
 
 /// How many roots have timers.

@@ -114,6 +114,16 @@ impl OnExchange for Lingering {
     }
 }
 
+filter!(Pausing);
+
+impl OnExchange for Pausing {
+    async fn on_exchange(&self, (): &mut (), _: Request) -> Outcome {
+        HttpCall::get("authz", "/check").send().await?;
+        sleep(Duration::from_millis(5)).await;
+        Ok(())
+    }
+}
+
 const ANSWERED: &str =
     "proxy_replace_header_map_value(map=request_headers, name=\"x-answered\", value=\"yes\")";
 const CONTINUED: &str = "proxy_continue_stream(stream=http_request)";
@@ -352,4 +362,17 @@ fn a_stream_that_cannot_go_on_is_closed_once() {
     let error = "called-back: the stream is closed, as it could not go on: \
                  the proxy refused proxy_continue_stream with status bad_argument";
     assert_eq!(done, [error, "proxy_close_stream(stream=http_request)"]);
+}
+
+#[test]
+fn a_root_that_goes_before_its_streams_leaves_nothing() {
+    let module = registration!(Pausing);
+    let done = play(module, Oddity::None, |call| {
+        request(STREAM, call);
+        call(Callback::Delete { context: ROOT });
+        call(ANSWER);
+        call(Callback::Delete { context: STREAM });
+        assert_eq!((module.kept)(), tollgate::__private::Kept::default());
+    });
+    assert_eq!(done, [""; 0]);
 }
