@@ -313,8 +313,12 @@ pub(crate) fn trailing_metadata(token: u32) {
 /// The call or stream is over.
 pub(crate) fn closed(token: u32, code: u32) {
     deliver(token, || {
-        let (_, message) = host::callout_status()?;
-        Ok(Event::Closed { code, message: String::from_utf8_lossy(&message).into_owned() })
+        // It is over, also if the host does not say why.
+        let message = match host::callout_status() {
+            Ok((_, message)) => String::from_utf8_lossy(&message).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        Ok(Event::Closed { code, message })
     });
 }
 

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tollgate::callout::{HttpCall, SingleFlight};
+use tollgate::callout::{GrpcStream, HttpCall, SingleFlight};
 use tollgate::config::NoConfig;
 use tollgate::exchange::{Bodies, TailError};
 use tollgate::{
@@ -120,6 +120,19 @@ impl OnExchange for Pausing {
     async fn on_exchange(&self, (): &mut (), _: Request) -> Outcome {
         HttpCall::get("authz", "/check").send().await?;
         sleep(Duration::from_millis(5)).await;
+        Ok(())
+    }
+}
+
+filter!(Talking);
+
+impl OnExchange for Talking {
+    async fn on_exchange(&self, (): &mut (), mut request: Request) -> Outcome {
+        let mut stream = GrpcStream::open("limits", "shop.Limits", "Talk", Vec::new())
+            .map_err(|_| LocalReply::new(StatusCode::FORBIDDEN))?;
+        let (first, second) = (stream.next().await, stream.next().await);
+        let is_over = first.is_err() && second == Ok(None);
+        request.set("x-answered", if is_over { "yes" } else { "no" })?;
         Ok(())
     }
 }
@@ -375,4 +388,13 @@ fn a_root_that_goes_before_its_streams_leaves_nothing() {
         assert_eq!((module.kept)(), tollgate::__private::Kept::default());
     });
     assert_eq!(done, [""; 0]);
+}
+
+#[test]
+fn a_grpc_stream_is_over_also_if_the_host_does_not_say_why() {
+    let done = play(registration!(Talking), Refuses(Function::GetStatus), |call| {
+        request(STREAM, call);
+        call(Callback::GrpcClose { context: ROOT, token: 1, status: 7 });
+    });
+    assert_eq!(done, [ANSWERED, CONTINUED]);
 }
