@@ -1,0 +1,49 @@
+//! The driver on cases that are the same every time, so that it stays alive between runs of the fuzzer.
+
+use std::panic::resume_unwind;
+use std::thread;
+
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use tollgate_fuzz_driver::arbitrary::{Arbitrary, Unstructured};
+use tollgate_fuzz_driver::{Case, Tally, run};
+
+const CASES: usize = 5_000;
+const MOST_BYTES: usize = 1_000;
+
+#[test]
+fn any_course_of_things_is_survived_within_the_rules() {
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut all = Tally::default();
+    for number in 0..CASES {
+        let mut bytes = vec![0; 100 + number % (MOST_BYTES - 100)];
+        random.fill_bytes(&mut bytes);
+        let case = Case::arbitrary_take_rest(Unstructured::new(&bytes)).unwrap();
+        let shown = format!("{case:?}");
+        // What a VM keeps, a thread keeps.
+        match thread::spawn(move || run(&case)).join() {
+            Ok(Ok(tally)) => all += tally,
+            Ok(Err(violation)) => panic!("case {number}: {violation}\n{shown}"),
+            Err(panic) => {
+                eprintln!("case {number}: {shown}");
+                resume_unwind(panic);
+            }
+        }
+    }
+    // A driver that no longer drives finds nothing.
+    let Tally {
+        callbacks,
+        nested,
+        host_calls,
+        faults,
+        held,
+        let_go,
+        replies,
+        edits,
+        calls,
+        peaceful,
+    } = all;
+    let seen =
+        [callbacks, nested, host_calls, faults, held, let_go, replies, edits, calls, peaceful];
+    assert!(seen.into_iter().all(|seen| seen > 100), "{all:?}");
+}
