@@ -133,7 +133,15 @@ fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result
         FilterSource::BuiltIn(name) => name.clone(),
         FilterSource::File(file) => file.file_stem().unwrap_or_default().to_string_lossy().into(),
     };
-    let filter = FilterUse { source, name, root_id: String::new(), config: configuration(value) };
+    let filter = FilterUse {
+        source,
+        name,
+        root_id: String::new(),
+        vm_id: String::new(),
+        vm_config: Vec::new(),
+        config: configuration(value),
+        allow_on_headers_stop_iteration: false,
+    };
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader);
     match host.start(&Scenario::without_steps(filter)) {

@@ -7,11 +7,15 @@ use anyhow::Result;
 use clap::Args;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
-    Callout, Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost, StartError,
+    Callout, Configured, Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost,
+    StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
-use tollgate_host::scenario::{AdvanceStep, ClockStep, FilterUse, HostName, RequestStep, Scenario};
+use tollgate_host::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
+    Scenario,
+};
 
 use crate::filters::{BuiltIns, Modules, read_scenarios};
 use crate::{Outcome, print};
@@ -128,6 +132,15 @@ impl Proxy for Narrated<'_> {
             ClockStep::Back(by) => println!("   … the wall clock is set back by {by:?}"),
         }
         self.proxy.step_clock(by)
+    }
+
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        tell(&format!("   … filter {} gets another configuration", step.filter));
+        self.proxy.configure(step, callouts)
     }
 
     fn observe(

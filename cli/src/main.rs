@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod filters;
+mod new;
 mod test;
 mod trace;
 
@@ -27,6 +28,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a project for a filter, which builds and tests at once.
+    New(new::New),
     /// Build the filters of this workspace into finished modules.
     Build(build::Build),
     /// Play scenarios and judge what comes of them.
@@ -70,6 +73,7 @@ fn print(text: &str) -> io::Result<()> {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::New(new) => new.run(),
         Command::Build(build) => build.run(),
         Command::Test(test) => test.run(),
         Command::Trace(trace) => trace.run(),

@@ -14,7 +14,7 @@ use std::task::Poll;
 
 use crate::filter::{Filter, Outcome};
 use crate::host_error::HostError;
-use crate::live::{EditError, RequestHeaders, ResponseHeaders};
+use crate::live::{EditError, HeaderMap, MessageHeaders, RequestHeaders, ResponseHeaders};
 use crate::reply::{LocalReply, StatusCode};
 pub use crate::runtime::Bodies;
 use crate::runtime::{Exchange, Lane, Position};
@@ -80,14 +80,14 @@ impl Request {
         with_headers(&self.exchange, &self.exchange.request, most_bytes).await
     }
 
-    /// Replaces the body that [`Self::body`] has given, and says its new length in the headers.
+    /// Replaces the body that [`Self::body`] has given, and its length in the headers: a message with
+    /// trailers has none.
     ///
     /// # Errors
     ///
     /// [`EditError`] when the host refuses.
     pub fn replace_body(&mut self, body: &[u8]) -> Result<(), EditError> {
-        replace(&self.exchange.request, body)?;
-        self.headers.set("content-length", body.len().to_string())
+        replace(&self.exchange.request, &mut self.headers, body)
     }
 
     /// Lets the headers go: [`Bodies::AfterHeaders`].
@@ -138,14 +138,14 @@ impl Response {
         with_headers(&self.exchange, &self.exchange.response, most_bytes).await
     }
 
-    /// Replaces the body that [`Self::body`] has given, and says its new length in the headers.
+    /// Replaces the body that [`Self::body`] has given, and its length in the headers: a message with
+    /// trailers has none.
     ///
     /// # Errors
     ///
     /// [`EditError`] when the host refuses.
     pub fn replace_body(&mut self, body: &[u8]) -> Result<(), EditError> {
-        replace(&self.exchange.response, body)?;
-        self.headers.set("content-length", body.len().to_string())
+        replace(&self.exchange.response, &mut self.headers, body)
     }
 
     /// Lets the headers go: [`Bodies::AfterHeaders`].
@@ -217,8 +217,13 @@ impl DerefMut for Response {
 /// Why a body was not had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TailError {
-    /// It is larger than the filter takes.
-    TooLarge {
+    /// The request has a larger one than the filter takes.
+    RequestTooLarge {
+        /// The most bytes.
+        most_bytes: usize,
+    },
+    /// The response has a larger one than the filter takes.
+    ResponseTooLarge {
         /// The most bytes.
         most_bytes: usize,
     },
@@ -236,7 +241,12 @@ pub enum TailError {
 impl fmt::Display for TailError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { most_bytes } => write!(f, "the body has more than {most_bytes} bytes"),
+            Self::RequestTooLarge { most_bytes } => {
+                write!(f, "the body of the request has more than {most_bytes} bytes")
+            }
+            Self::ResponseTooLarge { most_bytes } => {
+                write!(f, "the body of the response has more than {most_bytes} bytes")
+            }
             Self::Answered => f.write_str("the response came before the request had ended"),
             Self::Undeclared { needed } => {
                 write!(
@@ -258,11 +268,15 @@ impl From<HostError> for TailError {
 }
 
 impl From<TailError> for LocalReply {
-    /// 413 for a body that is too large, 503 for what is not the client's fault.
+    /// 413 for a request that is too large, 502 for a response, 503 for what else is not the client's
+    /// fault.
     fn from(error: TailError) -> Self {
         match error {
-            TailError::TooLarge { .. } => {
+            TailError::RequestTooLarge { .. } => {
                 Self::new(StatusCode::CONTENT_TOO_LARGE).with_details("tollgate_body_too_large")
+            }
+            TailError::ResponseTooLarge { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY).with_details("tollgate_body_too_large")
             }
             TailError::Answered => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE).with_details("tollgate_answered_early")
@@ -308,7 +322,12 @@ fn after_headers(exchange: &Exchange) -> Result<(), TailError> {
 async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Vec<u8>, TailError> {
     poll_fn(|context| {
         if lane.held_bytes() > most_bytes {
-            return Poll::Ready(Err(TailError::TooLarge { most_bytes }));
+            let is_request = std::ptr::eq(lane, &raw const exchange.request);
+            return Poll::Ready(Err(if is_request {
+                TailError::RequestTooLarge { most_bytes }
+            } else {
+                TailError::ResponseTooLarge { most_bytes }
+            }));
         }
         match lane.whole() {
             Poll::Ready(body) => Poll::Ready(body.map_err(TailError::Host)),
@@ -340,8 +359,17 @@ fn pending<T>(
     Poll::Pending
 }
 
-fn replace(lane: &Lane, body: &[u8]) -> Result<(), HostError> {
-    lane.replace(body)
+fn replace<M: HeaderMap>(
+    lane: &Lane,
+    headers: &mut MessageHeaders<M>,
+    body: &[u8],
+) -> Result<(), EditError> {
+    lane.replace(body)?;
+    if lane.has_trailers() {
+        headers.remove("content-length")
+    } else {
+        headers.set("content-length", body.len().to_string())
+    }
 }
 
 /// Lends a stream's state to its handler, and keeps it when the handler ends or is dropped.

@@ -527,3 +527,30 @@ pub(crate) fn dequeue_shared_queue(queue: u32) -> Result<Vec<u8>, HostError> {
     // SAFETY: only the call above has written to the slot.
     unsafe { message.take(Function::DequeueSharedQueue, status) }
 }
+
+/// The path is one segment: the host stores NUL as it comes, and parts it where it reads.
+pub(crate) fn set_property(path: &[u8], value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointers and sizes are those of two slices, which the host only reads.
+    let status =
+        unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) };
+    done(Function::SetProperty, status)
+}
+
+/// What a function of this host, which the ABI does not list, gives back.
+pub(crate) fn call_foreign_function(name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, HostError> {
+    let mut results = Slot::EMPTY;
+    // SAFETY: pointers and sizes are those of two slices, which the host only reads; it writes one
+    // pointer and one size to the addresses of such.
+    let status = unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            &raw mut results.data,
+            &raw mut results.size,
+        )
+    };
+    // SAFETY: only the call above has written to the slot.
+    unsafe { results.take(Function::CallForeignFunction, status) }
+}

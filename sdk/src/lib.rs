@@ -54,7 +54,9 @@
 //! What filters share is in [`state`], what operators see in [`metrics`], whom a rule is for in
 //! [`matching`], how far it is enforced in [`mode`], calls to other services in [`callout`].
 //!
-//! Not here: running filters, which is for the hosts that test them.
+//! What the proxy knows of a stream is read by type ([`attributes`]), what it can do beyond the ABI is
+//! called by type ([`foreign`]).
+//! With the feature `testing`, `testing::Proxy` runs a filter in `cargo test`, without WebAssembly.
 
 #![cfg_attr(
     not(test),
@@ -70,15 +72,21 @@
     )
 )]
 
+pub mod attributes;
 pub mod callout;
 pub mod config;
 pub mod exchange;
+pub mod filter_state;
+pub mod foreign;
 pub mod headers;
 pub mod matching;
 pub mod metrics;
 pub mod mode;
+pub mod protobuf;
 pub mod shared_data;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod body;
 mod body_phases;

@@ -30,6 +30,7 @@ struct Package {
 struct Dependency {
     name: String,
     kind: Option<String>,
+    optional: bool,
 }
 
 fn root() -> PathBuf {
@@ -46,7 +47,8 @@ fn workspace() -> Workspace {
     serde_json::from_slice(&cargo.output().unwrap().stdout).unwrap()
 }
 
-/// Each edge as a line `crate: dependency`, or `crate (tests): dependency`.
+/// Each edge as a line `crate: dependency`, `crate (tests): dependency`, or `crate (optional): dependency`
+/// for what only a feature brings.
 fn real_edges() -> BTreeSet<String> {
     let workspace = workspace();
     let members: Vec<&str> = workspace.packages.iter().map(|p| p.name.as_str()).collect();
@@ -59,6 +61,7 @@ fn real_edges() -> BTreeSet<String> {
                 continue;
             }
             let from = match dependency.kind.as_deref() {
+                None if dependency.optional => format!("{} (optional)", package.name),
                 None => package.name.clone(),
                 Some("dev") => format!("{} (tests)", package.name),
                 Some(kind) => format!("{} ({kind})", package.name),

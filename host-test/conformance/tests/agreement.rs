@@ -12,6 +12,7 @@
 
 mod common;
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -27,6 +28,9 @@ use tollgate_host::scenario::{HostName, Scenario};
 /// How many scenarios are played at a time.
 const JOBS: usize = 2;
 
+/// Names the cases to play by how their names begin; all when it is not set.
+const WANTED: &str = "TOLLGATE_CASES";
+
 /// Fewer behaviours than these would mean little.
 const FEWEST_BEHAVIOURS: usize = 120;
 
@@ -36,10 +40,13 @@ const FEWEST_OF_FILTERS: usize = 40;
 /// Fewer lines of the rate limit's clients and upstreams than these would mean little.
 const FEWEST_LINES: usize = 90;
 
-const NOT_SERVED: &str = "the offline host does not serve this yet, and says so";
-
 /// Cases in which the hosts differ, and why. One that no longer differs fails, so that the list is true.
 const KNOWN_DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "foreign/expressions",
+        "the offline host does not evaluate expressions, and fails the scenario of who asks for it",
+    ),
+    ("foreign/uncompress-nothing", "Envoy allocates no bytes, where others have a null pointer"),
     (
         "headers/empty-name",
         "Envoy passes the line on and the upstream refuses it; the offline host refuses it itself",
@@ -48,18 +55,18 @@ const KNOWN_DIFFERENCES: &[(&str, &str)] = &[
         "maps/pairs-chunks",
         "to get trailers from the upstream, Envoy is told to add a `te` line, which on_log sees",
     ),
-    ("properties/request-headers", NOT_SERVED),
-    ("properties/request-size", NOT_SERVED),
-    ("properties/response-code-details", NOT_SERVED),
-    ("properties/response-flags", NOT_SERVED),
-    ("properties/response-grpc-status", NOT_SERVED),
-    ("properties/set", NOT_SERVED),
-    ("properties/xds-node-id", NOT_SERVED),
+    (
+        "properties/node",
+        "Envoy tells its version and all of its extensions, which the offline host does not have",
+    ),
+    ("properties/request-headers", "Envoy gives the headers in the order of a hash table"),
 ];
 
 #[test]
 fn a_guest_sees_and_does_the_same_on_both_hosts() {
-    let cases = scenarios(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    let mut cases = scenarios(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    let wanted = env::var(WANTED).unwrap_or_default();
+    cases.retain(|(name, _)| name.starts_with(&wanted));
     let Some(played) = play_on_both(&cases) else { return };
     let mut agreed = 0;
     let mut mistakes = Vec::new();
@@ -74,14 +81,15 @@ fn a_guest_sees_and_does_the_same_on_both_hosts() {
             )),
         }
     }
-    for (known, _) in KNOWN_DIFFERENCES {
+    for (known, _) in KNOWN_DIFFERENCES.iter().filter(|(known, _)| known.starts_with(&wanted)) {
         if !played.iter().any(|(name, _, _)| name == known) {
             mistakes.push(format!("{known} is a known difference, but there is no such case"));
         }
     }
     say(&format!("{agreed} behaviours agreed, {} known differences", KNOWN_DIFFERENCES.len()));
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
-    assert!(agreed >= FEWEST_BEHAVIOURS, "{agreed} behaviours are too few to mean much");
+    let fewest = if wanted.is_empty() { FEWEST_BEHAVIOURS } else { 1 };
+    assert!(agreed >= fewest, "{agreed} behaviours are too few to mean much");
 }
 
 #[test]

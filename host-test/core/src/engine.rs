@@ -4,13 +4,30 @@
 //! answers host calls from it, and hands it back when the guest returns.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tollgate_abi::{AbiVersion, Callback, CallbackKind};
 
 use crate::world::World;
 
+/// What code a module is: modules with the same one can be taken for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CodeId(u64);
+
+impl CodeId {
+    /// The identity of code that is told apart by `code`: its bytes, or where it lies.
+    pub fn of(code: &(impl Hash + ?Sized)) -> Self {
+        let mut hasher = DefaultHasher::new();
+        code.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
 /// A loaded module.
 pub trait Module: Send + Sync {
+    /// Which code it is. Filters of the same code run in one VM.
+    fn code(&self) -> CodeId;
+
     /// The version of the ABI that it declares.
     fn abi(&self) -> AbiVersion;
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod grpc;
 pub mod offline;
 pub mod proxy;
 pub mod report;

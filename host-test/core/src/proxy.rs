@@ -8,7 +8,10 @@ use std::fmt;
 
 use tollgate_abi::LogLevel;
 
-use crate::scenario::{AdvanceStep, ClockStep, HeaderLine, HostName, RequestStep, Scenario};
+use crate::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, HostName, PlannedCallout, RequestStep,
+    Scenario,
+};
 
 /// A place where scenarios run.
 pub trait ProxyHost: Sync {
@@ -48,6 +51,18 @@ pub trait Proxy {
     /// [`HostFailure`] when the host cannot.
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure>;
 
+    /// Gives a filter another configuration, and waits until it is in force or refused; gives the callouts
+    /// that guests made meanwhile, in the order of the plan, too.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure>;
+
     /// What can be seen from outside since the start. A proxy that reports late is asked again until
     /// `settled` holds or a limit that it sets itself is over.
     ///
@@ -67,10 +82,25 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// What the upstream got; nothing when the request did not reach it.
     pub upstream: Option<Received>,
-    /// The callouts that guests made meanwhile: by cluster, in order for each.
+    /// The callouts that guests made meanwhile, in the order of the plan.
     pub callouts: Vec<Callout>,
+    /// What came of the configuration that a filter was to get meanwhile; nothing when the request did
+    /// not come so far.
+    pub configured: Option<Configured>,
     /// What it cost, where the host can tell.
     pub cost: Option<Cost>,
+}
+
+/// What came of another configuration for a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Configured {
+    /// New streams have it.
+    Accepted,
+    /// It was refused, and the old one stays.
+    Refused {
+        /// The proxy's and the guest's own words, one per line.
+        words: String,
+    },
 }
 
 /// What the client got.
@@ -119,6 +149,8 @@ pub struct Callout {
     pub cluster: String,
     /// What arrived; nothing where nobody listened. The body of gRPC are its frames.
     pub received: Option<Received>,
+    /// Which entry of the step's plan it met, counted from 0.
+    pub met: Option<usize>,
 }
 
 /// What a request cost in the guest.

@@ -5,12 +5,14 @@ mod callouts;
 use std::fmt;
 
 use crate::proxy::{
-    Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, Response, StartError,
+    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
+    Response, StartError,
 };
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
-    Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse, ExpectedUpstream,
-    HeaderExpectations, HeaderLine, HostName, Matcher, RequestStep, Scenario, Step,
+    ConfigureStep, Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
+    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, PlannedCallout,
+    RequestStep, Scenario, Step,
 };
 
 /// Failures after which a scenario is given up: what follows repeats them.
@@ -29,6 +31,13 @@ pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartEr
         Start::Running(mut proxy) => Verdict::of(play(scenario, proxy.as_mut())),
         Start::Judged(verdict) => verdict,
     })
+}
+
+/// What is not as planned of the callouts that guests made in a step.
+pub fn judge_callouts(planned: &[PlannedCallout], made: &[Callout]) -> Vec<String> {
+    let mut failures = Vec::new();
+    callouts::judge(planned, made, &mut |what| failures.push(what));
+    failures
 }
 
 /// The verdict on a scenario that does not run on a host.
@@ -84,6 +93,13 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 callouts::judge(&advance.callouts, &made, &mut fail);
             }),
             Step::Clock(by) => proxy.step_clock(*by),
+            Step::Configure { configure, callouts } => {
+                proxy.configure(configure, callouts).map(|(configured, made)| {
+                    let mut fail = |what| failures.push(place.failure(what));
+                    judge_configured(configure, Some(&configured), &mut fail);
+                    callouts::judge(callouts, &made, &mut fail);
+                })
+            }
             Step::Request(request) => {
                 let mut deal = || {
                     request.worker.unwrap_or_else(|| {
@@ -124,6 +140,9 @@ fn play_request(
         let mut fail = |what: String| failures.push(place.failure(what));
         judge_exchange(expect, &exchange, &mut fail);
         callouts::judge(&step.callouts, &exchange.callouts, &mut fail);
+        if let Some(meanwhile) = &step.meanwhile {
+            judge_configured(meanwhile, exchange.configured.as_ref(), &mut fail);
+        }
         if failures.len() >= ENOUGH_FAILURES {
             return Ok(());
         }
@@ -164,11 +183,37 @@ impl fmt::Display for Place<'_> {
             Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
             Step::Advance(step) => write!(f, ", advance {:?}", step.by)?,
             Step::Clock(_) => f.write_str(", clock")?,
+            Step::Configure { configure, .. } => {
+                write!(f, ", configure filter {}", configure.filter)?;
+            }
         }
         match self.repeat {
             Some((number, of)) => write!(f, ", {number} of {of}"),
             None => Ok(()),
         }
+    }
+}
+
+fn judge_configured(
+    step: &ConfigureStep,
+    configured: Option<&Configured>,
+    fail: &mut dyn FnMut(String),
+) {
+    match (configured, &step.refused) {
+        (Some(Configured::Accepted), None) => {}
+        (Some(Configured::Refused { words: got }), Some(words)) if got.contains(words) => {}
+        (Some(Configured::Accepted), Some(words)) => {
+            fail(format!(
+                "configuration: expected a refusal with `{words}`, but the proxy took it"
+            ));
+        }
+        (Some(Configured::Refused { words: got }), Some(words)) => {
+            fail(format!("configuration: expected a refusal with `{words}`, got:\n{got}"));
+        }
+        (Some(Configured::Refused { words }), None) => {
+            fail(format!("configuration: refused:\n{words}"));
+        }
+        (None, _) => fail("meanwhile: the request did not come to the upstream".into()),
     }
 }
 

@@ -110,7 +110,7 @@ fn an_answer_a_reset_a_timeout_and_a_refusal_are_told_and_the_stream_goes_on() {
     check_ask("answer: { delay: 101ms }", timed_out);
     check_ask("never: true", timed_out);
     check_ask("reset: true", "reset reason: connection termination");
-    check_ask("refused: true", "Connection refused");
+    check_ask("refused: true", "reset reason: remote connection failure\"");
     check_ask(
         "answer: { body: [a] }, reset: true",
         "headers=0, body_size=0, trailers=0) not_found",
@@ -213,10 +213,14 @@ steps:
     let received = "grpc_receive(context=1, token=5, size=3) \"yes\"; status 0 \"\"";
     check_call("answer_grpc: { messages: [ 'yes' ], delay: 10ms }", received);
     check_call("answer_grpc: { messages: [ 'no', 'yes' ], metadata: [ [a, b] ] }", received);
-    let closed = "grpc_close(context=1, token=5, status=7) \"\"; status 7 \"not you\"";
+    let closed =
+        "grpc_close(context=1, token=5, status=7) \"\"; status 7 \"not you{via_upstream}\"";
     check_call("answer_grpc: { status: 7, message: not you }", closed);
     check_call("answer_grpc: {}", "status=13) \"\"; status 13 \"\"");
-    check_call("never: true", "status=14) \"\"; status 14 \"upstream request timeout\"");
+    check_call(
+        "never: true",
+        "status=14) \"\"; status 14 \"upstream request timeout{response_timeout}\"",
+    );
     check_call("answer_grpc: { messages: [ a ], delay: 1s }", "status 14 \"upstream request");
     check_call("reset: true", "reset reason: connection termination");
 }
@@ -255,7 +259,7 @@ steps:
         answer_grpc: { metadata: [ [a, b] ], messages: [ first, second ], trailers: [ [t, '1'] ] }
     expect:
       logs:
-        - 'grpc_receive_initial_metadata(context=1, token=6, count=4)'
+        - 'grpc_receive_initial_metadata(context=1, token=6, count=3)'
         - 'grpc_receive(context=1, token=6, size=5) \"first\"'
         - 'grpc_receive(context=1, token=6, size=6) \"second\"'
         - 'grpc_receive_trailing_metadata(context=1, token=6, count=2)'
@@ -282,7 +286,7 @@ steps: [ {{ request: {{}}, callouts: [ {callouts} ], expect: {{ response: {{}} }
         let failures = failures(callouts);
         assert!(failures.contains(expected), "{failures}");
     };
-    check("", "callout 1 to authz: expected none, got GET /check");
+    check("", "callout to authz: expected none, got GET /check");
     let twice = "{ cluster: authz, answer: {} }, { cluster: authz, answer: {} }";
     check(twice, "callout 2 to authz: expected one, but no guest made it");
     check(

@@ -338,7 +338,7 @@ fn a_call_that_the_host_does_not_serve_fails_the_scenario() {
     let verdict = play(
         &[("foreign", |world, callback| {
             if callback.kind() == CallbackKind::RequestHeaders {
-                let (name, arguments) = (b"compress".to_vec(), Vec::new());
+                let (name, arguments) = (b"expr_create".to_vec(), Vec::new());
                 world.handle(Call::CallForeignFunction { name, arguments });
             }
             Ok(agree(callback))
@@ -351,7 +351,83 @@ steps: [ { request: {} } ]
     );
     let Verdict::Failed { failures } = verdict else { panic!("{verdict:?}") };
     let what = &failures.first().unwrap().what;
-    assert!(what.contains("proxy_call_foreign_function(name=\"compress\""), "{what}");
+    assert!(what.contains("proxy_call_foreign_function(name=\"expr_create\""), "{what}");
+}
+
+#[test]
+fn a_scenario_makes_properties_up() {
+    let verdict = play(
+        &[("properties", |world, callback| {
+            if callback.kind() == CallbackKind::RequestHeaders {
+                let read = |path: &str| {
+                    let path = path.replace('.', "\0").into_bytes();
+                    match world.handle(Call::GetProperty { path }) {
+                        Reply::Done(Answer::Bytes(value)) => value.escape_ascii().to_string(),
+                        other => other.to_string(),
+                    }
+                };
+                let line = [
+                    "connection.uri_san_peer_certificate",
+                    "connection.mtls",
+                    "connection.id",
+                    "request.protocol",
+                    "connection.peer_certificate",
+                    "xds.route_name",
+                ]
+                .map(read);
+                log(world, &line.join(" "));
+            }
+            Ok(agree(callback))
+        })],
+        r#"
+name: a certificate
+filters: [ { filter: properties } ]
+only: { on: [wasmtime, native], reason: made up }
+proxy: { route: { name: orders } }
+properties:
+  connection.uri_san_peer_certificate: spiffe://a/b
+  connection.mtls: true
+  connection.id: -2
+  connection.peer_certificate: { hex: "ff00" }
+  request.protocol: null
+steps:
+  - request: {}
+    expect:
+      logs:
+        - 'spiffe://a/b \x01 \xfe\xff\xff\xff\xff\xff\xff\xff not_found: the scenario says that it is absent \xff\x00 orders'
+"#,
+    );
+    assert_eq!(verdict, Verdict::Passed);
+}
+
+#[test]
+fn a_guest_that_uncompresses_without_end_traps() {
+    let verdict = play(
+        &[("bomb", |world, callback| {
+            if callback.kind() == CallbackKind::RequestHeaders {
+                let mut foreign = |name: &str, arguments| {
+                    let name = name.as_bytes().to_vec();
+                    world.handle(Call::CallForeignFunction { name, arguments })
+                };
+                let bomb = match foreign("compress", vec![0; 65 << 20]) {
+                    Reply::Done(Answer::Bytes(bytes)) => bytes,
+                    other => panic!("{other}"),
+                };
+                if let Reply::Trap { why } = foreign("uncompress", bomb) {
+                    log(world, &why);
+                }
+            }
+            Ok(agree(callback))
+        })],
+        "
+name: a bomb
+filters: [ { filter: bomb } ]
+steps:
+  - request: {}
+    expect: { logs: [ the guest uncompressed more than 67108864 bytes ] }
+",
+    );
+    assert_eq!(verdict, Verdict::Passed);
 }
 
 fn close(world: &mut World, stream: StreamType) {

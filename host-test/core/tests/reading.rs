@@ -50,6 +50,25 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
         (1, 1),
         "only.reason: empty",
     );
+    for (key, expected) in [
+        ("proxy: { rout: {} }", "unknown field `rout`"),
+        ("proxy: { listener: { direction: up } }", "unknown variant `up`"),
+        ("proxy: { route: { metadata: { ns: text } } }", "expected map"),
+    ] {
+        let text = format!("{FILTERS}{key}\nsteps: [ {{ advance: 1s }} ]\n");
+        let error = Scenario::parse(&text).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let told = "properties: { connection.mtls: true }";
+    refuse(
+        &format!("{FILTERS}{told}\nsteps: [ {{ advance: 1s }} ]\n"),
+        (1, 1),
+        "a real Envoy cannot be told what it knows",
+    );
+    let not_a_value = "properties: { connection.mtls: [1] }";
+    let text = format!("{FILTERS}{not_a_value}\nsteps: [ {{ advance: 1s }} ]\n");
+    let error = Scenario::parse(&text).unwrap_err();
+    assert!(error.to_string().contains("connection.mtls: write text"), "{error}");
     refuse(
         &format!("{FILTERS}only: {{ on: [nginx], reason: x }}\nsteps: [ {{ advance: 1s }} ]\n"),
         (3, 14),
@@ -59,11 +78,24 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 
 #[test]
 fn a_wrong_step_is_refused_with_line_and_column() {
-    refuse_step("{}", (4, 5), "one of `request`, `advance` and `clock`");
-    refuse_step("{ advance: 1s, clock: +1s }", (4, 5), "one of `request`, `advance` and `clock`");
+    refuse_step("{}", (4, 5), "one of `request`, `advance`, `clock` and `configure`");
+    refuse_step(
+        "{ advance: 1s, clock: +1s }",
+        (4, 5),
+        "one of `request`, `advance`, `clock` and `configure`",
+    );
     refuse_step("{ advance: 1 }", (4, 16), "not a duration");
     refuse_step("{ advance: 1s, repeat: 2 }", (4, 5), "`repeat` belongs to a request");
     refuse_step("{ clock: 10s }", (4, 14), "has no direction");
+    refuse_step("{ configure: { filter: 7 } }", (1, 1), "there is no filter 7");
+    refuse_step("{ configure: { filter: no } }", (1, 1), "no filter is named `no`");
+    refuse_step("{ configure: { filter: 0, refused: ' ' } }", (1, 1), "refused: empty");
+    refuse_step("{ configure: { filter: 0 }, worker: 0 }", (4, 5), "not to `configure`");
+    refuse_step(
+        "{ request: {}, meanwhile: { configure: { filter: 7 } } }",
+        (1, 1),
+        "there is no filter 7",
+    );
     refuse_step("{ request: {}, repeat: 0 }", (4, 20), "nonzero");
     refuse_step("{ request: {}, worker: 1 }", (1, 1), "steps[0].worker: 1 does not exist");
     refuse_step("{ request: { header: [] } }", (4, 18), "unknown field `header`");
@@ -148,6 +180,7 @@ fn a_wrong_plan_of_callouts_is_refused() {
     };
     refuse("[upstream]", "", "`upstream` is always there");
     refuse("[a, a]", "", "`a` stands twice");
+    refuse("[a]\nproxy: { cluster: { name: a } }", "", "`a` is the upstream");
     refuse("['a b']", "", "`a b` is not a name");
     refuse("[a]", "{ cluster: b, never: true }", "steps[0].callouts: `b` is not in `clusters`");
     refuse("[a]", "{ cluster: a }", "meets one of `answer`");
@@ -160,5 +193,6 @@ fn a_wrong_plan_of_callouts_is_refused() {
     let both = "{ cluster: a, answer: {} }, { cluster: a, answer_grpc: {} }";
     refuse("[a]", both, "speaks either HTTP or gRPC");
     refuse("[]", "{ cluster: upstream, answer_grpc: {} }", "speaks either HTTP or gRPC");
+    refuse("[]", "{ cluster: upstream, refused: true }", "carries requests too");
     refuse_step("{ clock: -1s, callouts: [] }", (4, 5), "`callouts` belongs to a request");
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tollgate_host::scenario::{Configured, Metadata, Protocol, TrafficDirection, UPSTREAM};
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
@@ -13,12 +14,27 @@ pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
 
 /// What the configuration is made from.
 pub(crate) struct Bootstrap<'a> {
-    /// The chain of filters, in order.
-    pub(crate) plugins: Vec<Plugin<'a>>,
+    /// The chain of filters, in order, as rendered.
+    pub(crate) filters: &'a [Value],
+    /// Names and metadata.
+    pub(crate) proxy: &'a Configured,
     /// Whether some message has trailers.
     pub(crate) trailers: Trailers,
+    /// How many bytes a connection may have buffered.
+    pub(crate) buffer_limit: usize,
     /// Port of the upstream on the loopback interface.
     pub(crate) upstream_port: u16,
+    /// The clusters that guests call.
+    pub(crate) clusters: Vec<Called<'a>>,
+}
+
+/// A cluster that guests call.
+pub(crate) struct Called<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    /// Each callout has a connection of its own, which can be refused.
+    pub(crate) connects_anew: bool,
 }
 
 /// Trailers of the messages of a scenario.
@@ -34,14 +50,17 @@ pub(crate) enum Trailers {
 pub(crate) struct Plugin<'a> {
     pub(crate) name: &'a str,
     pub(crate) root_id: &'a str,
+    pub(crate) vm_id: &'a str,
+    pub(crate) vm_configuration: &'a str,
     pub(crate) module: &'a Path,
     pub(crate) configuration: &'a str,
+    pub(crate) allow_on_headers_stop_iteration: bool,
 }
 
 impl Bootstrap<'_> {
     /// Renders the configuration.
     pub(crate) fn to_json(&self) -> Value {
-        let plugins = self.plugins.iter().map(Plugin::to_json);
+        let plugins = self.filters.iter().cloned();
         let mut filters: Vec<Value> = match self.trailers {
             Trailers::None => plugins.collect(),
             Trailers::Some => hiding_what_trailers_need(plugins),
@@ -54,50 +73,78 @@ impl Bootstrap<'_> {
             },
         }));
         json!({
-            "node": { "id": "tollgate", "cluster": "tollgate" },
+            "node": {
+                "id": self.proxy.node.id,
+                "cluster": self.proxy.node.cluster,
+                "metadata": self.proxy.node.metadata,
+            },
             "admin": { "address": loopback(0) },
             "static_resources": {
                 "listeners": [{
                     "name": "listener",
                     "address": loopback(0),
+                    "per_connection_buffer_limit_bytes": self.buffer_limit,
+                    "traffic_direction": match self.proxy.listener.direction {
+                        TrafficDirection::Unspecified => "UNSPECIFIED",
+                        TrafficDirection::Inbound => "INBOUND",
+                        TrafficDirection::Outbound => "OUTBOUND",
+                    },
+                    "metadata": metadata(&self.proxy.listener.metadata),
                     // The next connection goes to a worker that has the fewest.
                     "connection_balance_config": { "exact_balance": {} },
                     "filter_chains": [{
                         "filters": [{
                             "name": "envoy.filters.network.http_connection_manager",
-                            "typed_config": connection_manager(&filters),
+                            "typed_config": connection_manager(&filters, self.proxy),
                         }],
                     }],
                 }],
-                "clusters": [self.cluster()],
+                "clusters": self.clusters(),
             },
         })
     }
 
-    fn cluster(&self) -> Value {
-        let protocol = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-        json!({
-            "name": "upstream",
-            "type": "STATIC",
-            "connect_timeout": "2s",
-            "load_assignment": {
-                "cluster_name": "upstream",
-                "endpoints": [{
-                    "lb_endpoints": [{ "endpoint": { "address": loopback(self.upstream_port) } }],
-                }],
-            },
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": protocol,
-                    "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
-                },
-            },
-        })
+    fn clusters(&self) -> Vec<Value> {
+        std::iter::once(self.upstream()).chain(self.clusters.iter().map(Called::to_json)).collect()
+    }
+
+    fn upstream(&self) -> Value {
+        let address = json!({ "address": loopback(self.upstream_port) });
+        // An endpoint with empty metadata is not one without.
+        let endpoint = match &self.proxy.endpoint.metadata {
+            none if none.0.is_empty() => json!({ "endpoint": address }),
+            some => json!({ "endpoint": address, "metadata": metadata(some) }),
+        };
+        let options = json!({ "explicit_http_config": explicit(Protocol::Http) });
+        let mut upstream = cluster(&self.proxy.cluster.name, &endpoint, options);
+        if let Some(fields) = upstream.as_object_mut() {
+            // The runner reads the statistics of the cluster by this name.
+            fields.insert("alt_stat_name".into(), UPSTREAM.into());
+            fields.insert("metadata".into(), metadata(&self.proxy.cluster.metadata));
+        }
+        upstream
+    }
+}
+
+impl Called<'_> {
+    fn to_json(&self) -> Value {
+        let common = if self.connects_anew {
+            json!({ "max_requests_per_connection": 1 })
+        } else {
+            json!({})
+        };
+        let endpoint = json!({ "endpoint": { "address": loopback(self.port) } });
+        let options = json!({
+            "common_http_protocol_options": common,
+            "explicit_http_config": explicit(self.protocol),
+        });
+        cluster(self.name, &endpoint, options)
     }
 }
 
 impl Plugin<'_> {
-    fn to_json(&self) -> Value {
+    /// Renders the filter.
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "name": "envoy.filters.http.wasm",
             "typed_config": {
@@ -106,8 +153,14 @@ impl Plugin<'_> {
                     "name": self.name,
                     "root_id": self.root_id,
                     "failure_policy": "FAIL_CLOSED",
+                    "allow_on_headers_stop_iteration": self.allow_on_headers_stop_iteration,
                     "vm_config": {
+                        "vm_id": self.vm_id,
                         "runtime": "envoy.wasm.runtime.v8",
+                        "configuration": {
+                            "@type": "type.googleapis.com/google.protobuf.StringValue",
+                            "value": self.vm_configuration,
+                        },
                         "code": { "local": { "filename": self.module } },
                     },
                     "configuration": {
@@ -120,7 +173,32 @@ impl Plugin<'_> {
     }
 }
 
-fn connection_manager(filters: &[Value]) -> Value {
+/// A cluster with one endpoint.
+fn cluster(name: &str, endpoint: &Value, mut options: Value) -> Value {
+    let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    if let Some(options) = options.as_object_mut() {
+        options.insert("@type".into(), format!("type.googleapis.com/{protocol}").into());
+    }
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [endpoint] }],
+        },
+        "typed_extension_protocol_options": { protocol: options },
+    })
+}
+
+fn explicit(protocol: Protocol) -> Value {
+    match protocol {
+        Protocol::Http => json!({ "http_protocol_options": { "enable_trailers": true } }),
+        Protocol::Http2 | Protocol::Grpc => json!({ "http2_protocol_options": {} }),
+    }
+}
+
+fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
     let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     json!({
         "@type": format!("type.googleapis.com/{kind}"),
@@ -135,13 +213,15 @@ fn connection_manager(filters: &[Value]) -> Value {
         "route_config": {
             "name": "routes",
             "virtual_hosts": [{
-                "name": "vhost",
+                "name": proxy.virtual_host.name,
+                "metadata": metadata(&proxy.virtual_host.metadata),
                 "domains": ["*"],
                 "routes": [{
-                    "name": "route",
+                    "name": proxy.route.name,
+                    "metadata": metadata(&proxy.route.metadata),
                     "match": { "prefix": "/" },
                     // The client has the only patience.
-                    "route": { "cluster": "upstream", "timeout": "0s" },
+                    "route": { "cluster": proxy.cluster.name, "timeout": "0s" },
                 }],
             }],
         },
@@ -178,6 +258,10 @@ fn mutation(mutations: &Value) -> Value {
     })
 }
 
+fn metadata(metadata: &Metadata) -> Value {
+    json!({ "filter_metadata": metadata.0 })
+}
+
 fn loopback(port: u16) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
 }
@@ -194,18 +278,26 @@ mod tests {
         let plugin = |name, root_id, module: &'static str, configuration| Plugin {
             name,
             root_id,
+            vm_id: "",
+            vm_configuration: "",
             module: Path::new(module),
             configuration,
+            allow_on_headers_stop_iteration: false,
         };
-        Bootstrap {
-            plugins: vec![
-                plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
-                plugin("second", "root", "/modules/second.wasm", ""),
-            ],
+        let filters = [
+            plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
+            plugin("second", "root", "/modules/second.wasm", ""),
+        ];
+        let filters: Vec<Value> = filters.iter().map(Plugin::to_json).collect();
+        let bootstrap = Bootstrap {
+            filters: &filters,
+            proxy: &Configured::default(),
             trailers,
+            buffer_limit: 1 << 20,
             upstream_port: 1234,
-        }
-        .to_json()
+            clusters: Vec::new(),
+        };
+        bootstrap.to_json()
     }
 
     /// Checks the value at a JSON pointer.

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
-use tollgate_host::scenario::{FilterUse, Scenario, Step, Upstream};
+use tollgate_host::scenario::{FilterUse, Meets, Scenario, Step, UPSTREAM, Upstream};
 
 use crate::admin::{Admin, AdminError};
-use crate::bootstrap::{Bootstrap, Plugin, Trailers};
+use crate::bootstrap::{Bootstrap, Called, Plugin, Trailers};
 use crate::client::{ClientError, Clients};
 use crate::clock::{self, Clock, NoClock};
+use crate::cluster::Cluster;
+use crate::discovery::Discovery;
 use crate::log::{self, Log};
 use crate::process::Supervised;
 use crate::upstream;
@@ -34,7 +37,10 @@ pub(crate) struct Launch {
     pub(crate) process: Supervised,
     pub(crate) log: Log,
     pub(crate) upstream: upstream::Upstream,
+    /// The clusters that guests may call; none when no scenario says what they meet.
+    pub(crate) clusters: Vec<Cluster>,
     pub(crate) clock: Option<Clock>,
+    pub(crate) discovery: Discovery,
     pub(crate) runtime: Runtime,
     files: Files,
     _folder: TempDir,
@@ -47,16 +53,21 @@ impl Launch {
         scenario: &Scenario,
         modules: &[PathBuf],
     ) -> Result<Self, NotStarted> {
-        if scenario.has_callouts() {
-            return Err(NotStarted::Callouts);
-        }
         let folder = TempDir::with_prefix("tollgate-envoy-").map_err(NotStarted::Io)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
-        let upstream = runtime.block_on(upstream::Upstream::listen()).map_err(NotStarted::Io)?;
+        let (upstream, clusters) = runtime.block_on(listen(scenario)).map_err(NotStarted::Io)?;
         let files = Files::below(folder.path());
-        let plugins = plugins(scenario, modules)?;
-        let bootstrap =
-            Bootstrap { plugins, trailers: trailers(scenario), upstream_port: upstream.port() };
+        let mut filters = plugins(scenario, modules)?;
+        let discovery = Discovery::begin(scenario, &mut filters, folder.path());
+        let discovery = discovery.map_err(NotStarted::Io)?;
+        let bootstrap = Bootstrap {
+            filters: &filters,
+            proxy: &scenario.proxy,
+            trailers: trailers(scenario),
+            buffer_limit: scenario.buffer_limit,
+            upstream_port: upstream.port(),
+            clusters: called(scenario, &clusters),
+        };
         let configuration = bootstrap.to_json().to_string();
         fs::write(&files.configuration, configuration).map_err(NotStarted::Io)?;
         let needs_clock = scenario.steps.iter().any(|step| matches!(step, Step::Clock(_)));
@@ -66,7 +77,17 @@ impl Launch {
         let process =
             Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
         let log = Log::open(&files.log, scenario).map_err(NotStarted::Io)?;
-        Ok(Self { process, log, upstream, clock, runtime, files, _folder: folder })
+        Ok(Self {
+            process,
+            log,
+            upstream,
+            clusters,
+            clock,
+            discovery,
+            runtime,
+            files,
+            _folder: folder,
+        })
     }
 
     /// Waits until it serves, and connects a client to each worker.
@@ -76,7 +97,9 @@ impl Launch {
         loop {
             let has_ended = self.process.has_ended().map_err(NotStarted::Io)?;
             self.log.read_on().map_err(NotStarted::Io)?;
-            if has_ended {
+            // What comes from a file is refused without an end.
+            let is_refused = !self.discovery.is_empty() && self.log.refusal().is_some();
+            if has_ended || is_refused {
                 return Err(NotStarted::Ended { said: self.log.last_lines() });
             }
             if begin.elapsed() > STARTING {
@@ -104,8 +127,6 @@ pub(crate) enum NotStarted {
     NoShell(io::Error),
     /// Its clock cannot be set.
     NoClock(NoClock),
-    /// Callouts are not played yet.
-    Callouts,
     /// A configuration is not text.
     NotText {
         /// The plugin.
@@ -133,7 +154,6 @@ impl fmt::Display for NotStarted {
             Self::Io(error) => write!(f, "starting Envoy: {error}"),
             Self::NoShell(error) => write!(f, "starting Envoy needs a shell, `sh`: {error}"),
             Self::NoClock(error) => write!(f, "{error}"),
-            Self::Callouts => f.write_str("callouts are not played on a real Envoy yet"),
             Self::NotText { filter } => {
                 write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
             }
@@ -195,15 +215,21 @@ fn command(
     command
 }
 
-fn plugins<'a>(
-    scenario: &'a Scenario,
-    modules: &'a [PathBuf],
-) -> Result<Vec<Plugin<'a>>, NotStarted> {
-    let plugin = |(filter, module): (&'a FilterUse, &'a PathBuf)| {
+fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotStarted> {
+    let plugin = |(filter, module): (&FilterUse, &PathBuf)| {
         let name = filter.name.as_str();
-        let configuration = str::from_utf8(&filter.config)
-            .map_err(|_| NotStarted::NotText { filter: name.into() })?;
-        Ok(Plugin { name, root_id: &filter.root_id, module, configuration })
+        let text =
+            |bytes| str::from_utf8(bytes).map_err(|_| NotStarted::NotText { filter: name.into() });
+        let plugin = Plugin {
+            name,
+            root_id: &filter.root_id,
+            vm_id: &filter.vm_id,
+            vm_configuration: text(&filter.vm_config)?,
+            module,
+            configuration: text(&filter.config)?,
+            allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
+        };
+        Ok(plugin.to_json())
     };
     scenario.filters.iter().zip(modules).map(plugin).collect()
 }
@@ -217,9 +243,36 @@ fn trailers(scenario: &Scenario) -> Trailers {
             };
             !(step.request.trailers.is_empty() && answer.is_empty())
         }
-        Step::Advance(_) | Step::Clock(_) => false,
+        Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
     };
     if scenario.steps.iter().any(has_trailers) { Trailers::Some } else { Trailers::None }
+}
+
+/// The upstream, and the clusters that guests may call.
+async fn listen(scenario: &Scenario) -> io::Result<(upstream::Upstream, Vec<Cluster>)> {
+    let (upstream, itself) = upstream::Upstream::listen().await?;
+    if !scenario.has_callouts() {
+        return Ok((upstream, Vec::new()));
+    }
+    let own = scenario.clusters.iter().map(|name| Cluster::listen(name, scenario.protocol(name)));
+    let clusters: io::Result<Vec<Cluster>> = own.chain([Ok(itself)]).collect();
+    Ok((upstream, clusters?))
+}
+
+fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
+    let refuses = |cluster: &Cluster| {
+        let mut callouts = scenario.steps.iter().flat_map(Step::callouts);
+        callouts.any(|callout| {
+            callout.cluster == cluster.name && matches!(callout.meets, Meets::Refused)
+        })
+    };
+    let called = |cluster: &'a Cluster| Called {
+        name: &cluster.name,
+        port: cluster.port(),
+        protocol: cluster.protocol,
+        connects_anew: refuses(cluster),
+    };
+    clusters.iter().filter(|cluster| cluster.name != UPSTREAM).map(called).collect()
 }
 
 async fn connect(admin: Admin, workers: usize) -> Result<Clients, NotStarted> {

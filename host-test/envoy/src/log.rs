@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tollgate_abi::LogLevel;
 use tollgate_host::proxy::LogLine;
-use tollgate_host::scenario::Scenario;
+use tollgate_host::scenario::{FilterUse, Scenario};
 
 /// The format of a line, for `--log-format`. With `--log-format-escaped` a message is one line.
 pub(crate) const FORMAT: &str = "envoy|%l|%n|%v";
@@ -34,12 +34,7 @@ impl Log {
         Ok(Self {
             file: File::open(file)?,
             rest: Vec::new(),
-            prefixes: prefixes(
-                scenario
-                    .filters
-                    .iter()
-                    .map(|filter| (filter.name.as_str(), filter.root_id.as_str())),
-            ),
+            prefixes: prefixes(&scenario.filters),
             guests: Vec::new(),
             words: Vec::new(),
             own: VecDeque::new(),
@@ -69,6 +64,16 @@ impl Log {
             |line: &String| line.starts_with("Plugin ") && line.contains("failed to load");
         let at = self.words.iter().position(refused)?;
         Some(self.words.get(..=at)?.join("\n"))
+    }
+
+    /// How many words tell of refusals so far.
+    pub(crate) fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// What guests and the Wasm host said since there were so many words.
+    pub(crate) fn words_since(&self, words: usize) -> String {
+        self.words.get(words..).unwrap_or_default().join("\n")
     }
 
     /// The last lines of Envoy itself.
@@ -131,14 +136,16 @@ impl Record {
 
 /// What Envoy puts before a guest's text. A root context goes without the plugin's name, and an empty
 /// part goes with its blank.
-fn prefixes<'a>(filters: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Vec<u8>> {
+fn prefixes(filters: &[FilterUse]) -> Vec<Vec<u8>> {
     let label = |parts: &[&str]| {
         let parts = parts.iter().filter(|part| !part.is_empty());
         let parts: String = parts.flat_map(|part| [" ", part]).collect();
         format!("wasm log{parts}: ").into_bytes()
     };
-    let mut prefixes: Vec<Vec<u8>> =
-        filters.flat_map(|(name, root)| [label(&[name, root]), label(&[root])]).collect();
+    let both = |FilterUse { name, root_id, vm_id, .. }: &FilterUse| {
+        [label(&[name, root_id, vm_id]), label(&[root_id, vm_id])]
+    };
+    let mut prefixes: Vec<Vec<u8>> = filters.iter().flat_map(both).collect();
     prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
     prefixes
 }

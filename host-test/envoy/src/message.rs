@@ -10,7 +10,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Frame;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use tollgate_host::scenario::{Answer, HeaderLine, Request as Asked};
+use tollgate_host::scenario::{Answer, HeaderLine, Protocol, Request as Asked};
 
 use crate::admin::{Admin, AdminError};
 
@@ -40,14 +40,44 @@ pub(crate) fn request(asked: &Asked) -> Result<(Request<Body>, Option<Feed>), Un
 }
 
 /// The response of an answer.
-pub(crate) fn response(answer: &Answer) -> Result<(Response<Body>, Option<Feed>), Unsendable> {
+pub(crate) fn response(
+    answer: &Answer,
+    protocol: Protocol,
+) -> Result<(Response<Body>, Option<Feed>), Unsendable> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status)
         .map_err(|_| Unsendable::Status { status: answer.status })?;
     *response.headers_mut() = headers(&answer.headers)?;
-    announce(&answer.trailers, response.headers_mut())?;
+    if protocol == Protocol::Http {
+        announce(&answer.trailers, response.headers_mut())?;
+    }
     let (body, feed) = body(&answer.body, &answer.trailers)?;
     Ok((response.map(|()| body), feed))
+}
+
+/// The response of an answer without its end: that comes, as a break, when what is left is dropped.
+pub(crate) fn half_a_response(answer: &Answer) -> Result<(Response<Body>, Feed), Unsendable> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(answer.status)
+        .map_err(|_| Unsendable::Status { status: answer.status })?;
+    *response.headers_mut() = headers(&answer.headers)?;
+    let (body, feed) = chunked(&[answer.body.concat()], HeaderMap::new());
+    Ok((response.map(|()| body), feed))
+}
+
+/// A response whose body is still to come.
+pub(crate) fn open_response(headers: HeaderMap) -> (Sender<Bytes, Infallible>, Response<Body>) {
+    let (sender, channel) = Channel::new(1);
+    let mut response = Response::new(Either::Right(channel));
+    *response.headers_mut() = headers;
+    (sender, response)
+}
+
+/// A response that ends with its headers.
+pub(crate) fn only_headers(headers: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::new())));
+    *response.headers_mut() = headers;
+    response
 }
 
 /// Header lines as they came. Lines of one name stand together, in the place of the first.
@@ -69,6 +99,18 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
+    /// Sends chunk by chunk, as fast as Envoy takes them.
+    pub(crate) async fn run_on(mut self) {
+        for chunk in self.chunks {
+            if self.sender.send_data(chunk).await.is_err() {
+                return;
+            }
+        }
+        if !self.trailers.is_empty() {
+            let _unwanted = self.sender.send_trailers(self.trailers).await;
+        }
+    }
+
     /// Sends chunk by chunk, each once Envoy has read what came before: chunks that Envoy reads at once
     /// are one to the filters.
     pub(crate) async fn run(mut self, mut meter: Meter) -> Result<(), AdminError> {
@@ -148,7 +190,10 @@ impl fmt::Display for Unsendable {
 
 impl std::error::Error for Unsendable {}
 
-fn headers<'a>(lines: impl IntoIterator<Item = &'a HeaderLine>) -> Result<HeaderMap, Unsendable> {
+/// Header lines as they are sent.
+pub(crate) fn headers<'a>(
+    lines: impl IntoIterator<Item = &'a HeaderLine>,
+) -> Result<HeaderMap, Unsendable> {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
         let unsendable = || Unsendable::Line { name: name.clone(), value: value.clone() };
@@ -173,6 +218,12 @@ fn body(chunks: &[Vec<u8>], trailers: &[HeaderLine]) -> Result<(Body, Option<Fee
         let whole = chunks.first().cloned().unwrap_or_default();
         return Ok((Either::Left(Full::new(whole.into())), None));
     }
+    let (body, feed) = chunked(chunks, trailers);
+    Ok((body, Some(feed)))
+}
+
+/// A body without a length, and what is left to send of it.
+fn chunked(chunks: &[Vec<u8>], trailers: HeaderMap) -> (Body, Feed) {
     let mut chunks = chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().map(Bytes::from);
     let (mut sender, channel) = Channel::new(1);
     let first = chunks.next().unwrap_or_default();
@@ -181,7 +232,7 @@ fn body(chunks: &[Vec<u8>], trailers: &[HeaderLine]) -> Result<(Body, Option<Fee
         // The channel is new: it has room for one.
         let _sent = sender.try_send(Frame::data(first));
     }
-    Ok((Either::Right(channel), Some(Feed { sender, sent, chunks: chunks.collect(), trailers })))
+    (Either::Right(channel), Feed { sender, sent, chunks: chunks.collect(), trailers })
 }
 
 #[cfg(test)]

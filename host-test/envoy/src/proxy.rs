@@ -2,15 +2,24 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::pending;
+use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tollgate_host::proxy::{Callout, Exchange, HostFailure, Observation, Proxy, Received};
-use tollgate_host::scenario::{AdvanceStep, ClockStep, RequestStep};
+use tollgate_host::proxy::{
+    Callout, Configured, Exchange, HostFailure, Observation, Proxy, Received,
+};
+use tollgate_host::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, PlannedCallout, RequestStep, UPSTREAM,
+};
 
 use crate::admin::{Admin, AdminError};
 use crate::client::Clients;
+use crate::cluster::{Cluster, Early, Refusals};
+use crate::discovery::{Discovery, Noticed};
 use crate::launch::Launch;
+use crate::log::Log;
 use crate::message;
 
 /// How long metrics and log lines may take to show.
@@ -24,6 +33,14 @@ const ARRIVING: Duration = Duration::from_millis(500);
 
 /// How long it may take to be told that Envoy has ended.
 const ENDING: Duration = Duration::from_millis(500);
+
+/// How long a cluster may take to stop listening.
+const CLOSING: Duration = Duration::from_millis(20);
+
+/// How often it must look quiet one after another, and how far apart: between an answer and what a guest
+/// makes of it there is a moment in which nothing is under way.
+const QUIET_LOOKS: u32 = 3;
+const INTERVAL_OF_LOOKS: Duration = Duration::from_millis(2);
 
 /// The longest time to let pass for real.
 const LONGEST_ADVANCE: Duration = Duration::from_mins(1);
@@ -54,17 +71,119 @@ impl EnvoyProxy {
     }
 
     fn carry(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
-        let Launch { runtime, upstream, .. } = &self.envoy;
+        let Launch { upstream, .. } = &self.envoy;
         let (request, feed) = message::request(&step.request).map_err(impossible)?;
         upstream.arm(&step.upstream, self.admin).map_err(impossible)?;
+        self.plan(&step.callouts)?;
+        let Launch { runtime, upstream, discovery, log, .. } = &mut self.envoy;
         let (admin, clients) = (self.admin, &mut self.clients);
         // What one worker still does for the last request, another shall see.
         if self.last_worker.replace(worker).is_some_and(|last| last != worker) {
             runtime.block_on(settle(admin)).map_err(broken)?;
         }
-        let outcome = runtime.block_on(clients.exchange(worker, request, feed)).map_err(broken)?;
+        if step.meanwhile.is_some() {
+            upstream.hold();
+        }
+        let meanwhile = async {
+            let Some(step) = &step.meanwhile else { return pending().await };
+            upstream.holding().await;
+            let configured = configure(step, discovery, log, admin).await;
+            upstream.release();
+            configured
+        };
+        let both = async {
+            let mut exchange = pin!(clients.exchange(worker, request, feed));
+            tokio::select! {
+                outcome = &mut exchange => (outcome, None),
+                configured = meanwhile => (exchange.await, Some(configured)),
+            }
+        };
+        let (outcome, configured) = runtime.block_on(both);
+        let (outcome, configured) = (outcome.map_err(broken)?, configured.transpose()?);
         let received = self.received()?;
-        Ok(Exchange { outcome, upstream: received, callouts: Vec::new(), cost: None })
+        let callouts = self.made()?;
+        Ok(Exchange { outcome, upstream: received, callouts, configured, cost: None })
+    }
+
+    /// Says what callouts meet. A connection that is to be refused must not be there already.
+    fn plan(&self, callouts: &[PlannedCallout]) -> Result<(), HostFailure> {
+        let Launch { runtime, clusters, .. } = &self.envoy;
+        let admin = self.admin;
+        let mut early = Early::Nobody;
+        runtime.block_on(async {
+            for cluster in clusters {
+                let refusals = Refusals::begin(cluster, admin).await.map_err(broken)?;
+                if cluster.plan(callouts, refusals).map_err(impossible)? == Early::Somebody {
+                    early = Early::Somebody;
+                }
+                if cluster.refuses() {
+                    // The listener closes at its next look.
+                    tokio::time::sleep(CLOSING).await;
+                }
+            }
+            Ok(())
+        })?;
+        if early == Early::Somebody { self.calm_down() } else { Ok(()) }
+    }
+
+    /// The callouts since it was said what they meet, once Envoy is done with all that have an answer.
+    fn made(&self) -> Result<Vec<Callout>, HostFailure> {
+        let Launch { runtime, clusters, .. } = &self.envoy;
+        if clusters.is_empty() {
+            return Ok(Vec::new());
+        }
+        runtime.block_on(settle(self.admin)).map_err(broken)?;
+        self.calm_down()?;
+        let mut made: Vec<Callout> = clusters.iter().flat_map(Cluster::made).collect();
+        made.sort_by_key(|callout| callout.met.unwrap_or(usize::MAX));
+        Ok(made)
+    }
+
+    /// Waits until nothing is under way but what is held as planned.
+    fn calm_down(&self) -> Result<(), HostFailure> {
+        let begin = Instant::now();
+        let mut looks = 0;
+        while looks < QUIET_LOOKS && begin.elapsed() < SETTLING {
+            let is_quiet = self.envoy.runtime.block_on(self.is_quiet()).map_err(broken)?;
+            looks = if is_quiet { looks + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is under way but what is held as planned.
+    async fn is_quiet(&self) -> Result<bool, AdminError> {
+        tokio::time::sleep(INTERVAL_OF_LOOKS).await;
+        for cluster in &self.envoy.clusters {
+            let name = &cluster.name;
+            let pattern = format!("^cluster\\.{name}\\.upstream_rq_(total|active|pending_active)$");
+            let statistics = self.admin.statistics(&pattern).await?;
+            let value = |what: &str| {
+                statistics.get(&format!("cluster.{name}.upstream_rq_{what}")).copied().unwrap_or(0)
+            };
+            let has_come = name == UPSTREAM || value("total") <= cluster.requests();
+            if value("pending_active") > 0 || value("active") != cluster.held() || !has_come {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn pass(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        self.plan(&step.callouts)?;
+        let asleep = async { tokio::time::sleep(step.by).await };
+        self.envoy.runtime.block_on(asleep);
+        self.made()
+    }
+
+    fn give(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.plan(callouts)?;
+        let Launch { runtime, discovery, log, .. } = &mut self.envoy;
+        let configured = runtime.block_on(configure(step, discovery, log, self.admin))?;
+        Ok((configured, self.made()?))
     }
 
     /// What the upstream got. A client may be answered before the upstream has seen the request.
@@ -130,8 +249,8 @@ impl Proxy for EnvoyProxy {
             );
             return Err(HostFailure::Impossible { what });
         }
-        sleep(by);
-        Ok(Vec::new())
+        let advanced = self.pass(step);
+        advanced.map_err(|failure| self.explain(failure))
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
@@ -143,6 +262,15 @@ impl Proxy for EnvoyProxy {
                 what: "this Envoy was started for a scenario without a `clock` step".into(),
             }),
         }
+    }
+
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        let configured = self.give(step, callouts);
+        configured.map_err(|failure| self.explain(failure))
     }
 
     fn observe(
@@ -175,6 +303,24 @@ impl fmt::Display for EnvoyEnded {
 }
 
 impl Error for EnvoyEnded {}
+
+/// Gives a filter another configuration.
+async fn configure(
+    step: &ConfigureStep,
+    discovery: &mut Discovery,
+    log: &mut Log,
+    admin: Admin,
+) -> Result<Configured, HostFailure> {
+    let text = str::from_utf8(&step.config).map_err(impossible)?;
+    log.read_on().map_err(broken)?;
+    let words = log.words();
+    let noticed = discovery.replace(step.filter, text, admin).await.map_err(broken)?;
+    log.read_on().map_err(broken)?;
+    Ok(match noticed {
+        Noticed::Accepted => Configured::Accepted,
+        Noticed::Rejected => Configured::Refused { words: log.words_since(words) },
+    })
+}
 
 /// Waits until Envoy is done with the requests that were answered.
 async fn settle(admin: Admin) -> Result<(), AdminError> {

@@ -15,14 +15,18 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tollgate_host::proxy::Received;
-use tollgate_host::scenario::{HeaderLine, Upstream as Answers};
+use tollgate_host::scenario::{HeaderLine, Protocol, UPSTREAM, Upstream as Answers};
 
 use crate::admin::Admin;
 use crate::bootstrap::TRAILERS_WELCOME;
+use crate::cluster::{Cluster, Door};
 use crate::message::{self, Body, Meter, Unsendable};
 
 /// The most header lines of a request.
 const MOST_LINES: usize = 512;
+
+/// Envoy marks callouts by this header, which it takes off what comes from clients.
+const CALLOUT: &str = "x-envoy-internal";
 
 /// Counts the bytes that Envoy has read from us.
 const READ: &str = "cluster.upstream.upstream_cx_rx_bytes_total";
@@ -40,6 +44,20 @@ struct Shared {
     admin: Option<Admin>,
     received: Option<Received>,
     requests: u64,
+    /// Where callouts go.
+    door: Door,
+    hold: Hold,
+}
+
+/// Whether the answer waits for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// It does not.
+    None,
+    /// It will.
+    Asked,
+    /// It does.
+    Holding,
 }
 
 impl Upstream {
@@ -48,17 +66,20 @@ impl Upstream {
     /// # Errors
     ///
     /// There is none.
-    pub(crate) async fn listen() -> io::Result<Self> {
+    pub(crate) async fn listen() -> io::Result<(Self, Cluster)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
+        let cluster = Cluster::behind(UPSTREAM, port);
         let shared = Arc::new(Mutex::new(Shared {
+            door: cluster.door(),
             answers: Answers::Reset,
             admin: None,
             received: None,
             requests: 0,
+            hold: Hold::None,
         }));
         let _task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { port, shared })
+        Ok((Self { port, shared }, cluster))
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -72,13 +93,31 @@ impl Upstream {
     /// [`Unsendable`] when HTTP cannot carry the answer.
     pub(crate) fn arm(&self, answers: &Answers, admin: Admin) -> Result<(), Unsendable> {
         if let Answers::Answer(answer) = answers {
-            message::response(answer)?;
+            message::response(answer, Protocol::Http)?;
         }
         let mut shared = lock(&self.shared);
         shared.answers = answers.clone();
         shared.admin = Some(admin);
         shared.received = None;
+        shared.hold = Hold::None;
         Ok(())
+    }
+
+    /// Has the next answer wait until it is released.
+    pub(crate) fn hold(&self) {
+        lock(&self.shared).hold = Hold::Asked;
+    }
+
+    /// Waits until an answer is held.
+    pub(crate) async fn holding(&self) {
+        while lock(&self.shared).hold != Hold::Holding {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets the answer that is held go.
+    pub(crate) fn release(&self) {
+        lock(&self.shared).hold = Hold::None;
     }
 
     /// How many requests have come since the start.
@@ -124,6 +163,14 @@ async fn serve(
     request: Request<Incoming>,
     shared: Arc<Mutex<Shared>>,
 ) -> Result<Response<Body>, Broken> {
+    if request.headers().get(CALLOUT).is_some_and(|value| value == "true") {
+        let door = {
+            let mut shared = lock(&shared);
+            shared.requests += 1;
+            shared.door.clone()
+        };
+        return door.serve(request).await;
+    }
     let (head, mut body) = request.into_parts();
     let (answers, admin) = {
         let mut shared = lock(&shared);
@@ -148,6 +195,7 @@ async fn serve(
             received.trailers = message::lines(trailers);
         }
     }
+    wait_for_release(&shared).await;
     let (Answers::Answer(answer), Some(admin)) = (answers, admin) else {
         return Err(Broken);
     };
@@ -155,12 +203,24 @@ async fn serve(
     if !answer.delay.is_zero() {
         sleep(answer.delay).await;
     }
-    let (response, feed) = message::response(&answer).map_err(|_| Broken)?;
+    let (response, feed) = message::response(&answer, Protocol::Http).map_err(|_| Broken)?;
     if let Some(feed) = feed {
         let meter = Meter::begin(admin, READ).await.map_err(|_| Broken)?;
         let _task = tokio::spawn(async { drop(feed.run(meter).await) });
     }
     Ok(response)
+}
+
+async fn wait_for_release(shared: &Mutex<Shared>) {
+    {
+        let mut shared = lock(shared);
+        if shared.hold == Hold::Asked {
+            shared.hold = Hold::Holding;
+        }
+    }
+    while lock(shared).hold == Hold::Holding {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Takes off the line that our own configuration of Envoy put on.
@@ -174,7 +234,7 @@ fn as_sent_by_filters(mut lines: Vec<HeaderLine>) -> Vec<HeaderLine> {
 
 /// Breaks the connection.
 #[derive(Debug)]
-struct Broken;
+pub(crate) struct Broken;
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "the null engine's guests hand over pointers of this process")]
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use tollgate_abi::{Call, Function, Memory, PointerWidth, Reply, Status};
 use tollgate_host::world::World;
@@ -14,7 +15,7 @@ pub(crate) enum Host {
     /// The host core.
     World(Box<World>),
     /// A test.
-    Scripted(Box<dyn FnMut(&Call) -> Reply>),
+    Scripted(Rc<dyn Fn(&Call) -> Reply>),
 }
 
 thread_local! {
@@ -31,14 +32,22 @@ pub(crate) fn with_host<T>(host: Host, guest: impl FnOnce() -> T) -> (Option<Hos
 
 fn host_call(function: Function, words: &[u64]) -> u32 {
     let call = Call::decode(function, words, &Process);
-    let reply = HOST.try_with(|host| match (host.borrow_mut().as_mut(), call) {
-        (Some(Host::World(world)), Ok(call)) => world.handle(call),
-        (Some(Host::World(world)), Err(fault)) => world.refuse(function, fault),
-        (Some(Host::Scripted(answer)), Ok(call)) => answer(&call),
-        (Some(Host::Scripted(_)), Err(fault)) => {
-            Reply::refused(Status::InvalidMemoryAccess, fault.to_string())
+    let reply = HOST.try_with(|host| {
+        let mut borrowed = host.borrow_mut();
+        match (borrowed.as_mut(), call) {
+            (Some(Host::World(world)), Ok(call)) => world.handle(call),
+            (Some(Host::World(world)), Err(fault)) => world.refuse(function, fault),
+            (Some(Host::Scripted(answer)), Ok(call)) => {
+                let answer = Rc::clone(answer);
+                // It may call the guest back, which calls the host again.
+                drop(borrowed);
+                answer(&call)
+            }
+            (Some(Host::Scripted(_)), Err(fault)) => {
+                Reply::refused(Status::InvalidMemoryAccess, fault.to_string())
+            }
+            (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
         }
-        (None, _) => Reply::refused(Status::InternalFailure, "no guest runs on this thread"),
     });
     // A thread that ends drops what its guest has left, which may call a host that is gone.
     let reply =

@@ -3,29 +3,26 @@
 //! It defines the host functions that a filter imports and calls the filter back, so that filter, SDK
 //! and host are one program: for `cargo test`, coverage, debuggers and fuzzers.
 //! Each instance has a thread of its own, which stands for the memory of a VM: what a filter keeps in
-//! thread-locals is gone with it. A panic in the filter ends the process, with its message and
-//! backtrace.
+//! thread-locals is gone with it. A panic in the filter is written with its backtrace, as in any test,
+//! and is a trap: the VM is gone, and the proxy goes on without it.
 
 mod glue;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use tollgate_abi::{AbiVersion, Call, Callback, CallbackKind, Reply};
-use tollgate_host::engine::{Instance, Module, Trap};
-use tollgate_host::offline::Offline;
-use tollgate_host::proxy::StartError;
-use tollgate_host::report::Verdict;
-use tollgate_host::run::run;
-use tollgate_host::scenario::{FilterUse, HostName, Scenario};
+use tollgate_abi::{AbiVersion, Call, Callback, CallbackKind, Reply, Status};
+use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use tollgate_host::world::World;
 
 use glue::{Host, with_host};
 
 /// Runs `guest` on a thread of its own, which stands for the memory of a VM, with `host` answering its
-/// host calls: for tests that need a host of their own making.
+/// host calls: for tests that need a host of their own making. A host that calls the guest back while it
+/// answers is [`on_reentrant_host`]'s.
 ///
 /// # Panics
 ///
@@ -34,7 +31,24 @@ pub fn on_host<T: Send + 'static>(
     host: impl FnMut(&Call) -> Reply + Send + 'static,
     guest: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    let guest = thread::spawn(move || with_host(Host::Scripted(Box::new(host)), guest).1);
+    let host = RefCell::new(host);
+    let host = move |call: &Call| match host.try_borrow_mut() {
+        Ok(mut host) => host(call),
+        Err(_) => Reply::refused(Status::InternalFailure, "the host answers another call"),
+    };
+    on_reentrant_host(host, guest)
+}
+
+/// As [`on_host`], with a host that may call the guest back in the middle of a host call.
+///
+/// # Panics
+///
+/// When `guest` panics.
+pub fn on_reentrant_host<T: Send + 'static>(
+    host: impl Fn(&Call) -> Reply + Send + 'static,
+    guest: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let guest = thread::spawn(move || with_host(Host::Scripted(Rc::new(host)), guest).1);
     match guest.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -53,6 +67,10 @@ pub struct Filter {
 }
 
 impl Module for Filter {
+    fn code(&self) -> CodeId {
+        CodeId::of(&(self.start, self.call))
+    }
+
     fn abi(&self) -> AbiVersion {
         AbiVersion::V0_2_1
     }
@@ -66,47 +84,10 @@ impl Module for Filter {
     }
 }
 
-/// Plays every scenario of a folder on `filter`, and says what was not as expected.
-///
-/// # Errors
-///
-/// One line per failure; also when the folder holds no scenario that could run.
-pub fn check_scenarios(folder: &Path, filter: Filter) -> Result<usize, String> {
-    let loader =
-        move |_: &FilterUse| -> Result<Arc<dyn Module>, StartError> { Ok(Arc::new(filter)) };
-    let host = Offline::new(HostName::Native, &loader);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map_err(|error| format!("{}: {error}", folder.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
-        .collect();
-    files.sort();
-    let (mut passed, mut failures) = (0, Vec::new());
-    for file in files {
-        let name = file.display();
-        match Scenario::read(&file) {
-            Err(error) => failures.push(format!("{name}: {error}")),
-            Ok(scenario) => match run(&scenario, &host) {
-                Err(error) => failures.push(format!("{name}: {error}")),
-                Ok(Verdict::Passed) => passed += 1,
-                Ok(Verdict::Skipped { reason }) => println!("skipped {name}: {reason}"),
-                Ok(Verdict::Failed { failures: found }) => {
-                    failures.extend(found.iter().map(|failure| format!("{name}: {failure}")));
-                }
-            },
-        }
-    }
-    match (passed, failures.is_empty()) {
-        (0, true) => Err(format!("{}: no scenario ran", folder.display())),
-        (_, true) => Ok(passed),
-        (_, false) => Err(failures.join("\n")),
-    }
-}
-
 /// A guest on its thread.
 struct Guest {
     jobs: Sender<(Box<World>, Job)>,
-    results: Receiver<(Box<World>, u32)>,
+    results: Receiver<(Box<World>, Result<u32, Trap>)>,
 }
 
 enum Job {
@@ -121,14 +102,15 @@ impl Guest {
         let guest = move || {
             for (world, job) in inbox {
                 let (host, word) = with_host(Host::World(world), || match job {
-                    Job::Start => {
+                    Job::Start => caught(|| {
                         (filter.start)();
                         0
-                    }
-                    Job::Call(callback) => (filter.call)(callback),
+                    }),
+                    Job::Call(callback) => caught(|| (filter.call)(callback)),
                 });
                 let Some(Host::World(world)) = host else { return };
-                if outbox.send((world, word)).is_err() {
+                let has_trapped = word.is_err();
+                if outbox.send((world, word)).is_err() || has_trapped {
                     return;
                 }
             }
@@ -145,7 +127,7 @@ impl Guest {
         self.jobs.send((Box::new(std::mem::take(world)), job)).map_err(|_| gone())?;
         let (returned, word) = self.results.recv().map_err(|_| gone())?;
         *world = *returned;
-        Ok(word)
+        word
     }
 }
 
@@ -165,6 +147,19 @@ impl Instance for Guest {
     fn memory_bytes(&self) -> Option<u64> {
         None
     }
+}
+
+/// Runs a callback; a panic in it is a trap. Nothing of the filter runs afterwards but what its thread
+/// drops.
+fn caught(guest: impl FnOnce() -> u32) -> Result<u32, Trap> {
+    catch_unwind(AssertUnwindSafe(guest)).map_err(|panic| {
+        let words = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(words), _) => words,
+            (None, Some(words)) => words.as_str(),
+            (None, None) => "without a message",
+        };
+        trap(format!("panicked: {words}"))
+    })
 }
 
 fn trap(message: String) -> Trap {

@@ -1,6 +1,6 @@
 //! An instance of a module: its memory, its limits, and its way to the host.
 
-use tollgate_abi::{AbiVersion, Call, Callback, Function, Memory, PointerWidth, Reply};
+use tollgate_abi::{AbiVersion, Call, Callback, Function, Memory, PointerWidth, Reply, Stub};
 use tollgate_host::engine::{Instance, Trap};
 use tollgate_host::world::World;
 use wasmtime::{
@@ -123,14 +123,7 @@ pub(crate) fn serve(
     results: &mut [Val],
 ) -> Result<(), Error> {
     let mut bits = [0; MOST_WORDS];
-    let bits = bits.get_mut(..words.len()).ok_or_else(|| Error::msg("too many arguments"))?;
-    for (bits, word) in bits.iter_mut().zip(words) {
-        *bits = match word {
-            Val::I32(word) => u64::from(word.cast_unsigned()),
-            Val::I64(word) => word.cast_unsigned(),
-            _ => return Err(Error::msg("an argument is neither i32 nor i64")),
-        };
-    }
+    let bits = read(words, &mut bits)?;
     if caller.data().memory.is_none() {
         return Err(Error::msg(format!(
             "{function} before the module has a memory to speak of: in a start section, where Envoy crashes"
@@ -156,6 +149,44 @@ pub(crate) fn serve(
     }
     Ok(())
 }
+
+/// Serves one call of a function of WASI that only answers.
+pub(crate) fn serve_stub(
+    stub: &Stub,
+    mut caller: Caller<'_, Slot>,
+    words: &[Val],
+    results: &mut [Val],
+) -> Result<(), Error> {
+    let mut bits = [0; MOST_WORDS];
+    let (mut errno, written) = stub.reply(read(words, &mut bits)?);
+    for (address, bytes) in written {
+        let mut memory = GuestMemory { caller: &mut caller, trap: None };
+        if memory.write(address, bytes).is_none() {
+            errno = NO_SUCH_ADDRESS;
+        }
+    }
+    caller.data_mut().world.note_stub(stub, errno);
+    if let Some(result) = results.first_mut() {
+        *result = Val::I32(errno.cast_signed());
+    }
+    Ok(())
+}
+
+/// The words of a call as bits.
+fn read<'a>(words: &[Val], bits: &'a mut [u64; MOST_WORDS]) -> Result<&'a [u64], Error> {
+    let bits = bits.get_mut(..words.len()).ok_or_else(|| Error::msg("too many arguments"))?;
+    for (bits, word) in bits.iter_mut().zip(words) {
+        *bits = match word {
+            Val::I32(word) => u64::from(word.cast_unsigned()),
+            Val::I64(word) => word.cast_unsigned(),
+            _ => return Err(Error::msg("an argument is neither i32 nor i64")),
+        };
+    }
+    Ok(bits)
+}
+
+/// `EFAULT` of WASI preview 1.
+const NO_SUCH_ADDRESS: u32 = 21;
 
 /// No host function takes more; `proxy_grpc_call` takes the most.
 const MOST_WORDS: usize = 16;

@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use tollgate_abi::{AbiVersion, CallbackKind, Function};
-use tollgate_host::engine::{Instance, Module, Trap};
+use tollgate_abi::{AbiVersion, CallbackKind, Function, Stub};
+use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, ValType};
 
 use crate::Limits;
-use crate::guest::{Guest, Slot, serve};
+use crate::guest::{Guest, Slot, serve, serve_stub};
 
 /// A module that is compiled and linked to the host functions.
 pub struct WasmModule {
+    code: CodeId,
     abi: AbiVersion,
     callbacks: HashSet<CallbackKind>,
     linked: InstancePre<Slot>,
@@ -19,6 +20,10 @@ pub struct WasmModule {
 }
 
 impl Module for WasmModule {
+    fn code(&self) -> CodeId {
+        self.code
+    }
+
     fn abi(&self) -> AbiVersion {
         self.abi
     }
@@ -69,6 +74,17 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
     let mut linker = Linker::new(engine);
     let mut unserved = Vec::new();
     for import in module.imports() {
+        if let (Some(stub), ExternType::Func(ty)) =
+            (Stub::from_import(import.module(), import.name()), import.ty())
+            && is_type(stub.words(), true, &ty)
+        {
+            linker
+                .func_new(import.module(), import.name(), ty, move |caller, words, results| {
+                    serve_stub(stub, caller, words, results)
+                })
+                .map_err(invalid)?;
+            continue;
+        }
         let function = Function::from_import(import.module(), import.name())
             .filter(|function| function.versions().contain(abi));
         match (function, import.ty()) {
@@ -87,14 +103,19 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
     }
     let callbacks = CallbackKind::ALL.iter().copied().filter(|kind| exports(kind.name())).collect();
     let linked = linker.instantiate_pre(&module).map_err(invalid)?;
-    Ok(WasmModule { abi, callbacks, linked, limits })
+    Ok(WasmModule { code: CodeId::of(bytes), abi, callbacks, linked, limits })
 }
 
 fn is_signature(function: Function, ty: &FuncType) -> bool {
-    let params =
-        function.words().iter().map(|&wide| if wide { ValType::I64 } else { ValType::I32 });
-    let results = function.returns_status().then_some(ValType::I32);
-    ty.params().len() == function.words().len()
+    is_type(function.words().iter().copied(), function.returns_status(), ty)
+}
+
+/// Whether a type has these words, for each whether it is wide, and returns a word or nothing.
+fn is_type(words: impl ExactSizeIterator<Item = bool>, returns: bool, ty: &FuncType) -> bool {
+    let results = returns.then_some(ValType::I32);
+    let length = words.len();
+    let params = words.map(|wide| if wide { ValType::I64 } else { ValType::I32 });
+    ty.params().len() == length
         && ty.params().zip(params).all(|(got, wanted)| ValType::eq(&got, &wanted))
         && ty.results().len() == results.iter().len()
         && ty.results().zip(results).all(|(got, wanted)| ValType::eq(&got, &wanted))

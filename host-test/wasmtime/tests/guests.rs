@@ -204,7 +204,10 @@ fn a_host_call_before_the_first_context_is_a_trap() {
         source: FilterSource::BuiltIn("x".into()),
         name: "x".into(),
         root_id: String::new(),
+        vm_id: String::new(),
+        vm_config: Vec::new(),
         config: Vec::new(),
+        allow_on_headers_stop_iteration: false,
     };
     let host = Offline::new(HostName::Wasmtime, &loader);
     match host.start(&Scenario::without_steps(filter)) {

@@ -102,6 +102,8 @@ macro_rules! host_functions {
 
         /// Writes to a file; 1 and 2 go to the log.
         ANY "wasi_snapshot_preview1" fd_write = FdWrite { fd: u32 [fd: u32], data: Gathered [iovs: *const u8, iovs_len: usize] } -> Size [written: *mut usize];
+        /// Writes to a place in a file; 1 and 2 go to the log, wherever the place is.
+        ANY "wasi_snapshot_preview1" fd_pwrite = FdPwrite { fd: u32 [fd: u32], data: Gathered [iovs: *const u8, iovs_len: usize], offset: u64 [offset: u64] } -> Size [written: *mut usize];
         /// Fills a buffer with random bytes.
         ANY "wasi_snapshot_preview1" random_get = RandomGet { buffer: Destination [buffer_data: *mut u8, buffer_size: usize] } -> Fill [];
         /// Reads a clock.

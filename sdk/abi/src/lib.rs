@@ -16,6 +16,7 @@ mod functions;
 mod memory;
 mod reply;
 mod versions;
+mod wasi;
 
 pub mod pairs;
 pub mod property;
@@ -31,3 +32,4 @@ pub use functions::Function;
 pub use memory::{Memory, PointerWidth};
 pub use reply::{Answer, Reply, WrongAnswer};
 pub use versions::{AbiVersion, Versions};
+pub use wasi::Stub;

@@ -21,6 +21,15 @@ pub enum Reply {
         /// What a person is told.
         why: Cow<'static, str>,
     },
+    /// The call was refused, and gave something even so, as foreign functions of Envoy do.
+    Failed {
+        /// What the guest is told.
+        status: Status,
+        /// What a person is told.
+        why: Cow<'static, str>,
+        /// What it gave.
+        answer: Answer,
+    },
     /// The host ends the VM.
     Trap {
         /// What a person is told.
@@ -101,23 +110,40 @@ impl Reply {
         memory: &mut impl Memory,
     ) -> Result<Status, WrongAnswer> {
         match self {
-            Self::Refused { status, .. } => Ok(*status),
-            Self::Trap { .. } => Ok(Status::InternalFailure),
-            Self::Done(answer) => {
-                let slots = words.get(function.arguments()..).unwrap_or_default();
-                match answer.write(&mut Words(slots), words, memory) {
-                    Ok(()) => Ok(Status::Ok),
-                    Err(Fault::MissingWord) => Err(WrongAnswer { function }),
-                    Err(Fault::OutOfBounds { .. } | Fault::Allocation { .. }) => {
-                        Ok(Status::InvalidMemoryAccess)
-                    }
+            Self::Refused { status, .. } => {
+                // As on Envoy: a callout over HTTP that is not made has the token 0.
+                if matches!(function, Function::HttpCall) && *status != Status::InvalidMemoryAccess
+                {
+                    let slots = words.get(function.arguments()..).unwrap_or_default();
+                    let _unwritten = Answer::U32(0).write(&mut Words(slots), words, memory);
                 }
+                Ok(*status)
             }
+            Self::Trap { .. } => Ok(Status::InternalFailure),
+            Self::Done(answer) => answer.deliver(Status::Ok, function, words, memory),
+            Self::Failed { status, answer, .. } => answer.deliver(*status, function, words, memory),
         }
     }
 }
 
 impl Answer {
+    fn deliver(
+        &self,
+        status: Status,
+        function: Function,
+        words: &[u64],
+        memory: &mut impl Memory,
+    ) -> Result<Status, WrongAnswer> {
+        let slots = words.get(function.arguments()..).unwrap_or_default();
+        match self.write(&mut Words(slots), words, memory) {
+            Ok(()) => Ok(status),
+            Err(Fault::MissingWord) => Err(WrongAnswer { function }),
+            Err(Fault::OutOfBounds { .. } | Fault::Allocation { .. }) => {
+                Ok(Status::InvalidMemoryAccess)
+            }
+        }
+    }
+
     fn write(
         &self,
         slots: &mut Words<'_>,
@@ -160,7 +186,9 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done(answer) => write!(f, "{answer}"),
-            Self::Refused { status, why } => write!(f, "{status}: {why}"),
+            Self::Refused { status, why } | Self::Failed { status, why, .. } => {
+                write!(f, "{status}: {why}")
+            }
             Self::Trap { why } => write!(f, "trap: {why}"),
         }
     }

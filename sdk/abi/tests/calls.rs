@@ -108,6 +108,18 @@ fn no_bytes_are_a_null_pointer() {
 }
 
 #[test]
+fn a_call_that_failed_may_give_something_even_so() {
+    let mut memory = Plain::new();
+    memory.write(100, &[0xff; 8]).unwrap();
+    let answer = Answer::Bytes(Vec::new());
+    let reply = Reply::Failed { status: Status::BadArgument, why: "".into(), answer };
+    let words = [0, 0, 0, 0, 100, 104];
+    let status = reply.deliver(Function::CallForeignFunction, &words, &mut memory);
+    assert_eq!(status, Ok(Status::BadArgument));
+    assert_eq!((memory.u32(100), memory.u32(104)), (0, 0));
+}
+
+#[test]
 fn an_answer_that_finds_no_room_is_invalid_memory_access() {
     let check = |reply: Reply, words: &[u64], function| {
         assert_eq!(

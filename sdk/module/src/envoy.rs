@@ -3,7 +3,7 @@
 //! Source: proxy-wasm-cpp-host, `src/wasm.cc` and `src/v8/v8.cc`; each line was checked against Envoy
 //! 1.40.0 with `--mode validate`.
 
-use tollgate_abi::{AbiVersion, CallbackKind};
+use tollgate_abi::{AbiVersion, CallbackKind, Stub};
 
 use crate::signature::Signature;
 
@@ -49,66 +49,16 @@ pub(crate) fn wanted(
 }
 
 /// Whether Envoy has a function for an import that the table does not list, at best a stub.
-///
-/// `path_link`, `path_symlink` and `proc_raise` of WASI are missing on purpose: Envoy has the first
-/// two with wrong signatures and the last not at all.
 pub(crate) fn has_stub(module: &str, name: &str) -> bool {
     match module {
         "env" => matches!(name, "pthread_equal" | "emscripten_notify_memory_growth"),
-        "wasi_snapshot_preview1" | "wasi_unstable" => WASI_STUBS.contains(&name),
-        _ => false,
+        _ => Stub::from_import(module, name).is_some(),
     }
 }
 
-const WASI_STUBS: [&str; 34] = [
-    "fd_advise",
-    "fd_allocate",
-    "fd_close",
-    "fd_datasync",
-    "fd_fdstat_get",
-    "fd_fdstat_set_flags",
-    "fd_fdstat_set_rights",
-    "fd_filestat_get",
-    "fd_filestat_set_size",
-    "fd_filestat_set_times",
-    "fd_pread",
-    "fd_prestat_dir_name",
-    "fd_prestat_get",
-    "fd_pwrite",
-    "fd_read",
-    "fd_readdir",
-    "fd_renumber",
-    "fd_seek",
-    "fd_sync",
-    "fd_tell",
-    "path_create_directory",
-    "path_filestat_get",
-    "path_filestat_set_times",
-    "path_open",
-    "path_readlink",
-    "path_remove_directory",
-    "path_rename",
-    "path_unlink_file",
-    "poll_oneoff",
-    "sched_yield",
-    "sock_accept",
-    "sock_recv",
-    "sock_send",
-    "sock_shutdown",
-];
-
 #[cfg(test)]
 mod tests {
-    use tollgate_abi::Function;
-
     use super::*;
-
-    #[test]
-    fn a_stub_is_not_in_the_table() {
-        for name in WASI_STUBS {
-            assert_eq!(Function::from_import("wasi_snapshot_preview1", name), None);
-        }
-    }
 
     #[test]
     fn every_callback_of_the_table_is_a_callback() {

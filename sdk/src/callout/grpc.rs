@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tollgate_abi::{BufferType, MapType, pairs};
 
-use super::http::map;
+use super::http::{TIMED_OUT_TEXT as TIMED_OUT, map};
 use super::pending::{self, Event, Pending, Token};
 use super::{CalloutError, DEFAULT_TIMEOUT, NotSent, millis};
 use crate::headers::{Headers, check_header};
@@ -229,6 +229,10 @@ impl Open {
                     match GrpcCode(code) {
                         GrpcCode::OK => Ok(None),
                         GrpcCode::DEADLINE_EXCEEDED => Err(CalloutError::Timeout),
+                        // What Envoy says when the time of a call is over.
+                        GrpcCode::UNAVAILABLE if message.starts_with(TIMED_OUT) => {
+                            Err(CalloutError::Timeout)
+                        }
                         code => Err(CalloutError::Grpc { code, message }),
                     }
                 }

@@ -17,7 +17,8 @@ const SERVICE_TIME: &str = "x-envoy-upstream-service-time";
 
 /// What Envoy's own answers begin with.
 const PROXY_ANSWERS: [&[u8]; 3] = [TIMED_OUT, b"upstream connect error", b"no healthy upstream"];
-const TIMED_OUT: &[u8] = b"upstream request timeout";
+const TIMED_OUT: &[u8] = TIMED_OUT_TEXT.as_bytes();
+pub(super) const TIMED_OUT_TEXT: &str = "upstream request timeout";
 
 /// A request to another service.
 ///

@@ -285,6 +285,11 @@ impl Lane {
         self.ended.get()
     }
 
+    /// Whether the message ended with trailers.
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.last.get() == Piece::Trailers
+    }
+
     /// Bytes of the body that have come and are held.
     pub(crate) fn held_bytes(&self) -> usize {
         self.size.get()

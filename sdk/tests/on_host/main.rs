@@ -1,11 +1,13 @@
 //! The SDK on hosts of all kinds: friendly, hostile, and differing where the ABI lets them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod attributes;
 mod bodies;
 mod configured;
 mod connections;
 mod exchange;
+mod foreign;
 mod hostile;
 mod metrics;
 mod phases;

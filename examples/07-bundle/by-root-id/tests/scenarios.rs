@@ -1,15 +1,14 @@
 //! The scenarios on the filters as they are linked here, without WebAssembly.
 
-use std::path::Path;
-
 use example_hello::Hello;
 use example_tenants::Tenants;
-use tollgate_host_native::{Filter, check_scenarios};
+use tollgate::registration;
 
 #[test]
 fn every_scenario_goes_as_it_says() {
-    let filter = tollgate::registration!("bundle" = { "hello" => Hello, "tenants" => Tenants });
-    let filter = Filter { start: filter.start, call: filter.call, callbacks: filter.callbacks };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    assert_eq!(check_scenarios(&folder, filter).err(), None);
+    let filters = registration!("bundle" = {
+        "hello" => Hello,
+        "tenants" => Tenants,
+    });
+    assert!(tollgate::testing::scenarios("scenarios", filters).unwrap() > 0);
 }

@@ -1,5 +1,6 @@
 //! Bodies, whole and in chunks: read, changed as the configuration says, and read again.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::{
     BodyView, Buffered, ConfigureError, Filter, LocalReply, OnRequestBody, OnRequestChunk,
@@ -14,7 +15,7 @@ const TWO_MIB: usize = 2 << 20;
 const MOST_LOGGED: usize = 100;
 
 /// What to do with a body.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Edit {
     /// All of it is replaced.
@@ -41,7 +42,7 @@ pub enum Edit {
 }
 
 /// What the filters of bodies are told.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! Headers and trailers: read, changed as the configuration says, and read again.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::{
     ConfigureError, EditError, Filter, HeaderMap, LocalReply, LoggedExchange, MessageHeaders,
@@ -9,7 +10,7 @@ use tollgate::{
 };
 
 /// What to do with a header map.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Edit {
     /// A line is removed.
@@ -27,7 +28,7 @@ pub enum Edit {
 }
 
 /// Headers and trailers, changed as the configuration says. Lines whose names begin with `x-` are logged.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Maps {
     #[serde(default)]

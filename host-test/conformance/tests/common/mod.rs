@@ -1,6 +1,8 @@
 //! The two hosts, the modules that they run, and the scenarios.
 
 pub(crate) mod observed;
+mod varying;
+mod wasi;
 
 use std::env;
 use std::fs;
@@ -28,6 +30,9 @@ const MODULES: [(&str, &str, &str); 9] = [
     ("chunks_resizing", "examples/chunks_resizing", "tollgate-conformance-filters"),
     ("maps", "examples/maps", "tollgate-conformance-filters"),
 ];
+
+/// The guest that calls what WASI only answers.
+const WASI: &str = "wasi";
 
 const TARGET: &str = "wasm32-wasip1";
 
@@ -58,13 +63,14 @@ pub(crate) fn say(line: &str) {
 /// Finds modules for the offline host, each compiled once.
 pub(crate) fn loader() -> impl Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> + Sync {
     let engine = Wasmtime::new(Limits::default(), None).unwrap();
-    let load = |(name, _, _): &(&str, &str, &str)| {
-        let source = FilterSource::BuiltIn((*name).to_owned());
+    let load = |name: &str| {
+        let source = FilterSource::BuiltIn(name.to_owned());
         let bytes = fs::read(source.file(modules())).unwrap();
         let module: Arc<dyn Module> = Arc::new(engine.load(&bytes).unwrap());
         (source, module)
     };
-    let loaded: Vec<(FilterSource, Arc<dyn Module>)> = MODULES.iter().map(load).collect();
+    let loaded: Vec<(FilterSource, Arc<dyn Module>)> =
+        MODULES.iter().map(|(name, _, _)| *name).chain([WASI]).map(load).collect();
     move |filter| match loaded.iter().find(|(source, _)| *source == filter.source) {
         Some((_, module)) => Ok(Arc::clone(module)),
         None => Err(StartError::Module(format!("{:?} is not built here", filter.source).into())),
@@ -98,8 +104,8 @@ fn scenarios_below(folder: &Path, name: &str) -> impl Iterator<Item = (String, S
 
 /// The folder of the modules, built once for all tests of the program and finished as they ship.
 ///
-/// An Envoy runs filters of one module in one VM, the offline host each in a VM of its own: the probes
-/// of a chain are modules that differ in their names.
+/// Filters of one module run in one VM: the probes of a chain are modules that differ in their names, so
+/// that each can have its own.
 fn modules() -> &'static Path {
     static MODULES_BUILT: OnceLock<PathBuf> = OnceLock::new();
     MODULES_BUILT.get_or_init(|| {
@@ -113,6 +119,7 @@ fn modules() -> &'static Path {
             let module = finish(&linked, &about).unwrap();
             fs::write(folder.join(name).with_extension("wasm"), module).unwrap();
         }
+        fs::write(folder.join(WASI).with_extension("wasm"), wasi::module()).unwrap();
         folder
     })
 }

@@ -1,16 +1,28 @@
 //! All that can be seen of a scenario from outside, as lines that two hosts can be compared by.
 //!
-//! What cannot be the same is made the same here and nowhere else: dates, the cost, and the order of
-//! header lines of different names.
+//! What cannot be the same is made the same here and nowhere else: dates, measured times, the cost, the
+//! order of header lines of different names, that of the log lines while a filter gets another
+//! configuration, which several VMs write at once, and in `varying.rs` what properties say of clocks and
+//! ports.
+
+use std::ops::Range;
 
 use tollgate_host::proxy::{
-    Callout, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received, StartError,
+    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
+    StartError,
 };
 use tollgate_host::run::play;
-use tollgate_host::scenario::{AdvanceStep, ClockStep, HeaderLine, RequestStep, Scenario};
+use tollgate_host::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, PlannedCallout, RequestStep, Scenario,
+};
+
+use super::varying;
 
 /// The end of a date, and how many bytes of it stand before.
 const DATE: (&[u8], usize) = (b" GMT", 25);
+
+/// What stands before the time that a cluster took, where the probe shows header pairs.
+const SERVICE_TIME: &[u8] = b"x-envoy-upstream-service-time\\x00";
 
 /// What came of a scenario.
 #[derive(Default)]
@@ -39,11 +51,17 @@ pub(crate) fn observe(scenario: &Scenario, host: &dyn ProxyHost) -> Observed {
         }
         Err(error) => return Observed { failures: vec![error.to_string()], ..Observed::default() },
     };
-    let mut proxy = Watched { proxy, exchanges: Vec::new() };
+    let mut proxy = Watched { proxy, exchanges: Vec::new(), unordered: Vec::new() };
     let logs_before = proxy.observe(&|_| true).map_or(0, |seen| seen.logs.len());
     let failures = play(scenario, &mut proxy).iter().map(ToString::to_string).collect();
     let rest = match proxy.observe(&|_| true) {
-        Ok(seen) => show_rest(&seen, logs_before),
+        Ok(mut seen) => {
+            for range in &proxy.unordered {
+                let lines = seen.logs.get_mut(range.clone()).unwrap_or_default();
+                lines.sort_by(|one, other| one.message.cmp(&other.message));
+            }
+            show_rest(&seen, logs_before)
+        }
         Err(failure) => vec![failure.to_string()],
     };
     Observed { exchanges: proxy.exchanges, rest, failures }
@@ -68,11 +86,18 @@ struct Watched<'a> {
     proxy: Box<dyn Proxy + 'a>,
     /// What client, upstream and clusters got, a line each.
     exchanges: Vec<String>,
+    /// Log lines that several VMs wrote at once.
+    unordered: Vec<Range<usize>>,
 }
 
 impl Proxy for Watched<'_> {
     fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+        let before = self.proxy.observe(&|_| true)?.logs.len();
         let exchange = self.proxy.exchange(worker, step)?;
+        if step.meanwhile.is_some() {
+            let after = self.proxy.observe(&|_| true)?.logs.len();
+            self.unordered.push(before..after);
+        }
         self.exchanges.extend(show(&exchange));
         self.exchanges.extend(exchange.callouts.iter().map(show_callout));
         Ok(exchange)
@@ -86,6 +111,19 @@ impl Proxy for Watched<'_> {
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
         self.proxy.step_clock(by)
+    }
+
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        let before = self.proxy.observe(&|_| true)?.logs.len();
+        let (configured, made) = self.proxy.configure(step, callouts)?;
+        let after = self.proxy.observe(&|_| true)?.logs.len();
+        self.unordered.push(before..after);
+        self.exchanges.extend(made.iter().map(show_callout));
+        Ok((configured, made))
     }
 
     fn observe(
@@ -141,18 +179,25 @@ fn show_lines(lines: &[HeaderLine]) -> String {
 
 fn show_rest(seen: &Observation, logs_before: usize) -> Vec<String> {
     let logs = seen.logs.iter().skip(logs_before);
-    let logs = logs.map(|line| format!("log at {}: {}", line.level, text(&line.message)));
+    let logs = logs.map(|line| {
+        let message = varying::hidden(&text(&line.message));
+        format!("log at {}: {message}", line.level)
+    });
     let metrics = seen.metrics.iter().map(|(name, value)| format!("metric {name}: {value}"));
     logs.chain(metrics).collect()
 }
 
-/// Bytes as text, dates hidden.
+/// Bytes as text, dates and measured times hidden.
 fn text(bytes: &[u8]) -> String {
     let mut bytes = bytes.to_vec();
     let (end, length) = DATE;
     for at in 0..bytes.len() {
         if bytes[at..].starts_with(end) && at >= length {
             bytes[at - length..at].fill(b'.');
+        }
+        if bytes[at..].starts_with(SERVICE_TIME) {
+            let value = bytes[at + SERVICE_TIME.len()..].iter_mut();
+            value.take_while(|byte| byte.is_ascii_digit()).for_each(|digit| *digit = b'.');
         }
     }
     bytes.escape_ascii().to_string()

@@ -1,5 +1,7 @@
-//! Starting: a VM to try the configuration, one on the main thread, one on each worker.
+//! Starting: a VM to try each configuration, then VMs on the main thread and on each worker, and a root
+//! context for each plugin in them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_abi::{Callback, CallbackKind};
@@ -8,29 +10,60 @@ use super::callouts::Clusters;
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
 use crate::proxy::StartError;
-use crate::scenario::{Scenario, UPSTREAM};
+use crate::scenario::{FilterUse, Scenario};
 use crate::transcript::Entry;
-use crate::world::{Context, Place, Plugin, Vm, VmId, World};
+use crate::world::{Context, FilterState, Link, Place, Plugin, PluginId, Vm, VmId, World};
 
-/// The root context of every VM.
-pub(super) const ROOT: u32 = 1;
+/// A filter of the chain, as it is now.
+#[derive(Clone)]
+pub(super) struct Filter {
+    pub(super) module: Arc<dyn Module>,
+    pub(super) plugin: PluginId,
+    /// Headers that it holds are held alone.
+    pub(super) stops_headers_alone: bool,
+}
+
+impl Filter {
+    fn load(
+        world: &mut World,
+        loader: &Loader<'_>,
+        filter: &FilterUse,
+    ) -> Result<Self, StartError> {
+        let module = loader(filter)?;
+        let plugin = world.add_plugin(Plugin {
+            name: filter.name.clone(),
+            root_id: filter.root_id.clone(),
+            vm_id: filter.vm_id.clone().into_bytes(),
+            vm_configuration: filter.vm_config.clone(),
+            configuration: filter.config.clone(),
+            code: module.code(),
+        });
+        let stops_headers_alone = filter.allow_on_headers_stop_iteration;
+        Ok(Self { module, plugin, stops_headers_alone })
+    }
+}
 
 /// Boots a proxy; a failure gives the world back for its transcript.
 pub(super) fn boot(
-    world: World,
+    mut world: World,
     loader: &Loader<'_>,
     scenario: &Scenario,
 ) -> Result<Run, Box<(StartError, World)>> {
     let workers = scenario.workers.get();
     let chains = vec![Vec::new(); workers];
     let connected = vec![false; workers];
+    world.buffer_limit = scenario.buffer_limit;
     let mut run = Run {
         world,
+        filters: Vec::new(),
+        tried: BTreeMap::new(),
         guests: Vec::new(),
         chains,
+        retiring: false,
         connected,
+        kept_by_connections: vec![FilterState::default(); workers],
         requests: 0,
-        clusters: Clusters::default(),
+        clusters: Clusters::of(scenario),
         retired_fuel: None,
     };
     match run.boot_all(loader, scenario) {
@@ -41,86 +74,133 @@ pub(super) fn boot(
 
 impl Run {
     fn boot_all(&mut self, loader: &Loader<'_>, scenario: &Scenario) -> Result<(), StartError> {
-        let clusters = scenario.clusters.iter().cloned().chain([UPSTREAM.to_owned()]);
-        self.world.callouts.clusters = clusters.collect();
-        let mut modules = Vec::new();
-        for filter in &scenario.filters {
-            self.world.plugins.push(Plugin {
-                name: filter.name.clone(),
-                root_id: filter.root_id.clone(),
-                vm_id: Vec::new(),
-                configuration: filter.config.clone(),
-            });
-            modules.push(loader(filter)?);
-        }
-        for (plugin, module) in modules.iter().enumerate() {
-            let base = self.boot_one(module, plugin, Place::Base)?;
-            self.world.callouts.drop_vm(base);
-            if let Some(guest) = self.guests.get_mut(base.0) {
-                guest.instance = None;
-            }
-            self.boot_one(module, plugin, Place::Main)?;
+        let upstream = scenario.proxy.cluster.name.clone();
+        self.world.callouts.clusters =
+            scenario.clusters.iter().cloned().chain([upstream]).collect();
+        self.world.proxy = scenario.proxy.clone();
+        self.world.made_up.clone_from(&scenario.properties);
+        let filters = scenario.filters.iter();
+        let filters: Vec<Filter> = filters
+            .map(|filter| Filter::load(&mut self.world, loader, filter))
+            .collect::<Result<_, _>>()?;
+        for filter in &filters {
+            self.try_out(filter)?;
+            self.install(filter, Place::Main)?;
         }
         for worker in 0..self.chains.len() {
-            for (plugin, module) in modules.iter().enumerate() {
-                let vm = self.boot_one(module, plugin, Place::Worker(worker))?;
+            for filter in &filters {
+                let link = self.install(filter, Place::Worker(worker))?;
                 if let Some(chain) = self.chains.get_mut(worker) {
-                    chain.push(vm);
+                    chain.push(link);
                 }
             }
         }
+        self.filters = filters;
         self.refuse_what_was_called().map_err(|failure| StartError::Host(Box::new(failure)))
     }
 
-    fn boot_one(
-        &mut self,
-        module: &Arc<dyn Module>,
-        plugin: usize,
-        place: Place,
-    ) -> Result<VmId, StartError> {
+    /// Starts and configures a plugin in a VM of its own, unless the same one was tried before.
+    pub(super) fn try_out(&mut self, filter: &Filter) -> Result<(), StartError> {
+        if self.world.find_vm(filter.plugin, Place::Base).is_none() {
+            let base = self.make_vm(filter, Place::Base)?;
+            self.drop_instance(base);
+        }
+        if let Some(&is_good) = self.tried.get(&filter.plugin) {
+            let again = "its configuration was refused before";
+            return if is_good {
+                Ok(())
+            } else {
+                Err(self.refusal(filter.plugin, usize::MAX, again))
+            };
+        }
+        let trial = self.make_vm(filter, Place::Trial)?;
+        let root = self.make_root(filter.plugin, trial);
+        self.drop_instance(trial);
+        self.tried.insert(filter.plugin, root.is_ok());
+        root.map(|_| ())
+    }
+
+    /// Gives a plugin a root context at a place, or the one that it has there.
+    pub(super) fn install(&mut self, filter: &Filter, place: Place) -> Result<Link, StartError> {
+        let vm = match self.world.find_vm(filter.plugin, place) {
+            Some(vm) => vm,
+            None => self.make_vm(filter, place)?,
+        };
+        match self.world.vm(vm).and_then(|vm| vm.root_of(filter.plugin)) {
+            Some(root) => Ok(Link { vm, root }),
+            None => self.make_root(filter.plugin, vm),
+        }
+    }
+
+    fn make_vm(&mut self, filter: &Filter, place: Place) -> Result<VmId, StartError> {
         let first_log = self.world.logs.len();
-        let size = self.world.plugins.get(plugin).map_or(0, |plugin| plugin.configuration.len());
-        let mut vm = Vm::new(plugin, place);
-        vm.add_context(Context::Root);
-        let vm = self.world.add_vm(vm);
-        let instance = module.instantiate();
-        let refused = |run: &mut Self, words: String| Err(run.refusal(vm, first_log, &words));
+        let vm = self.world.add_vm(Vm::new(filter.plugin, place));
+        let instance = filter.module.instantiate();
+        let module = Arc::clone(&filter.module);
         match instance {
-            Ok(instance) => {
-                self.guests.push(Guest { module: Arc::clone(module), instance: Some(instance) });
+            Ok(instance) => self.guests.push(Guest { module, instance: Some(instance) }),
+            Err(trap) => {
+                self.guests.push(Guest { module, instance: None });
+                return Err(self.refusal(filter.plugin, first_log, &trap.to_string()));
             }
-            Err(trap) => return refused(self, trap.to_string()),
         }
-        if let Err(trap) = self.start(vm) {
-            return refused(self, format!("the module's start function trapped: {trap}"));
+        match self.start(vm) {
+            Ok(()) => Ok(vm),
+            Err(trap) => {
+                let words = format!("the module's start function trapped: {trap}");
+                Err(self.refusal(filter.plugin, first_log, &words))
+            }
         }
+    }
+
+    fn drop_instance(&mut self, vm: VmId) {
+        self.world.callouts.drop_vm(vm);
+        if let Some(guest) = self.guests.get_mut(vm.0) {
+            guest.instance = None;
+        }
+    }
+
+    fn make_root(&mut self, plugin: PluginId, vm: VmId) -> Result<Link, StartError> {
+        let first_log = self.world.logs.len();
+        let size_of = |bytes: fn(&Plugin) -> &Vec<u8>| {
+            self.world.plugin(plugin).map_or(0, |plugin| bytes(plugin).len())
+        };
+        let vm_size = size_of(|plugin| &plugin.vm_configuration);
+        let size = size_of(|plugin| &plugin.configuration);
+        let root = self.world.vm_mut(vm).map_or(0, |vm| vm.add_context(Context::Root(plugin)));
         let steps = [
-            (Callback::ContextCreate { context: ROOT, parent: 0 }, "failed to create its context"),
-            (Callback::VmStart { context: ROOT, configuration_size: 0 }, "failed to start the VM"),
+            (Callback::ContextCreate { context: root, parent: 0 }, "failed to create its context"),
             (
-                Callback::Configure { context: ROOT, configuration_size: size },
+                Callback::VmStart { context: root, configuration_size: vm_size },
+                "failed to start the VM",
+            ),
+            (
+                Callback::Configure { context: root, configuration_size: size },
                 "refused its configuration",
             ),
         ];
         for (callback, failure) in steps {
             match self.try_call(vm, callback) {
                 Ok(Some(0)) if callback.kind() != CallbackKind::ContextCreate => {
-                    return refused(self, format!("the filter {failure}"));
+                    return Err(self.refusal(plugin, first_log, &format!("the filter {failure}")));
                 }
                 Ok(_) => {}
-                Err(trap) => return refused(self, format!("the filter {failure}: {trap}")),
+                Err(trap) => {
+                    let words = format!("the filter {failure}: {trap}");
+                    return Err(self.refusal(plugin, first_log, &words));
+                }
             }
         }
-        Ok(vm)
+        Ok(Link { vm, root })
     }
 
     /// What the guest logged since `first_log`, and what the host says of it.
-    fn refusal(&mut self, vm: VmId, first_log: usize, words: &str) -> StartError {
+    fn refusal(&mut self, plugin: PluginId, first_log: usize, words: &str) -> StartError {
         // A guest that was let down by the host has not been judged.
         if let Err(failure) = self.refuse_what_was_called() {
             return StartError::Host(Box::new(failure));
         }
-        let plugin = self.world.plugin_of(vm).map_or("?", |plugin| plugin.name.as_str());
+        let plugin = self.world.plugin(plugin).map_or("?", |plugin| plugin.name.as_str());
         let logs = self.world.logs.get(first_log..).unwrap_or_default();
         let mut lines: Vec<String> =
             logs.iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect();
@@ -160,6 +240,8 @@ impl Run {
         match result {
             Ok(word) => {
                 self.world.note_entry(Entry::Return { callback: Some(callback), word });
+                self.deliver_failures();
+                self.delete_ended();
                 Ok(Some(word))
             }
             Err(trap) => {

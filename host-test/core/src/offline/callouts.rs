@@ -1,29 +1,25 @@
 //! The other side of callouts: the clusters that a scenario has, and what comes back from them, when.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tollgate_abi::{BufferType, Callback, MapType};
 
+use super::dialogue::{Dialogue, SERVICE_TIME, converse, with_details};
 use super::{Run, wire};
-use crate::proxy::{Callout, HostFailure, Received};
-use crate::scenario::{Answer, GrpcAnswer, Meets, PlannedCallout};
-use crate::world::{Delivery, Event, Flight, Kind, Lines, LocalReply, Part};
+use crate::proxy::{Callout, HostFailure};
+use crate::scenario::{Answer, Meets, PlannedCallout, Protocol, Scenario};
+use crate::world::{Delivery, Event, FailedAtOnce, Flight, Kind, Lines, LocalReply, Part};
 
 /// The status of gRPC that stands for a cluster that cannot be reached.
 const UNAVAILABLE: u32 = 14;
 
-/// The status of gRPC that stands for an answer without a message.
-const INTERNAL: u32 = 13;
-
-/// What stands before the reason for which no answer came.
-const NO_ANSWER: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
-
 /// What the clusters of a scenario do.
 #[derive(Default)]
 pub(super) struct Clusters {
+    /// Those that speak HTTP/2.
+    over_http2: Vec<String>,
     /// What the next callouts meet, in order per cluster.
-    planned: VecDeque<PlannedCallout>,
+    planned: Vec<(usize, PlannedCallout)>,
     /// The callouts of this step, each with its number.
     made: Vec<(u64, Callout)>,
     /// Callouts that met something, by number, with what is left of the answer over gRPC.
@@ -32,20 +28,41 @@ pub(super) struct Clusters {
     unplanned: Vec<u64>,
 }
 
-/// An answer over gRPC that goes message by message.
-struct Dialogue {
-    answer: GrpcAnswer,
-    /// Nothing comes before.
-    begin: Duration,
-    begun: bool,
-    messages_sent: usize,
-    guest_ended: bool,
+impl Clusters {
+    pub(super) fn of(scenario: &Scenario) -> Self {
+        let is_http2 = |cluster: &&String| scenario.protocol(cluster) != Protocol::Http;
+        let over_http2 = scenario.clusters.iter().filter(is_http2).cloned().collect();
+        Self { over_http2, ..Self::default() }
+    }
+
+    /// A callout as its cluster gets it, before what follows its headers.
+    fn callout(&self, flight: &Flight, arrives: bool, met: Option<usize>) -> Callout {
+        let has_end = matches!(flight.outbox.front(), Some(Part::End));
+        let received = if self.over_http2.contains(&flight.cluster) {
+            wire::received_h2(&flight.headers)
+        } else {
+            wire::received(&flight.headers, has_end)
+        };
+        let cluster = flight.cluster.clone();
+        Callout { cluster, received: arrives.then_some(received), met }
+    }
+
+    /// Takes what is planned for a callout, with its place in the plan.
+    fn take_plan(&mut self, flight: &Flight) -> Option<(usize, PlannedCallout)> {
+        let mine = |plan: &PlannedCallout| plan.cluster == flight.cluster;
+        let places = self.planned.iter().enumerate().filter(|(_, (_, plan))| mine(plan));
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        let left = self.planned.iter().map(|(_, plan)| plan).filter(|plan| mine(plan));
+        let text = |name: &[u8]| flight.headers.first(name).unwrap_or_default();
+        let met = PlannedCallout::met_by(left, text(b":method"), text(b":path"))?;
+        Some(self.planned.remove(*places.get(met)?))
+    }
 }
 
 impl Run {
     /// Says what the callouts of a step meet.
     pub(super) fn plan_callouts(&mut self, planned: &[PlannedCallout]) {
-        self.clusters.planned = planned.iter().cloned().collect();
+        self.clusters.planned = planned.iter().cloned().enumerate().collect();
         self.clusters.made.clear();
     }
 
@@ -53,18 +70,30 @@ impl Run {
     pub(super) fn made_callouts(&mut self) -> Vec<Callout> {
         self.answer_callouts();
         let clusters = &mut self.clusters;
-        for flight in &self.world.callouts.flights {
-            let is_new = !clusters.unplanned.contains(&flight.number)
-                && !clusters.met.iter().any(|(number, _)| *number == flight.number);
-            if is_new {
-                clusters.unplanned.push(flight.number);
-                clusters.made.push((flight.number, callout(flight, true)));
-            }
-        }
+        let untold = clusters.made.iter().filter(|(_, callout)| callout.met.is_none());
+        clusters.unplanned.extend(untold.map(|(number, _)| *number));
         let made = std::mem::take(&mut clusters.made);
         let mut made: Vec<Callout> = made.into_iter().map(|(_, callout)| callout).collect();
-        made.sort_by(|one, other| one.cluster.cmp(&other.cluster));
+        made.sort_by_key(|callout| callout.met.unwrap_or(usize::MAX));
         made
+    }
+
+    /// Tells guests of callouts that failed while they were made, as soon as they have returned.
+    pub(super) fn deliver_failures(&mut self) {
+        while let Some(failure) = self.world.callouts.failed_at_once.pop_front() {
+            let FailedAtOnce { owner, token } = failure;
+            self.world.callouts.set_status(owner, UNAVAILABLE);
+            self.world.callouts.delivery = Some(Delivery {
+                owner,
+                maps: Vec::new(),
+                buffer: None,
+                status_message: b"Cluster not available".to_vec(),
+            });
+            let callback = Callback::GrpcClose { context: owner.root, token, status: UNAVAILABLE };
+            // A trap is in the transcript, and the VM serves no more.
+            let _trapped = self.try_call(owner.vm, callback);
+            self.world.callouts.delivery = None;
+        }
     }
 
     /// When something comes back next, and to which callout.
@@ -146,25 +175,36 @@ impl Run {
     }
 
     /// Lets the clusters answer what guests have sent since.
-    fn answer_callouts(&mut self) {
+    pub(super) fn answer_callouts(&mut self) {
         let now = self.world.clock.passed();
         let mut notes = Vec::new();
         for flight in &mut self.world.callouts.flights {
             let clusters = &mut self.clusters;
             let at = clusters.met.iter().position(|(number, _)| *number == flight.number);
             let at = at.or_else(|| {
-                let is_for = |plan: &PlannedCallout| plan.cluster == flight.cluster;
-                let index = clusters.planned.iter().position(is_for)?;
-                let plan = clusters.planned.remove(index)?;
+                let (index, plan) = clusters.take_plan(flight)?;
                 let arrives = !matches!(plan.meets, Meets::Refused);
-                let callout = callout(flight, arrives);
+                let callout = clusters.callout(flight, arrives, Some(index));
                 notes.push(note(&callout, flight));
                 clusters.made.push((flight.number, callout));
-                let dialogue = meet(flight, plan.meets, now);
+                let over_http2 = clusters.over_http2.contains(&flight.cluster);
+                let dialogue = meet(flight, plan.meets, now, over_http2);
                 clusters.met.push((flight.number, dialogue));
                 Some(clusters.met.len() - 1)
             });
-            let Some(dialogue) = at.and_then(|at| clusters.met.get_mut(at)) else { continue };
+            let Some(dialogue) = at.and_then(|at| clusters.met.get_mut(at)) else {
+                // Nothing answers it for now.
+                let is_noted = clusters.unplanned.contains(&flight.number)
+                    || clusters.made.iter().any(|(number, _)| *number == flight.number);
+                if !is_noted {
+                    let callout = clusters.callout(flight, true, None);
+                    clusters.made.push((flight.number, callout));
+                }
+                if flight.inbox.is_empty() {
+                    time_out(flight);
+                }
+                continue;
+            };
             let made = clusters.made.iter_mut().find(|(number, _)| *number == flight.number);
             let received = made.and_then(|(_, callout)| callout.received.as_mut());
             converse(flight, dialogue.1.as_mut(), received, now);
@@ -182,16 +222,6 @@ impl Run {
 /// What a guest is told of a callout whose connection broke in the midst of an answer.
 const BROKEN_CONNECTION: u32 = 11;
 
-/// A callout as its cluster gets it, before what follows its headers.
-fn callout(flight: &Flight, arrives: bool) -> Callout {
-    let has_end = matches!(flight.outbox.front(), Some(Part::End));
-    let received = match flight.kind {
-        Kind::Http => wire::received(&flight.headers, has_end),
-        Kind::GrpcCall | Kind::GrpcStream => wire::received_h2(&flight.headers),
-    };
-    Callout { cluster: flight.cluster.clone(), received: arrives.then_some(received) }
-}
-
 fn note(callout: &Callout, flight: &Flight) -> String {
     let text = |name: &[u8]| flight.headers.first(name).unwrap_or_default().escape_ascii();
     format!(
@@ -204,13 +234,14 @@ fn note(callout: &Callout, flight: &Flight) -> String {
 }
 
 /// Plans what comes back to a callout; an answer over gRPC depends on what the guest sends.
-fn meet(flight: &mut Flight, meets: Meets, now: Duration) -> Option<Dialogue> {
+fn meet(flight: &mut Flight, meets: Meets, now: Duration, over_http2: bool) -> Option<Dialogue> {
+    flight.inbox.clear();
     let is_grpc = flight.kind != Kind::Http;
     let due = |delay: Duration| now.saturating_add(delay);
     match meets {
         Meets::Http(answer) if !is_grpc => {
             let is_head = flight.headers.first(b":method") == Some(b"HEAD");
-            let event = http_answer(&answer, is_head);
+            let event = http_answer(&answer, is_head, over_http2);
             flight.inbox.push_back((due(answer.delay), event));
         }
         Meets::Reset(Some(answer)) if !is_grpc => {
@@ -219,16 +250,10 @@ fn meet(flight: &mut Flight, meets: Meets, now: Duration) -> Option<Dialogue> {
         Meets::Grpc(answer) if is_grpc => {
             let begin = due(answer.delay);
             time_out(flight);
-            return Some(Dialogue {
-                answer,
-                begin,
-                begun: false,
-                messages_sent: 0,
-                guest_ended: false,
-            });
+            return Some(Dialogue::new(answer, begin));
         }
-        Meets::Reset(None) => local_reply(flight, now, 503, reason("connection termination")),
-        Meets::Refused => local_reply(flight, now, 503, reason(REFUSED)),
+        Meets::Reset(None) => local_reply(flight, now, &BROKEN),
+        Meets::Refused => local_reply(flight, now, &REFUSED),
         // What speaks another protocol is judged to be wrong, and not answered.
         Meets::Never | Meets::Http(_) | Meets::Reset(Some(_)) | Meets::Grpc(_) => {}
     }
@@ -242,22 +267,40 @@ fn time_out(flight: &mut Flight) {
     let limit = flight.made.saturating_add(timeout);
     if flight.inbox.front().is_none_or(|(due, _)| *due > limit) {
         flight.inbox.clear();
-        local_reply(flight, limit, 504, "upstream request timeout".into());
+        local_reply(flight, limit, &TIMED_OUT);
     }
 }
 
-/// Envoy's connection to a port on which nobody listens.
-const REFUSED: &str = "remote connection failure, transport failure reason: delayed connect error: \
-                       Connection refused";
-
-fn reason(why: &str) -> String {
-    format!("{NO_ANSWER}{why}")
+/// What Envoy itself answers to a callout in place of a cluster.
+struct NoAnswer {
+    status: u32,
+    text: &'static str,
+    /// What gRPC is told besides.
+    details: &'static str,
 }
 
-/// What Envoy itself answers to a callout in place of a cluster.
-fn local_reply(flight: &mut Flight, due: Duration, status: u32, text: String) {
-    let body = text.into_bytes();
-    let reply = LocalReply { status, headers: Vec::new(), body, grpc_status: None };
+const TIMED_OUT: NoAnswer =
+    NoAnswer { status: 504, text: "upstream request timeout", details: "response_timeout" };
+
+const BROKEN: NoAnswer = NoAnswer {
+    status: 503,
+    text: "upstream connect error or disconnect/reset before headers. \
+           reset reason: connection termination",
+    details: "upstream_reset_before_response_started{connection_termination}",
+};
+
+const REFUSED: NoAnswer = NoAnswer {
+    status: 503,
+    text: "upstream connect error or disconnect/reset before headers. \
+           reset reason: remote connection failure",
+    details: "upstream_reset_before_response_started{remote_connection_failure|\
+              delayed_connect_error:_Connection_refused}",
+};
+
+fn local_reply(flight: &mut Flight, due: Duration, no_answer: &NoAnswer) {
+    let NoAnswer { status, text, details } = *no_answer;
+    let reply = LocalReply::of_proxy(status, details, text);
+    let message = with_details(text.as_bytes(), details);
     let events = match flight.kind {
         Kind::Http => {
             let headers = Lines(wire::reply_headers(&reply));
@@ -265,157 +308,25 @@ fn local_reply(flight: &mut Flight, due: Duration, status: u32, text: String) {
             let body = if is_head { Vec::new() } else { reply.body };
             vec![Event::Answer { headers, body, trailers: Lines::default() }]
         }
-        Kind::GrpcCall => vec![Event::Closed { status: UNAVAILABLE, message: reply.body }],
+        Kind::GrpcCall => vec![Event::Closed { status: UNAVAILABLE, message }],
         Kind::GrpcStream => vec![
             Event::InitialMetadata(Lines::default()),
             Event::TrailingMetadata(Lines(wire::grpc_reply_headers(&reply))),
-            Event::Closed { status: UNAVAILABLE, message: reply.body },
+            Event::Closed { status: UNAVAILABLE, message },
         ],
     };
     flight.inbox.extend(events.into_iter().map(|event| (due, event)));
 }
 
-fn http_answer(answer: &Answer, is_head: bool) -> Event {
+fn http_answer(answer: &Answer, is_head: bool, over_http2: bool) -> Event {
     let mut headers = Lines(wire::answer_headers(answer, is_head));
+    if over_http2 {
+        headers.remove(b"transfer-encoding");
+    }
     headers.add(SERVICE_TIME, answer.delay.as_millis().to_string().as_bytes());
     let body = if is_head { Vec::new() } else { answer.body.concat() };
     let trailers = if is_head { Vec::new() } else { answer.trailers.clone() };
     Event::Answer { headers, body, trailers: Lines(trailers) }
-}
-
-/// How long the cluster took, as Envoy says on every answer.
-const SERVICE_TIME: &[u8] = b"x-envoy-upstream-service-time";
-
-/// Takes what the guest has sent, and answers it.
-fn converse(
-    flight: &mut Flight,
-    mut dialogue: Option<&mut Dialogue>,
-    mut received: Option<&mut Received>,
-    now: Duration,
-) {
-    let mut events = Vec::new();
-    if let Some(dialogue) = dialogue.as_deref_mut() {
-        dialogue.begin(&mut events);
-    }
-    while let Some(part) = flight.outbox.pop_front() {
-        let body = received.as_deref_mut().map(|received| &mut received.body);
-        match &part {
-            Part::Body(bytes) => body.into_iter().for_each(|body| body.extend_from_slice(bytes)),
-            Part::Message(message) => body.into_iter().for_each(|body| frame(body, message)),
-            Part::End => {}
-        }
-        if let Some(dialogue) = dialogue.as_deref_mut() {
-            dialogue.hear(&part, &mut events);
-        }
-    }
-    let Some(dialogue) = dialogue else { return };
-    let due = dialogue.begin.max(now);
-    if flight.kind == Kind::GrpcCall {
-        events = outcome(events).into_iter().collect();
-    }
-    let timeout = flight.timeout.map(|timeout| flight.made.saturating_add(timeout));
-    if !events.is_empty() && timeout.is_none_or(|timeout| due <= timeout) {
-        if flight.kind == Kind::GrpcCall {
-            flight.inbox.clear();
-        }
-        flight.inbox.extend(events.into_iter().map(|event| (due, event)));
-    }
-}
-
-impl Dialogue {
-    fn begin(&mut self, events: &mut Vec<Event>) {
-        if self.begun {
-            return;
-        }
-        self.begun = true;
-        if !self.is_trailers_only() {
-            events.push(Event::InitialMetadata(Lines(self.head())));
-        }
-        self.fail_early(events);
-    }
-
-    fn hear(&mut self, part: &Part, events: &mut Vec<Event>) {
-        if self.guest_ended {
-            return;
-        }
-        match part {
-            Part::Body(_) => {}
-            Part::Message(_) => {
-                self.send_next(events);
-                self.fail_early(events);
-            }
-            Part::End => {
-                while self.send_next(events) {}
-                self.close(events);
-            }
-        }
-    }
-
-    fn send_next(&mut self, events: &mut Vec<Event>) -> bool {
-        let next = self.answer.messages.get(self.messages_sent);
-        self.messages_sent += 1;
-        events.extend(next.map(|message| Event::Message(message.clone())));
-        next.is_some()
-    }
-
-    /// An answer that fails does not wait for the guest's last message.
-    fn fail_early(&mut self, events: &mut Vec<Event>) {
-        if self.answer.status != 0 && self.messages_sent >= self.answer.messages.len() {
-            self.close(events);
-        }
-    }
-
-    fn close(&mut self, events: &mut Vec<Event>) {
-        if std::mem::replace(&mut self.guest_ended, true) {
-            return;
-        }
-        let mut trailers = if self.is_trailers_only() {
-            events.push(Event::InitialMetadata(Lines::default()));
-            self.head()
-        } else {
-            Vec::new()
-        };
-        trailers.extend(wire::grpc_trailers(&self.answer));
-        let GrpcAnswer { status, message, .. } = &self.answer;
-        events.push(Event::TrailingMetadata(Lines(trailers)));
-        events.push(Event::Closed { status: *status, message: message.clone().into_bytes() });
-    }
-
-    /// An answer that fails at once has no headers of its own.
-    fn is_trailers_only(&self) -> bool {
-        self.answer.messages.is_empty() && self.answer.metadata.is_empty()
-    }
-
-    fn head(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut head = wire::grpc_head(&self.answer);
-        let took = self.answer.delay.as_millis().to_string().into_bytes();
-        head.push((SERVICE_TIME.to_vec(), took));
-        head
-    }
-}
-
-/// What a call is told of an answer: its last message, or why there is none.
-fn outcome(events: Vec<Event>) -> Option<Event> {
-    let mut last = None;
-    for event in events {
-        match (event, last.take()) {
-            (Event::Message(message), _) => last = Some(Event::Message(message)),
-            (Event::Closed { status: 0, .. }, Some(message)) => return Some(message),
-            (Event::Closed { status: 0, .. }, None) => {
-                return Some(Event::Closed { status: INTERNAL, message: Vec::new() });
-            }
-            (closed @ Event::Closed { .. }, _) => return Some(closed),
-            (_, before) => last = before,
-        }
-    }
-    None
-}
-
-/// Puts a message into a body of gRPC: a flag, the length, the bytes.
-fn frame(body: &mut Vec<u8>, message: &[u8]) {
-    body.push(0);
-    body.extend(u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    body.extend_from_slice(message);
 }
 
 fn count(lines: &Lines) -> u32 {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tollgate_abi::Callback;
 
 use super::Run;
-use super::boot::ROOT;
 use super::ends::Ends;
-use super::phases::Verdict;
 use super::wire;
-use crate::proxy::{HostFailure, Outcome, Received};
+use crate::proxy::{Configured, HostFailure, Outcome, Received};
 use crate::scenario::{Answer, RequestStep, Upstream};
-use crate::world::{Direction, Hold, Lane, LocalReply, Piece, Stage, Stream, StreamId, VmId};
+use crate::world::{
+    Context, Direction, Hold, Lane, Link, LocalReply, Notes, Piece, Stage, Stream, StreamId, flags,
+};
 
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,39 +28,71 @@ impl Run {
         &mut self,
         worker: usize,
         step: &RequestStep,
-    ) -> Result<(Outcome, Option<Received>), HostFailure> {
+    ) -> Result<(Outcome, Option<Received>, Option<Configured>), HostFailure> {
         let Some(chain) = self.chains.get(worker).cloned() else {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
         let id = StreamId(self.requests);
-        self.world.streams.insert(id, new_stream(step, chain.len()));
-        let mut carrier = Carrier { run: self, id, worker, chain, ends: Ends::default() };
+        let mut stream = self.new_stream(id, step, &chain);
+        stream.notes = Notes {
+            worker,
+            came: self.world.clock.wall(),
+            began: self.world.clock.passed(),
+            ..Notes::default()
+        };
+        if let Some(state) = self.kept_by_connections.get(worker) {
+            stream.state = state.clone();
+        }
+        self.world.streams.insert(id, stream);
+        let mut carrier =
+            Carrier { run: self, id, worker, filters: chain.len(), ends: Ends::default() };
         carrier.send_request(step);
-        carrier.wait(&step.upstream)?;
+        let configured = carrier.wait(step)?;
         let outcome = carrier.finish();
         let upstream = carrier.upstream_saw(matches!(step.upstream, Upstream::Reset));
         self.world.streams.remove(&id);
-        Ok((outcome, upstream))
+        Ok((outcome, upstream, configured))
     }
 
-    pub(super) fn tick(&mut self, vm: VmId, due: Duration) -> Result<(), HostFailure> {
-        if let Some((period, next)) = self.world.vm_mut(vm).and_then(|vm| vm.tick.as_mut()) {
-            *next = due.saturating_add(*period);
+    /// Has every filter of the chain give a new stream a context; the guest is told of it later.
+    fn new_stream(&mut self, id: StreamId, step: &RequestStep, chain: &[Link]) -> Stream {
+        let mut stream = Stream::default();
+        stream.request.headers.0 = wire::request_headers(step);
+        stream.request.trailers.0.clone_from(&step.request.trailers);
+        for (at, &link) in chain.iter().enumerate() {
+            let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
+            let context = Context::Stream { stream: id, at, root: link.root };
+            let context = vm.map(|vm| vm.add_context(context));
+            let stops_headers_alone =
+                self.filters.get(at).is_some_and(|filter| filter.stops_headers_alone);
+            let link = Some(link);
+            stream.stages.push(Stage { link, context, stops_headers_alone, ..Stage::default() });
         }
+        stream
+    }
+
+    pub(super) fn tick(&mut self, link: Link, due: Duration) -> Result<(), HostFailure> {
         // A trap is in the transcript, and the VM serves no more.
-        let _trapped = self.try_call(vm, Callback::Tick { context: ROOT });
+        let _trapped = self.try_call(link.vm, Callback::Tick { context: link.root });
+        if let Some(vm) = self.world.vm_mut(link.vm) {
+            // One that was switched off and on again in the callback has its next tick already.
+            if let Some(tick) = vm.ticks.get_mut(&link.root).filter(|tick| tick.due == due) {
+                tick.due = due.saturating_add(tick.period);
+            }
+        }
         self.refuse_what_was_called()
     }
 
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
         for delivered in 0.. {
-            let Some((vm, queue)) = self.world.queues.ready.pop_front() else { break };
+            let Some((owner, queue)) = self.world.queues.ready.pop_front() else { break };
             if delivered == MOST_DELIVERIES {
                 let what =
                     format!("queue {queue} fills itself: {delivered} messages at one instant");
                 return Err(HostFailure::Harm { what });
             }
-            let _trapped = self.try_call(vm, Callback::QueueReady { context: ROOT, queue });
+            let Link { vm, root } = owner;
+            let _trapped = self.try_call(vm, Callback::QueueReady { context: root, queue });
         }
         self.refuse_what_was_called()
     }
@@ -71,7 +103,8 @@ pub(super) struct Carrier<'a> {
     pub(super) run: &'a mut Run,
     pub(super) id: StreamId,
     pub(super) worker: usize,
-    pub(super) chain: Vec<VmId>,
+    /// How many filters the chain has.
+    pub(super) filters: usize,
     pub(super) ends: Ends,
 }
 
@@ -89,6 +122,7 @@ impl Carrier<'_> {
             if index > 0 {
                 self.let_connect();
             }
+            self.note_received(chunk.len());
             self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
         }
         self.ends.request_sent = true;
@@ -100,27 +134,42 @@ impl Carrier<'_> {
         }
     }
 
+    /// Part of the body has come. What comes once the proxy answers is not looked at.
+    fn note_received(&mut self, bytes: usize) {
+        if !self.is_over(Direction::Request)
+            && let Some(stream) = self.stream()
+        {
+            stream.notes.received = stream.notes.received.saturating_add(bytes);
+        }
+    }
+
     /// The proxy answers before any filter: they learn of the request when it is logged.
     fn refuse_unseen(&mut self) {
         self.ends.closes = true;
         self.ends.responding = true;
         if let Some(stream) = self.stream() {
             stream.response.headers.add(b":status", b"403");
+            stream.notes.code = Some(403);
+            stream.notes.explain(b"upgrade_failed");
         }
         self.arrive(Direction::Response, usize::MAX, Piece::Headers { end: true });
     }
 
     /// Lets time pass until the client has its answer or its patience ends.
-    fn wait(&mut self, upstream: &Upstream) -> Result<(), HostFailure> {
+    fn wait(&mut self, step: &RequestStep) -> Result<Option<Configured>, HostFailure> {
         let limit = self.run.world.clock.passed().saturating_add(PATIENCE);
         // When the upstream answers, once it has the whole request; at most once.
         let mut due = None;
         let mut answered = false;
+        let mut configured = None;
         self.run.deliver_queues()?;
         self.resume_asked();
         while !self.ends.response_whole && !self.ends.reset {
             if self.ends.request_whole && !answered {
-                let delay = match upstream {
+                if configured.is_none() {
+                    configured = step.meanwhile.as_ref().map(|step| self.run.reconfigure(step));
+                }
+                let delay = match &step.upstream {
                     Upstream::Answer(answer) => answer.delay,
                     Upstream::Reset => Duration::ZERO,
                 };
@@ -135,15 +184,15 @@ impl Carrier<'_> {
                 continue;
             }
             self.run.pass_until(due.unwrap_or(limit).min(limit))?;
-            match (due.take(), upstream) {
-                (Some(due), _) if due > limit => return Ok(()),
+            match (due.take(), &step.upstream) {
+                (Some(due), _) if due > limit => break,
                 (Some(_), Upstream::Answer(answer)) => self.send_answer(answer),
                 (Some(_), Upstream::Reset) => self.upstream_reset(),
-                (None, _) => return Ok(()),
+                (None, _) => break,
             }
             answered = true;
         }
-        Ok(())
+        Ok(configured)
     }
 
     fn send_answer(&mut self, answer: &Answer) {
@@ -151,18 +200,27 @@ impl Carrier<'_> {
         let is_head = self.is_head();
         let has_body = !is_head && answer.body.iter().any(|chunk| !chunk.is_empty());
         let has_trailers = !is_head && !answer.trailers.is_empty();
+        let end = !has_body && !has_trailers;
+        self.note_connected();
         if let Some(stream) = self.stream() {
             stream.response.headers.0 = wire::answer_headers(answer, is_head);
             stream.response.trailers.0.clone_from(&answer.trailers);
+            stream.notes.code = Some(answer.status.into());
+            stream.notes.explain(b"via_upstream");
         }
         self.ends.responding = true;
-        let end = !has_body && !has_trailers;
+        if end {
+            self.note_answered();
+        }
         self.arrive(Direction::Response, last, Piece::Headers { end });
         for chunk in &answer.body {
             if has_body && !chunk.is_empty() {
                 let piece = Piece::Data { bytes: chunk.clone(), end: false };
                 self.arrive(Direction::Response, last, piece);
             }
+        }
+        if !end {
+            self.note_answered();
         }
         if has_trailers {
             self.arrive(Direction::Response, last, Piece::Trailers);
@@ -172,19 +230,27 @@ impl Carrier<'_> {
         }
     }
 
+    /// The last byte of the upstream has come.
+    fn note_answered(&mut self) {
+        let now = self.run.world.clock.passed();
+        if let Some(stream) = self.stream() {
+            stream.notes.answered = Some(now);
+        }
+    }
+
     fn upstream_reset(&mut self) {
-        self.reply(LocalReply {
-            status: 503,
-            headers: Vec::new(),
-            body: b"upstream connect error or disconnect/reset before headers. \
-                    reset reason: connection termination"
-                .to_vec(),
-            grpc_status: None,
-        });
+        self.note_connected();
+        if let Some(stream) = self.stream() {
+            stream.notes.flags |= flags::UPSTREAM_CONNECTION_TERMINATION;
+        }
+        let details = "upstream_reset_before_response_started{connection_termination}";
+        let body = "upstream connect error or disconnect/reset before headers. \
+                    reset reason: connection termination";
+        self.reply(LocalReply::of_proxy(503, details, body));
     }
 
     /// A piece arrives at a stage of the chain, or beyond its end.
-    fn arrive(&mut self, direction: Direction, at: usize, piece: Piece) {
+    pub(super) fn arrive(&mut self, direction: Direction, at: usize, piece: Piece) {
         if self.is_over(direction) {
             return;
         }
@@ -201,12 +267,15 @@ impl Carrier<'_> {
     }
 
     /// Delivers what waits at a stage until the guest holds it.
-    fn drain(&mut self, direction: Direction, at: usize) {
+    pub(super) fn drain(&mut self, direction: Direction, at: usize) {
+        let limit = self.run.world.buffer_limit;
         while !self.is_over(direction) {
             let Some(stage) = self.stage(at) else { return };
             let lane = stage.lane_mut(direction);
-            if matches!(lane.hold, Hold::Headers | Hold::Trailers | Hold::Stuck) {
-                return;
+            match lane.hold {
+                Hold::Nothing | Hold::Body => {}
+                Hold::HeadersWithLimit if lane.waits() > limit => return self.too_large(direction),
+                Hold::Headers | Hold::HeadersWithLimit | Hold::Trailers | Hold::Stuck => return,
             }
             let Some(piece) = lane.waiting.pop_front() else {
                 return;
@@ -216,115 +285,8 @@ impl Carrier<'_> {
         }
     }
 
-    fn deliver(&mut self, direction: Direction, at: usize, piece: Piece) {
-        match piece {
-            Piece::Headers { end } => match self.on_headers(direction, at, end) {
-                Verdict::Pass => {
-                    self.notice_double_continue(direction, at);
-                    self.pass(direction, at, Piece::Headers { end });
-                }
-                Verdict::Hold(hold) => self.hold(direction, at, hold, end),
-                Verdict::Gone => {}
-            },
-            Piece::Data { bytes, end } => {
-                let Some(stage) = self.stage(at) else { return };
-                let lane = stage.lane_mut(direction);
-                // What is held and what has come are one buffer to the guest.
-                let mut body = lane.body.take().unwrap_or_default();
-                body.extend_from_slice(&bytes);
-                lane.body = Some(body);
-                let verdict = self.on_body(direction, at, end);
-                self.forget_early_resume(direction, at);
-                match verdict {
-                    Verdict::Pass => self.release_body(direction, at, end),
-                    Verdict::Hold(hold) => self.hold(direction, at, hold, end),
-                    Verdict::Gone => {}
-                }
-            }
-            Piece::Trailers => match self.on_trailers(direction, at) {
-                Verdict::Pass => {
-                    self.release_body(direction, at, false);
-                    self.pass(direction, at, Piece::Trailers);
-                }
-                Verdict::Hold(hold) => self.hold(direction, at, hold, false),
-                Verdict::Gone => {}
-            },
-        }
-    }
-
-    fn hold(&mut self, direction: Direction, at: usize, hold: Hold, end: bool) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            lane.hold = hold;
-            lane.end_held = end;
-        }
-    }
-
-    fn pass(&mut self, direction: Direction, at: usize, piece: Piece) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            match piece {
-                Piece::Headers { .. } => lane.headers_visible = false,
-                Piece::Trailers => lane.trailers_visible = false,
-                Piece::Data { .. } => {}
-            }
-            lane.hold = Hold::Nothing;
-        }
-        let next = match direction {
-            Direction::Request => at.saturating_add(1),
-            // Below the first stage there is none, which `arrive` takes for the client.
-            Direction::Response => at.checked_sub(1).unwrap_or(usize::MAX),
-        };
-        self.arrive(direction, next, piece);
-    }
-
-    fn release_body(&mut self, direction: Direction, at: usize, end: bool) {
-        let bytes = self.stage(at).and_then(|stage| stage.lane_mut(direction).body.take());
-        let bytes = bytes.unwrap_or_default();
-        if end || !bytes.is_empty() {
-            self.pass(direction, at, Piece::Data { bytes, end });
-        }
-    }
-
-    /// Carries out what guests asked for while they ran, in this stream's stages.
-    fn resume_asked(&mut self) {
-        self.take_over();
-        for at in 0..self.chain.len() {
-            for direction in [Direction::Request, Direction::Response] {
-                let Some(stage) = self.stage(at) else {
-                    continue;
-                };
-                let lane = stage.lane_mut(direction);
-                if !std::mem::take(&mut lane.resume_asked) {
-                    continue;
-                }
-                let (hold, end) = (std::mem::take(&mut lane.hold), lane.end_held);
-                let is_stuck = std::mem::take(&mut lane.resumed_too_early) && !end;
-                match hold {
-                    Hold::Nothing | Hold::Stuck => continue,
-                    Hold::Headers if is_stuck => {
-                        // As on Envoy: headers that are held and let go in one callback leave, and what
-                        // follows them never does.
-                        self.pass(direction, at, Piece::Headers { end });
-                        self.hold(direction, at, Hold::Stuck, end);
-                    }
-                    Hold::Headers => {
-                        self.pass(direction, at, Piece::Headers { end });
-                        self.coalesce(direction, at);
-                    }
-                    Hold::Body => self.release_body(direction, at, end),
-                    Hold::Trailers => {
-                        self.release_body(direction, at, false);
-                        self.pass(direction, at, Piece::Trailers);
-                    }
-                }
-                self.drain(direction, at);
-            }
-        }
-    }
-
     /// Carries out a local reply or a close that a guest asked for outside of the stream's callbacks.
-    fn take_over(&mut self) {
+    pub(super) fn take_over(&mut self) {
         let Some(stream) = self.stream() else { return };
         if std::mem::take(&mut stream.close_asked) {
             self.ends.reset = true;
@@ -333,28 +295,14 @@ impl Carrier<'_> {
         }
     }
 
-    /// Makes one piece of the body that came while the headers were held.
-    fn coalesce(&mut self, direction: Direction, at: usize) {
-        let Some(stage) = self.stage(at) else { return };
-        let waiting = &mut stage.lane_mut(direction).waiting;
-        let mut whole: Option<(Vec<u8>, bool)> = None;
-        while let Some(Piece::Data { .. }) = waiting.front() {
-            if let Some(Piece::Data { bytes, end }) = waiting.pop_front() {
-                let (body, ended) = whole.get_or_insert_default();
-                body.extend_from_slice(&bytes);
-                *ended |= end;
-            }
-        }
-        if let Some((bytes, end)) = whole {
-            waiting.push_front(Piece::Data { bytes, end });
-        }
-    }
-
     /// Answers the client from the proxy: through the response callbacks, unless a response is on its
     /// way already, which is then replaced.
     pub(super) fn reply(&mut self, reply: LocalReply) {
         self.run.world.note(|| format!("  local reply {}", reply.status));
         let last = self.last();
+        if let Some(stream) = self.stream() {
+            stream.notes.code_details = Some(reply.details.clone());
+        }
         if self.ends.client.is_some() {
             // The head is with the client: all that is left is to break off.
             self.ends.reset = true;
@@ -368,11 +316,14 @@ impl Carrier<'_> {
             .first(b"content-type")
             .is_some_and(|value| value.starts_with(b"application/grpc"));
         stream.local_reply = None;
+        stream.notes.code = Some(if is_grpc { 200 } else { reply.status });
         stream.response.headers.0 =
             if is_grpc { wire::grpc_reply_headers(&reply) } else { wire::reply_headers(&reply) };
         stream.response.trailers.0.clear();
         for stage in &mut stream.stages {
-            stage.request = Lane::default();
+            // As on Envoy: a filter that held the request headers still sees them.
+            let headers_visible = stage.request.headers_visible;
+            stage.request = Lane { headers_visible, ..Lane::default() };
             stage.response = Lane::default();
         }
         // Envoy takes 400 for a sign that the connection cannot be trusted any more.
@@ -389,23 +340,34 @@ impl Carrier<'_> {
 
     /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
     fn finish(&mut self) -> Outcome {
+        let now = self.run.world.clock.passed();
+        if let Some(stream) = self.stream() {
+            stream.notes.ended = Some(now);
+        }
         // A trap is in the transcript; the stream ends all the same.
-        for at in 0..self.chain.len() {
+        for at in 0..self.filters {
             if self.make_context(at).is_ok() {
                 self.set_logging(at, true);
                 let _trapped = self.call(at, |context| Callback::Log { context });
                 self.set_logging(at, false);
             }
         }
-        for at in 0..self.chain.len() {
+        for at in 0..self.filters {
             let _trapped = self
                 .call(at, |context| Callback::Done { context })
                 .and_then(|_| self.call(at, |context| Callback::Delete { context }));
-            let context = self.stage(at).and_then(|stage| stage.context.take());
-            let vm = self.chain.get(at).and_then(|&vm| self.run.world.vm_mut(vm));
-            if let (Some(context), Some(vm)) = (context, vm) {
+            let context =
+                self.stage(at).and_then(|stage| Some((stage.link?, stage.context.take()?)));
+            if let Some((link, context)) = context
+                && let Some(vm) = self.run.world.vm_mut(link.vm)
+            {
                 vm.contexts.remove(&context);
             }
+        }
+        let is_kept = self.ends.response_whole && !self.ends.closes && !self.ends.reset;
+        let kept = self.stream().map(|stream| stream.state.of_connection());
+        if let Some(connection) = self.run.kept_by_connections.get_mut(self.worker) {
+            *connection = kept.filter(|_| is_kept).unwrap_or_default();
         }
         match self.ends.client.take() {
             Some(response) if self.ends.response_whole => Outcome::Response(response),
@@ -445,14 +407,6 @@ impl Carrier<'_> {
 
     /// Where a response enters the chain.
     fn last(&self) -> usize {
-        self.chain.len().saturating_sub(1)
+        self.filters.saturating_sub(1)
     }
-}
-
-fn new_stream(step: &RequestStep, filters: usize) -> Stream {
-    let mut stream = Stream::default();
-    stream.stages.resize_with(filters, Stage::default);
-    stream.request.headers.0 = wire::request_headers(step);
-    stream.request.trailers.0.clone_from(&step.request.trailers);
-    stream
 }

@@ -3,7 +3,7 @@
 use super::chain::Carrier;
 use super::wire::{self, Body};
 use crate::proxy::{Received, Response};
-use crate::world::{Direction, LocalReply, Piece};
+use crate::world::{Direction, LocalReply, Piece, flags};
 
 /// The ends of the chain.
 #[derive(Default)]
@@ -31,8 +31,7 @@ impl Carrier<'_> {
         let Some(stream) = self.run.world.streams.get(&self.id) else { return };
         let headers = &stream.request.headers;
         if let (Piece::Headers { .. }, Some((status, body))) = (&piece, wire::unsendable(headers)) {
-            let body = body.into_bytes();
-            return self.reply(LocalReply { status, headers: Vec::new(), body, grpc_status: None });
+            return self.refuse_to_send(status, body);
         }
         let received = &mut self.ends.upstream;
         self.ends.request_whole = match (piece, received) {
@@ -43,13 +42,58 @@ impl Carrier<'_> {
             (Piece::Data { bytes, end }, Some(received)) => {
                 take_body(&mut received.body, &bytes, wire::announced_length(headers)) && end
             }
+            // A message with its length in a header has no place for trailers.
             (Piece::Trailers, Some(received)) => {
-                received.trailers.clone_from(&stream.request.trailers.0);
-                true
+                let announced = wire::announced_length(headers);
+                if announced.is_none() {
+                    received.trailers.clone_from(&stream.request.trailers.0);
+                }
+                announced.is_none_or(|announced| received.body.len() == announced)
             }
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
         self.ends.upstream_has_all |= self.ends.request_whole;
+        self.note_routed();
+    }
+
+    /// The router does not send on what a filter made of the request.
+    fn refuse_to_send(&mut self, status: u32, body: String) {
+        let details = if status == 404 {
+            if let Some(stream) = self.stream() {
+                stream.notes.is_unroutable = true;
+                stream.notes.flags |= flags::NO_ROUTE_FOUND;
+            }
+            "route_not_found".into()
+        } else {
+            // As on Envoy: it has chosen an endpoint by then, and notices when it writes the headers.
+            self.note_routed();
+            self.note_connected();
+            if let Some(stream) = self.stream() {
+                stream.notes.flags |= flags::DOWNSTREAM_PROTOCOL_ERROR;
+            }
+            format!("filter_removed_required_request_headers{{{}}}", body.replace(' ', "_"))
+        };
+        self.reply(LocalReply::of_proxy(status, details, body));
+    }
+
+    /// The router has the request, and perhaps a connection for it from before.
+    fn note_routed(&mut self) {
+        let is_connected = self.run.connected.get(self.worker).is_some_and(|&is| is);
+        let now = self.run.world.clock.passed();
+        if let Some(stream) = self.stream() {
+            stream.notes.is_routed = true;
+            if is_connected {
+                stream.notes.connected.get_or_insert(now);
+            }
+        }
+    }
+
+    /// The upstream begins to answer, or breaks the connection: there is one in any case.
+    pub(super) fn note_connected(&mut self) {
+        let now = self.run.world.clock.passed();
+        if let Some(stream) = self.stream() {
+            stream.notes.connected.get_or_insert(now);
+        }
     }
 
     pub(super) fn at_client(&mut self, piece: Piece) {
@@ -61,9 +105,10 @@ impl Carrier<'_> {
         if let Piece::Headers { .. } = &piece
             && headers.first(b":status").is_none_or(|status| !is_status(status))
         {
-            let body = b"missing required header: :status".to_vec();
-            let reply = LocalReply { status: 502, headers: Vec::new(), body, grpc_status: None };
-            return self.reply(reply);
+            let body = "missing required header: :status";
+            let details =
+                "filter_removed_required_response_headers{missing_required_header:_:status}";
+            return self.reply(LocalReply::of_proxy(502, details, body));
         }
         let response = &mut self.ends.client;
         self.ends.response_whole = match (piece, response) {
@@ -77,11 +122,15 @@ impl Carrier<'_> {
                 end
             }
             (Piece::Data { bytes, end }, Some(response)) => {
+                stream.notes.sent = stream.notes.sent.saturating_add(bytes.len());
                 take_body(&mut response.body, &bytes, wire::announced_length(headers)) && end
             }
             (Piece::Trailers, Some(response)) => {
-                response.trailers.clone_from(&stream.response.trailers.0);
-                true
+                let announced = wire::announced_length(headers);
+                if announced.is_none() {
+                    response.trailers.clone_from(&stream.response.trailers.0);
+                }
+                announced.is_none_or(|announced| response.body.len() == announced)
             }
             (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
@@ -108,6 +157,7 @@ impl Carrier<'_> {
             && let Some(connected) = self.run.connected.get_mut(self.worker)
         {
             *connected = true;
+            self.note_connected();
         }
     }
 }

@@ -6,7 +6,10 @@
 mod boot;
 mod callouts;
 mod chain;
+mod configure;
+mod dialogue;
 mod ends;
+mod held;
 mod phases;
 mod wire;
 
@@ -16,11 +19,16 @@ use std::time::Duration;
 
 use crate::engine::{Instance, Module};
 use crate::proxy::{
-    Callout, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, StartError,
+    Callout, Configured, Cost, Exchange, HostFailure, LogLine, Observation, Outcome, Proxy,
+    ProxyHost, StartError,
 };
-use crate::scenario::{AdvanceStep, ClockStep, FilterUse, HostName, RequestStep, Scenario};
+use crate::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
+    Scenario,
+};
 use crate::transcript::Entry;
-use crate::world::{ArmedFault, VmId, World};
+use crate::world::{ArmedFault, FilterState, Link, PluginId, Tick, VmId, World};
+use boot::Filter;
 
 /// How often guests may tick while one step lets time pass.
 const MOST_TICKS: usize = 1_000_000;
@@ -71,12 +79,20 @@ impl ProxyHost for Offline<'_> {
 /// A running offline proxy.
 pub struct Run {
     world: World,
+    /// The filters of the chain as new streams find them.
+    filters: Vec<Filter>,
+    /// Plugins that were tried, and whether they were found good.
+    tried: BTreeMap<PluginId, bool>,
+    /// Root contexts may be left that nothing uses.
+    retiring: bool,
     /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.
     guests: Vec<Guest>,
-    /// The VMs of each worker, in the order of the chain.
-    chains: Vec<Vec<VmId>>,
+    /// The plugins of each worker, in the order of the chain.
+    chains: Vec<Vec<Link>>,
     /// Which workers have a connection to the upstream.
     connected: Vec<bool>,
+    /// What guests keep about the client's connection of each worker.
+    kept_by_connections: Vec<FilterState>,
     requests: u64,
     /// What callouts meet.
     clusters: callouts::Clusters,
@@ -93,6 +109,16 @@ impl Run {
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
         self.world.take_transcript()
+    }
+
+    /// Log lines of the guests in order, since the start.
+    pub fn logs(&self) -> &[LogLine] {
+        &self.world.logs
+    }
+
+    /// Counters and gauges of the guests by name, added up over all workers.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        self.world.metrics.values()
     }
 
     /// The memory of the largest guest in bytes; `None` when the engine has none of its own.
@@ -122,9 +148,9 @@ impl Run {
         let callout = self.next_callout().filter(|&(_, due)| due <= until);
         match (tick, callout) {
             (None, None) => return Ok(false),
-            (Some((vm, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
+            (Some((link, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
                 self.world.clock.advance_to(due);
-                self.tick(vm, due)?;
+                self.tick(link, due)?;
             }
             (_, Some((number, due))) => {
                 self.world.clock.advance_to(due);
@@ -136,10 +162,12 @@ impl Run {
         Ok(true)
     }
 
-    fn next_tick(&self) -> Option<(VmId, Duration)> {
-        let ticks = self.world.vms.iter().enumerate().filter_map(|(index, vm)| {
-            let (_, due) = vm.tick.filter(|_| !vm.failed)?;
-            Some((VmId(index), due))
+    fn next_tick(&self) -> Option<(Link, Duration)> {
+        let vms = self.world.vms.iter().enumerate().filter(|(_, vm)| !vm.failed);
+        let ticks = vms.flat_map(|(index, vm)| {
+            let due =
+                move |(&root, tick): (&u32, &Tick)| (Link { vm: VmId(index), root }, tick.due);
+            vm.ticks.iter().map(due)
         });
         ticks.min_by_key(|&(_, due)| due)
     }
@@ -178,9 +206,12 @@ impl Proxy for Run {
         self.world.faults =
             step.faults.iter().map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
         self.plan_callouts(&step.callouts);
+        // What came back to callouts that were made before.
+        self.pass_until(self.world.clock.passed())?;
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
-        let (outcome, upstream) = self.carry(worker, step)?;
+        let (outcome, upstream, configured) = self.carry(worker, step)?;
+        self.retire();
         self.world.faults.clear();
         // What is due by now: time passes only when something waits for it.
         self.pass_until(self.world.clock.passed())?;
@@ -197,7 +228,7 @@ impl Proxy for Run {
         let host_calls = self.world.host_calls.saturating_sub(calls_before);
         let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
         let callouts = self.made_callouts();
-        Ok(Exchange { outcome, upstream, callouts, cost: Some(cost) })
+        Ok(Exchange { outcome, upstream, callouts, configured, cost: Some(cost) })
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
@@ -217,8 +248,20 @@ impl Proxy for Run {
         Ok(())
     }
 
+    fn configure(
+        &mut self,
+        step: &ConfigureStep,
+        callouts: &[PlannedCallout],
+    ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.plan_callouts(callouts);
+        let configured = self.reconfigure(step);
+        // What is due by now, as in a request.
+        self.pass_until(self.world.clock.passed())?;
+        self.refuse_what_was_called()?;
+        Ok((configured, self.made_callouts()))
+    }
+
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
-        let metrics: BTreeMap<String, u64> = self.world.metrics.values();
-        Ok(Observation { metrics, logs: self.world.logs.clone() })
+        Ok(Observation { metrics: self.metrics(), logs: self.logs().to_vec() })
     }
 }

@@ -2,10 +2,9 @@
 
 use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
 
-use super::boot::ROOT;
 use super::chain::Carrier;
 use crate::engine::Trap;
-use crate::world::{Context, Direction, Hold, LocalReply};
+use crate::world::{Direction, Hold, LocalReply};
 
 /// The guest trapped, now or before.
 pub(super) struct VmFailed;
@@ -14,19 +13,34 @@ pub(super) struct VmFailed;
 pub(super) enum Verdict {
     Pass,
     Hold(Hold),
+    /// The headers are held, and what follows them is delivered.
+    HoldHeadersAlone,
+    /// Body bytes are held.
+    HoldBody(Keep),
     /// A local reply or a trap took the stream over.
     Gone,
 }
 
+/// What becomes of body bytes that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The next callback sees them too, and there is a limit.
+    Seen,
+    /// They go on later, but no callback sees them again.
+    Unseen,
+    /// They are gone.
+    Nothing,
+}
+
 impl Carrier<'_> {
-    /// As on Envoy: a body callback that asks to go on asks for nothing, only what it returns counts.
-    pub(super) fn forget_early_resume(&mut self, direction: Direction, at: usize) {
-        if let Some(stage) = self.stage(at) {
-            let lane = stage.lane_mut(direction);
-            if std::mem::take(&mut lane.resumed_too_early) {
-                lane.resume_asked = false;
-            }
-        }
+    /// Whether a body callback asked to go on. Its request is taken back: it was for what was held before
+    /// the callback, and what is held by it is decided by what it returns.
+    pub(super) fn take_early_resume(&mut self, direction: Direction, at: usize) -> bool {
+        let Some(stage) = self.stage(at) else { return false };
+        let lane = stage.lane_mut(direction);
+        let resumed = std::mem::take(&mut lane.resumed_too_early);
+        lane.resume_asked &= !resumed;
+        resumed
     }
 
     /// The guest asked to go on in a headers callback, and went on by returning from it.
@@ -51,8 +65,10 @@ impl Carrier<'_> {
             return Verdict::Gone;
         };
         let count = stream.message(direction).headers.0.len();
+        let mut alone = false;
         if let Some(stage) = stream.stages.get_mut(at) {
             stage.lane_mut(direction).headers_visible = true;
+            alone = stage.stops_headers_alone;
         }
         let returned = self.call(at, |context| match direction {
             Direction::Request => Callback::RequestHeaders { context, count, end_of_stream: end },
@@ -60,8 +76,9 @@ impl Carrier<'_> {
         });
         self.judge(returned, |word| match HeadersAction::from(word) {
             HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
+            HeadersAction::StopIteration if alone => Verdict::HoldHeadersAlone,
+            HeadersAction::StopAllIterationAndBuffer => Verdict::Hold(Hold::HeadersWithLimit),
             HeadersAction::StopIteration
-            | HeadersAction::StopAllIterationAndBuffer
             | HeadersAction::StopAllIterationAndWatermark
             | HeadersAction::Unknown(_) => Verdict::Hold(Hold::Headers),
         })
@@ -71,7 +88,7 @@ impl Carrier<'_> {
         let Some(stage) = self.stage(at) else {
             return Verdict::Gone;
         };
-        if stage.context.is_none() {
+        if !stage.created {
             return Verdict::Pass;
         }
         let size = stage.lane(direction).body.as_ref().map_or(0, Vec::len);
@@ -81,10 +98,11 @@ impl Carrier<'_> {
         });
         self.judge(returned, |word| match BodyAction::from(word) {
             BodyAction::Continue => Verdict::Pass,
-            BodyAction::StopIterationAndBuffer
-            | BodyAction::StopIterationAndWatermark
-            | BodyAction::StopIterationNoBuffer
-            | BodyAction::Unknown(_) => Verdict::Hold(Hold::Body),
+            BodyAction::StopIterationAndBuffer => Verdict::HoldBody(Keep::Seen),
+            BodyAction::StopIterationAndWatermark => Verdict::HoldBody(Keep::Unseen),
+            BodyAction::StopIterationNoBuffer | BodyAction::Unknown(_) => {
+                Verdict::HoldBody(Keep::Nothing)
+            }
         })
     }
 
@@ -96,7 +114,7 @@ impl Carrier<'_> {
         let Some(stage) = stream.stages.get_mut(at) else {
             return Verdict::Gone;
         };
-        if stage.context.is_none() {
+        if !stage.created {
             return Verdict::Pass;
         }
         stage.lane_mut(direction).trailers_visible = true;
@@ -118,13 +136,12 @@ impl Carrier<'_> {
         at: usize,
         callback: impl FnOnce(u32) -> Callback,
     ) -> Result<u32, Trap> {
-        let Some(&vm) = self.chain.get(at) else {
+        let created = self.stage(at).filter(|stage| stage.created);
+        let Some((link, context)) = created.and_then(|stage| Some((stage.link?, stage.context?)))
+        else {
             return Ok(0);
         };
-        let Some(context) = self.stage(at).and_then(|stage| stage.context) else {
-            return Ok(0);
-        };
-        Ok(self.run.try_call(vm, callback(context))?.unwrap_or(0))
+        Ok(self.run.try_call(link.vm, callback(context))?.unwrap_or(0))
     }
 
     fn judge(&mut self, returned: Result<u32, Trap>, read: impl FnOnce(u32) -> Verdict) -> Verdict {
@@ -150,7 +167,7 @@ impl Carrier<'_> {
     /// way back there is none when the request never came to the filter.
     fn has_context(&mut self, direction: Direction, at: usize) -> bool {
         match direction {
-            Direction::Response => self.stage(at).is_some_and(|stage| stage.context.is_some()),
+            Direction::Response => self.stage(at).is_some_and(|stage| stage.created),
             Direction::Request => {
                 let made = self.make_context(at);
                 if made.is_err() {
@@ -161,26 +178,23 @@ impl Carrier<'_> {
         }
     }
 
-    /// Makes the context of the stream at a filter, unless it has one.
+    /// Tells the guest of the stream's context at a filter, unless it knows.
     pub(super) fn make_context(&mut self, at: usize) -> Result<(), VmFailed> {
-        let id = self.id;
-        let vm = *self.chain.get(at).ok_or(VmFailed)?;
-        let has_one = self.stage(at).is_some_and(|stage| stage.context.is_some());
-        let world = &mut self.run.world;
-        let state = world.vm_mut(vm).filter(|vm| !vm.failed).ok_or(VmFailed)?;
-        if has_one {
+        let stage = self.stage(at).ok_or(VmFailed)?;
+        let created = std::mem::replace(&mut stage.created, true);
+        let (link, context) = stage.link.zip(stage.context).ok_or(VmFailed)?;
+        if self.run.world.vm(link.vm).is_none_or(|vm| vm.failed) {
+            return Err(VmFailed);
+        }
+        if created {
             return Ok(());
         }
-        let context = state.add_context(Context::Stream(id));
-        if let Some(stage) = self.stage(at) {
-            stage.context = Some(context);
-        }
-        let create = Callback::ContextCreate { context, parent: ROOT };
-        self.run.try_call(vm, create).map(|_| ()).map_err(|_| VmFailed)
+        let create = Callback::ContextCreate { context, parent: link.root };
+        self.run.try_call(link.vm, create).map(|_| ()).map_err(|_| VmFailed)
     }
 }
 
 /// What the client gets from a filter that trapped, with `failure_policy: FAIL_CLOSED`.
 fn failed_closed() -> LocalReply {
-    LocalReply { status: 503, headers: Vec::new(), body: Vec::new(), grpc_status: None }
+    LocalReply::of_proxy(503, "wasm_fail_stream", "")
 }

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::grpc::percent_encoded;
 use crate::proxy::{Received, Response};
-use crate::scenario::{Answer, GrpcAnswer, HeaderLine, RequestStep};
-use crate::world::{Lines, LocalReply};
+use crate::scenario::{Answer, HeaderLine, RequestStep};
+use crate::world::{Lines, LocalReply, grpc_status_of};
 
 /// What follows the headers of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,26 +209,6 @@ pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> 
     headers
 }
 
-/// The headers before the messages of an answer over gRPC.
-pub(super) fn grpc_head(answer: &GrpcAnswer) -> Vec<HeaderLine> {
-    let mut headers = vec![
-        (b":status".to_vec(), b"200".to_vec()),
-        (b"content-type".to_vec(), b"application/grpc".to_vec()),
-    ];
-    headers.extend(answer.metadata.iter().cloned());
-    headers
-}
-
-/// The trailers of an answer over gRPC.
-pub(super) fn grpc_trailers(answer: &GrpcAnswer) -> Vec<HeaderLine> {
-    let mut trailers = vec![(b"grpc-status".to_vec(), answer.status.to_string().into_bytes())];
-    if !answer.message.is_empty() {
-        trailers.push((b"grpc-message".to_vec(), percent_encoded(answer.message.as_bytes())));
-    }
-    trailers.extend(answer.trailers.iter().cloned());
-    trailers
-}
-
 /// What a sender of HTTP/1.1 says of a body in one piece; one in chunks tells its end by itself.
 fn content_length(body: &[u8]) -> HeaderLine {
     (b"content-length".to_vec(), body.len().to_string().into_bytes())
@@ -253,14 +234,7 @@ pub(super) fn reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
 
 /// The headers of a local reply to a gRPC request, which have no body after them.
 pub(super) fn grpc_reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
-    let status = reply.grpc_status.unwrap_or(match reply.status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    });
+    let status = reply.grpc_status.unwrap_or_else(|| grpc_status_of(reply.status));
     let is_own = |name: &[u8]| name != b":status" && name != b"content-length";
     let own = reply.headers.iter().filter(|(name, _)| is_own(name)).cloned();
     let mut headers = Lines(vec![(b":status".to_vec(), b"200".to_vec())]);
@@ -272,19 +246,4 @@ pub(super) fn grpc_reply_headers(reply: &LocalReply) -> Vec<HeaderLine> {
         headers.push((b"grpc-message".to_vec(), percent_encoded(&reply.body)));
     }
     headers
-}
-
-/// A text as `grpc-message` carries it.
-///
-/// Source: gRPC over HTTP/2, "Responses".
-fn percent_encoded(text: &[u8]) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(text.len());
-    for &byte in text {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            encoded.push(byte);
-        } else {
-            encoded.extend(format!("%{byte:02X}").bytes());
-        }
-    }
-    encoded
 }

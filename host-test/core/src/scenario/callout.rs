@@ -17,7 +17,7 @@ pub const UPSTREAM: &str = "upstream";
 const MOST_CLUSTERS: usize = 16;
 
 /// The highest status that gRPC knows.
-const HIGHEST_STATUS: u32 = 16;
+pub(super) const HIGHEST_STATUS: u32 = 16;
 
 /// What one callout of a guest meets.
 #[derive(Clone, Debug)]
@@ -89,11 +89,49 @@ pub struct GrpcAnswer {
 pub enum Protocol {
     /// HTTP/1.1.
     Http,
+    /// HTTP without gRPC, over HTTP/2: some answer has trailers.
+    Http2,
     /// gRPC, over HTTP/2.
     Grpc,
 }
 
 impl PlannedCallout {
+    /// Whether a request is of the method and path, or of the service, that this expects.
+    fn fits(&self, method: &[u8], path: &[u8]) -> bool {
+        match &self.expect {
+            None => true,
+            Some(ExpectedCallout::Http(expected)) => {
+                expected.method.as_ref().is_none_or(|wanted| wanted.as_bytes() == method)
+                    && expected.path.as_ref().is_none_or(|wanted| wanted.matches(path))
+            }
+            Some(ExpectedCallout::Grpc(expected)) => {
+                let (service, method) = service_and_method(path);
+                expected.service.as_ref().is_none_or(|wanted| wanted.as_bytes() == service)
+                    && expected.method.as_ref().is_none_or(|wanted| wanted.as_bytes() == method)
+            }
+        }
+    }
+
+    /// Which of the entries that are left for its cluster a request meets: the first that expects such a
+    /// one, else the first. Behind an entry that refuses none is met.
+    pub fn met_by<'a>(
+        left: impl Iterator<Item = &'a Self>,
+        method: &[u8],
+        path: &[u8],
+    ) -> Option<usize> {
+        let mut first = None;
+        for (index, callout) in left.enumerate() {
+            if matches!(callout.meets, Meets::Refused) {
+                return first.or((index == 0).then_some(0));
+            }
+            if callout.fits(method, path) {
+                return Some(index);
+            }
+            first = Some(0);
+        }
+        first
+    }
+
     /// What its cluster speaks, as far as it tells.
     fn protocol(&self) -> Option<Protocol> {
         match (&self.expect, &self.meets) {
@@ -106,10 +144,30 @@ impl PlannedCallout {
     }
 }
 
-/// What a cluster speaks, as the callouts to it tell; HTTP when they do not.
+/// The two parts of a path of gRPC.
+pub(crate) fn service_and_method(path: &[u8]) -> (&[u8], &[u8]) {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => {
+            let (service, method) = path.split_at_checked(at).unwrap_or((path, &[]));
+            (service, method.get(1..).unwrap_or_default())
+        }
+        None => (path, &[]),
+    }
+}
+
+/// What a cluster speaks, as the callouts to it tell; HTTP/1.1 when they do not.
 pub(super) fn protocol(steps: &[Step], cluster: &str) -> Protocol {
-    let mut of_cluster = callouts(steps).filter(|callout| callout.cluster == cluster);
-    of_cluster.find_map(PlannedCallout::protocol).unwrap_or(Protocol::Http)
+    let of_cluster = || callouts(steps).filter(|callout| callout.cluster == cluster);
+    let has_trailers = |callout: &PlannedCallout| match &callout.meets {
+        Meets::Http(answer) => !answer.trailers.is_empty(),
+        Meets::Reset(_) | Meets::Grpc(_) | Meets::Never | Meets::Refused => false,
+    };
+    match of_cluster().find_map(PlannedCallout::protocol) {
+        Some(Protocol::Grpc) => Protocol::Grpc,
+        _ if of_cluster().any(has_trailers) => Protocol::Http2,
+        _ => Protocol::Http,
+    }
 }
 
 /// The callouts of all steps.
@@ -118,7 +176,7 @@ pub(super) fn callouts(steps: &[Step]) -> impl Iterator<Item = &PlannedCallout> 
 }
 
 /// Checks clusters, and that each callout goes to one of them and all to one speak the same.
-pub(super) fn check(clusters: &[String], steps: &[Step]) -> Result<(), String> {
+pub(super) fn check(upstream: &str, clusters: &[String], steps: &[Step]) -> Result<(), String> {
     if clusters.len() > MOST_CLUSTERS {
         return Err(format!("clusters: {} are above the bound of {MOST_CLUSTERS}", clusters.len()));
     }
@@ -126,6 +184,9 @@ pub(super) fn check(clusters: &[String], steps: &[Step]) -> Result<(), String> {
     for (index, cluster) in clusters.iter().enumerate() {
         if cluster == UPSTREAM {
             return Err(format!("clusters: `{UPSTREAM}` is always there; remove it"));
+        }
+        if cluster == upstream {
+            return Err(format!("clusters: `{cluster}` is the upstream, by `proxy`; remove it"));
         }
         if cluster.is_empty() || !cluster.bytes().all(is_plain) {
             return Err(format!(
@@ -143,6 +204,18 @@ pub(super) fn check(clusters: &[String], steps: &[Step]) -> Result<(), String> {
             let place = || format!("steps[{index}].callouts: `{cluster}`");
             if cluster != UPSTREAM && !clusters.iter().any(|name| name == cluster) {
                 return Err(format!("{} is not in `clusters`", place()));
+            }
+            let is_special = match &callout.meets {
+                Meets::Http(answer) => !answer.trailers.is_empty(),
+                Meets::Reset(Some(_)) | Meets::Refused => true,
+                Meets::Reset(None) | Meets::Grpc(_) | Meets::Never => false,
+            };
+            if is_special && cluster == UPSTREAM {
+                return Err(format!(
+                    "{} carries requests too: no trailers, no refusal and no reset in the midst of \
+                     an answer; add a cluster",
+                    place()
+                ));
             }
             let Some(protocol) = callout.protocol() else { continue };
             if *spoken.entry(cluster).or_insert(protocol) != protocol {
@@ -181,7 +254,7 @@ impl RawCallout {
         let meets = match (answer, self.answer_grpc, self.reset, self.never, self.refused) {
             (answer, None, true, false, false) => Meets::Reset(answer),
             (Some(answer), None, false, false, false) => Meets::Http(answer),
-            (None, Some(answer), false, false, false) => Meets::Grpc(answer.check()?),
+            (None, Some(answer), false, false, false) => Meets::Grpc(answer.check()),
             (None, None, false, true, false) => Meets::Never,
             (None, None, false, false, true) => Meets::Refused,
             _ => {
@@ -249,20 +322,14 @@ struct RawGrpcAnswer {
 }
 
 impl RawGrpcAnswer {
-    fn check(self) -> Result<GrpcAnswer, String> {
-        if self.status > HIGHEST_STATUS {
-            let status = self.status;
-            return Err(format!(
-                "callouts.answer_grpc.status: {status} is above {HIGHEST_STATUS}, the highest of gRPC"
-            ));
-        }
-        Ok(GrpcAnswer {
+    fn check(self) -> GrpcAnswer {
+        GrpcAnswer {
             metadata: lines(self.metadata),
             messages: self.messages.into_iter().map(|Bytes(message)| message).collect(),
             trailers: lines(self.trailers),
             status: self.status,
             message: self.message,
             delay: self.delay.map_or(Duration::ZERO, |Span(delay)| delay),
-        })
+        }
     }
 }

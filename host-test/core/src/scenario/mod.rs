@@ -1,9 +1,12 @@
 //! The scenario: filters, requests in time, and what is expected of them.
 //!
-//! The types are what a host needs, already checked; [`read`](Scenario::read) makes them from YAML and
-//! refuses what is wrong with line and column.
+//! The types are what a host needs; [`read`](Scenario::read) makes them from YAML and refuses what is
+//! wrong with line and column. What is made in code is checked by [`check`](Scenario::check).
 
 mod callout;
+mod code;
+mod configure;
+mod configured;
 mod expect;
 mod read;
 mod value;
@@ -16,8 +19,15 @@ use std::time::Duration;
 
 use tollgate_abi::{LogLevel, Status};
 
+pub(crate) use callout::service_and_method;
 pub use callout::{
     ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
+};
+pub use code::{InvalidScenario, line};
+pub use configure::ConfigureStep;
+pub use configured::{
+    Cluster, Configured, Endpoint, Listener, MadeUp, Metadata, Node, Route, TrafficDirection,
+    VirtualHost,
 };
 pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
@@ -28,6 +38,9 @@ pub use value::{ClockStep, Matcher};
 
 /// A header line: name in lower case and value, both bytes.
 pub type HeaderLine = (Vec<u8>, Vec<u8>);
+
+/// How many bytes Envoy buffers for a connection by default.
+const BUFFER_LIMIT: usize = 1 << 20;
 
 /// A scenario, checked.
 #[derive(Clone, Debug)]
@@ -42,6 +55,12 @@ pub struct Scenario {
     pub clusters: Vec<String>,
     /// The least level at which log lines are written.
     pub log_level: LogLevel,
+    /// How many bytes of a body the proxy buffers for a filter that holds it.
+    pub buffer_limit: usize,
+    /// What the proxy is configured with besides its filters.
+    pub proxy: Configured,
+    /// Properties that the offline host does not derive but is told.
+    pub properties: Vec<MadeUp>,
     /// Set when it cannot run everywhere.
     pub only: Option<Only>,
     /// Set when the proxy must refuse to start: text that its log must contain.
@@ -59,13 +78,16 @@ impl Scenario {
             workers: NonZeroUsize::MIN,
             clusters: Vec::new(),
             log_level: LogLevel::Info,
+            buffer_limit: BUFFER_LIMIT,
+            proxy: Configured::default(),
+            properties: Vec::new(),
             only: None,
             refused: None,
             steps: Vec::new(),
         }
     }
 
-    /// What a cluster speaks, as the callouts of the steps tell; HTTP when they do not.
+    /// What a cluster speaks, as the callouts of the steps tell; HTTP/1.1 when they do not.
     pub fn protocol(&self, cluster: &str) -> Protocol {
         callout::protocol(&self.steps, cluster)
     }
@@ -85,8 +107,14 @@ pub struct FilterUse {
     pub name: String,
     /// Root id of the plugin.
     pub root_id: String,
+    /// Id of the VM: filters of one module with the same one share a VM, and all with it their data.
+    pub vm_id: String,
+    /// Bytes that the VM gets as its configuration: JSON, or text as written.
+    pub vm_config: Vec<u8>,
     /// Bytes that the filter gets as its configuration: JSON, or text as written.
     pub config: Vec<u8>,
+    /// Whether headers that it holds are held alone, so that the body comes to it.
+    pub allow_on_headers_stop_iteration: bool,
 }
 
 /// Where the module of a filter comes from.
@@ -204,6 +232,13 @@ pub enum Step {
     Advance(AdvanceStep),
     /// The wall clock is set.
     Clock(ClockStep),
+    /// A filter gets another configuration.
+    Configure {
+        /// Which filter, and what it gets.
+        configure: ConfigureStep,
+        /// What callouts meet meanwhile, in order per cluster.
+        callouts: Vec<PlannedCallout>,
+    },
 }
 
 impl Step {
@@ -212,6 +247,7 @@ impl Step {
         match self {
             Self::Request(step) => &step.callouts,
             Self::Advance(step) => &step.callouts,
+            Self::Configure { callouts, .. } => callouts,
             Self::Clock(_) => &[],
         }
     }
@@ -239,6 +275,8 @@ pub struct RequestStep {
     pub upstream: Upstream,
     /// What callouts meet meanwhile, in order per cluster.
     pub callouts: Vec<PlannedCallout>,
+    /// A filter gets another configuration once the upstream has the request, before it answers.
+    pub meanwhile: Option<ConfigureStep>,
     /// Host calls that fail while it is under way.
     pub faults: Vec<Fault>,
     /// What is expected of each time it is sent.

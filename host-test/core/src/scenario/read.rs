@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use tollgate_abi::{Function, Status};
 
-use super::callout::{self, RawCallout};
+use super::callout::RawCallout;
+use super::code::check_callouts;
+use super::configure::RawConfigure;
+use super::configured::{Configured, RawProperties};
 use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -19,12 +22,11 @@ use super::expect::{
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
 use super::{
-    AdvanceStep, Answer, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only, Request,
-    RequestStep, Scenario, Step, Upstream,
+    AdvanceStep, Answer, BUFFER_LIMIT, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only,
+    PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
 use crate::yaml::{self, InvalidYaml};
 
-const MOST_WORKERS: usize = 16;
 const MOST_REPEATS: usize = 1_000_000;
 
 impl Scenario {
@@ -114,6 +116,11 @@ struct RawScenario {
     clusters: Vec<String>,
     #[serde(default)]
     log_level: Level,
+    buffer_limit: Option<NonZeroUsize>,
+    #[serde(default)]
+    proxy: Configured,
+    #[serde(default)]
+    properties: RawProperties,
     only: Option<RawOnly>,
     refused: Option<String>,
     #[serde(default)]
@@ -132,9 +139,6 @@ impl RawScenario {
         if self.filters.is_empty() {
             return Err("filters: an empty list; name at least one filter".into());
         }
-        if self.workers.get() > MOST_WORKERS {
-            return Err(format!("workers: {} is above the bound of {MOST_WORKERS}", self.workers));
-        }
         if self.refused.as_ref().is_some_and(|words| words.trim().is_empty()) {
             return Err("refused: empty; write words that the proxy must say".into());
         }
@@ -150,16 +154,18 @@ impl RawScenario {
             (Some(_), true) | (None, false) => {}
         }
         let only = self.only.map(RawOnly::check).transpose()?;
-        let steps: Vec<Step> = self.steps.into_iter().map(|RawStep(step)| step).collect();
+        let filters: Vec<FilterUse> =
+            self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?;
+        let steps: Vec<Step> =
+            self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
         let on_envoy = only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy));
+        if on_envoy && !self.properties.0.is_empty() {
+            return Err("properties: a real Envoy cannot be told what it knows; \
+                        add only: { on: [wasmtime, native], reason: … }"
+                .into());
+        }
         for (index, step) in steps.iter().enumerate() {
             let Step::Request(step) = step else { continue };
-            if let Some(worker) = step.worker.filter(|&worker| worker >= self.workers.get()) {
-                return Err(format!(
-                    "steps[{index}].worker: {worker} does not exist; workers count from 0 to {}",
-                    self.workers.get() - 1
-                ));
-            }
             if on_envoy && !step.faults.is_empty() {
                 return Err(format!(
                     "steps[{index}].faults: a real Envoy cannot be told to fail; \
@@ -167,17 +173,21 @@ impl RawScenario {
                 ));
             }
         }
-        callout::check(&self.clusters, &steps)?;
-        Ok(Scenario {
+        let scenario = Scenario {
             name: self.name,
-            filters: self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?,
+            filters,
             workers: self.workers,
             clusters: self.clusters,
             log_level: self.log_level.0,
+            buffer_limit: self.buffer_limit.map_or(BUFFER_LIMIT, NonZeroUsize::get),
+            proxy: self.proxy,
+            properties: self.properties.0,
             only,
             refused: self.refused,
             steps,
-        })
+        };
+        scenario.check().map_err(|error| error.to_string())?;
+        Ok(scenario)
     }
 }
 
@@ -189,7 +199,13 @@ struct RawFilter {
     #[serde(default)]
     root_id: String,
     #[serde(default)]
+    vm_id: String,
+    #[serde(default)]
+    vm_config: Option<serde_json::Value>,
+    #[serde(default)]
     config: Option<serde_json::Value>,
+    #[serde(default)]
+    allow_on_headers_stop_iteration: bool,
 }
 
 impl RawFilter {
@@ -198,7 +214,17 @@ impl RawFilter {
         let config = configuration(self.config.unwrap_or_default());
         let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
-        Ok(FilterUse { source, name, root_id: self.root_id, config })
+        let vm_config = configuration(self.vm_config.unwrap_or_default());
+        let (root_id, vm_id) = (self.root_id, self.vm_id);
+        Ok(FilterUse {
+            source,
+            name,
+            root_id,
+            vm_id,
+            vm_config,
+            config,
+            allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
+        })
     }
 }
 
@@ -221,7 +247,34 @@ impl RawOnly {
     }
 }
 
-struct RawStep(Step);
+/// A step, but for the filters that it names.
+enum RawStep {
+    Done(Step),
+    Request(Box<RequestStep>, RawMeanwhile),
+    Configure(RawConfigure, Vec<PlannedCallout>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMeanwhile {
+    configure: RawConfigure,
+}
+
+impl RawStep {
+    fn check(self, filters: &[FilterUse]) -> Result<Step, String> {
+        match self {
+            Self::Done(step) => Ok(step),
+            Self::Request(mut step, RawMeanwhile { configure }) => {
+                step.meanwhile = Some(configure.check(filters)?);
+                Ok(Step::Request(step))
+            }
+            Self::Configure(configure, callouts) => {
+                let configure = configure.check(filters)?;
+                Ok(Step::Configure { configure, callouts })
+            }
+        }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -231,25 +284,35 @@ struct StepFields {
     worker: Option<usize>,
     upstream: Option<RawUpstream>,
     callouts: Option<Vec<RawCallout>>,
+    meanwhile: Option<RawMeanwhile>,
     faults: Option<Vec<RawFault>>,
     expect: Option<RawExpectation>,
     advance: Option<Span>,
     clock: Option<ClockStep>,
+    configure: Option<RawConfigure>,
 }
 
 impl<'de> Deserialize<'de> for RawStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = StepFields::deserialize(deserializer)?;
-        fields.check().map(Self).map_err(de::Error::custom)
+        let step = fields.check().map_err(de::Error::custom)?;
+        let checked = match &step {
+            Self::Done(step) => step.check(),
+            Self::Request(step, _) => step.check(),
+            Self::Configure(_, callouts) => check_callouts(callouts),
+        };
+        checked.map_err(de::Error::custom)?;
+        Ok(step)
     }
 }
 
 impl StepFields {
-    fn check(self) -> Result<Step, String> {
+    fn check(self) -> Result<RawStep, String> {
         let beside = [
             ("repeat", self.repeat.is_some()),
             ("worker", self.worker.is_some()),
             ("upstream", self.upstream.is_some()),
+            ("meanwhile", self.meanwhile.is_some()),
             ("faults", self.faults.is_some()),
             ("expect", self.expect.is_some()),
         ];
@@ -257,21 +320,25 @@ impl StepFields {
         let callouts_beside = self.callouts.is_some().then_some(&"callouts");
         let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
         let callouts = callouts.collect::<Result<Vec<_>, _>>();
-        match (self.request, self.advance, self.clock) {
-            (None, Some(Span(by)), None) => match beside {
-                None => Ok(Step::Advance(AdvanceStep { by, callouts: callouts? })),
+        match (self.request, self.advance, self.clock, self.configure) {
+            (None, Some(Span(by)), None, None) => match beside {
+                None => Ok(RawStep::Done(Step::Advance(AdvanceStep { by, callouts: callouts? }))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
             },
-            (None, None, Some(by)) => match beside.or(callouts_beside) {
-                None => Ok(Step::Clock(by)),
+            (None, None, Some(by), None) => match beside.or(callouts_beside) {
+                None => Ok(RawStep::Done(Step::Clock(by))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
             },
-            (Some(request), None, None) => {
+            (None, None, None, Some(configure)) => match beside {
+                None => Ok(RawStep::Configure(configure, callouts?)),
+                Some(key) => Err(format!("`{key}` belongs to a request, not to `configure`")),
+            },
+            (Some(request), None, None, None) => {
                 let repeat = self.repeat.unwrap_or_else(one);
                 if repeat.get() > MOST_REPEATS {
                     return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
                 }
-                Ok(Step::Request(Box::new(RequestStep {
+                let step = Box::new(RequestStep {
                     request: request.check(),
                     repeat,
                     worker: self.worker,
@@ -283,10 +350,15 @@ impl StepFields {
                         .into_iter()
                         .map(RawFault::check)
                         .collect::<Result<_, _>>()?,
+                    meanwhile: None,
                     expect: self.expect.unwrap_or_default().check()?,
-                })))
+                });
+                Ok(match self.meanwhile {
+                    Some(meanwhile) => RawStep::Request(step, meanwhile),
+                    None => RawStep::Done(Step::Request(step)),
+                })
             }
-            _ => Err("a step is one of `request`, `advance` and `clock`".into()),
+            _ => Err("a step is one of `request`, `advance`, `clock` and `configure`".into()),
         }
     }
 }
@@ -348,12 +420,8 @@ impl RawUpstream {
                 Ok(Upstream::Reset)
             };
         }
-        let status = self.status.unwrap_or(200);
-        if !(200..=599).contains(&status) {
-            return Err(format!("upstream.status: {status} is not between 200 and 599"));
-        }
         Ok(Upstream::Answer(Answer {
-            status,
+            status: self.status.unwrap_or(200),
             headers: lines(self.headers),
             body: self.body.0,
             trailers: lines(self.trailers),
@@ -374,13 +442,7 @@ impl RawFault {
     fn check(self) -> Result<Fault, String> {
         let call = Function::from_import("env", &self.call)
             .ok_or_else(|| format!("faults.call: there is no host function `{}`", self.call))?;
-        if self.nth == Some(0) {
-            return Err("faults.nth: calls count from 1".into());
-        }
-        match Status::from(self.status) {
-            Status::Ok => Err("faults.status: 0 is success, not a fault".into()),
-            status => Ok(Fault { call, nth: self.nth, status }),
-        }
+        Ok(Fault { call, nth: self.nth, status: Status::from(self.status) })
     }
 }
 

@@ -157,7 +157,7 @@ fn unquoted<E: de::Error>(value: &dyn fmt::Display) -> E {
     E::custom(format!("write it in quotes: \"{value}\""))
 }
 
-fn unhex<E: de::Error>(text: &str) -> Result<Vec<u8>, E> {
+pub(super) fn unhex<E: de::Error>(text: &str) -> Result<Vec<u8>, E> {
     let wrong = || E::custom(format!("`{text}` is not hex: write two digits per byte, as in ff00"));
     let digits: Vec<u8> = text
         .chars()

@@ -66,13 +66,17 @@ pub(super) struct Name(pub(super) Vec<u8>);
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
+        if !is_header_name(name.as_bytes()) {
             return Err(de::Error::custom(format!("`{name}` is not a header name")));
         }
         Ok(Self(name.to_ascii_lowercase().into_bytes()))
     }
+}
+
+/// Whether a header may be called so.
+pub(super) fn is_header_name(name: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_token)
 }
 
 /// A body: text, or a list of chunks.

@@ -39,15 +39,15 @@ impl World {
         size: u32,
         value: &[u8],
     ) -> Reply {
-        let length = match self.buffer(scope, buffer) {
-            Ok(bytes) => bytes.len(),
-            Err(refusal) => return refusal,
-        };
+        if let Some(message) = self.delivered_message(scope, buffer) {
+            return replace(message, start, size, value);
+        }
+        if let Err(refusal) = self.buffer(scope, buffer) {
+            return refusal;
+        }
         let Some(direction) = direction_of(buffer) else {
             return Reply::refused(Status::BadArgument, format!("{buffer} cannot be changed"));
         };
-        let start = usize::try_from(start).unwrap_or(usize::MAX);
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return not_now(buffer);
         };
@@ -56,17 +56,7 @@ impl World {
         let Some(body) = body else {
             return not_now(buffer);
         };
-        if start == 0 {
-            body.splice(..size.min(length), value.iter().copied());
-        } else if start >= length {
-            body.extend_from_slice(value);
-        } else {
-            let why = format!(
-                "bytes from {start} on, of {length}, cannot be replaced: a change starts at 0 or at the end"
-            );
-            return Reply::refused(Status::BadArgument, why);
-        }
-        Reply::OK
+        replace(body, start, size, value)
     }
 
     pub(super) fn buffer_status(&self, scope: &Scope, buffer: BufferType) -> Reply {
@@ -95,12 +85,15 @@ impl World {
             }
             BufferType::PluginConfiguration => match &scope.callback {
                 Some(Callback::Configure { .. }) => Ok(self
-                    .plugin_of(scope.vm)
+                    .plugin_of(scope)
                     .map_or(&[][..], |plugin| plugin.configuration.as_slice())),
                 Some(_) | None => Err(no_buffer(buffer)),
             },
-            BufferType::VmConfiguration
-            | BufferType::DownstreamData
+            // As on Envoy: at any time.
+            BufferType::VmConfiguration => Ok(self
+                .plugin_of(scope)
+                .map_or(&[][..], |plugin| plugin.vm_configuration.as_slice())),
+            BufferType::DownstreamData
             | BufferType::UpstreamData
             | BufferType::GrpcReceiveBuffer
             | BufferType::CallData => Ok(&[]),
@@ -111,6 +104,24 @@ impl World {
             )),
         }
     }
+}
+
+/// Replaces a part of a buffer, as far as Envoy does.
+fn replace(body: &mut Vec<u8>, start: u32, size: u32, value: &[u8]) -> Reply {
+    let start = usize::try_from(start).unwrap_or(usize::MAX);
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let length = body.len();
+    if start == 0 {
+        body.splice(..size.min(length), value.iter().copied());
+    } else if start >= length {
+        body.extend_from_slice(value);
+    } else {
+        let why = format!(
+            "bytes from {start} on, of {length}, cannot be replaced: a change starts at 0 or at the end"
+        );
+        return Reply::refused(Status::BadArgument, why);
+    }
+    Reply::OK
 }
 
 fn direction_of(buffer: BufferType) -> Option<Direction> {

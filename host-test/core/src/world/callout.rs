@@ -10,8 +10,8 @@ use tollgate_abi::pairs::{self, Pairs};
 use tollgate_abi::{Answer, BufferType, MapType, Reply, Serialized};
 
 use super::header::Lines;
-use super::vm::{Context, VmId};
-use super::{Scope, World};
+use super::{Link, Scope, VmId, World};
+use crate::scenario::UPSTREAM;
 
 /// Tokens of one kind are four apart, so that a token tells its kind.
 ///
@@ -25,20 +25,15 @@ pub(crate) struct Callouts {
     pub(crate) clusters: Vec<String>,
     /// Those that have not come to their end, in the order in which they were made.
     pub(crate) flights: Vec<Flight>,
+    /// Those that failed while they were made, of which guests are told all the same.
+    pub(crate) failed_at_once: VecDeque<FailedAtOnce>,
     /// What is being delivered to a guest.
     pub(crate) delivery: Option<Delivery>,
     made: u64,
     /// The last token of each kind.
     tokens: BTreeMap<(VmId, Kind), u32>,
     /// The last status of each root context. As on Envoy, it stays after the callback.
-    statuses: BTreeMap<Owner, u32>,
-}
-
-/// The root context that a callout belongs to, whatever context made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Owner {
-    pub(crate) vm: VmId,
-    pub(crate) root: u32,
+    statuses: BTreeMap<Link, u32>,
 }
 
 /// What a callout is.
@@ -65,7 +60,8 @@ impl Kind {
 pub(crate) struct Flight {
     /// Its number among all.
     pub(crate) number: u64,
-    pub(crate) owner: Owner,
+    /// The root context that it belongs to, whatever context made it.
+    pub(crate) owner: Link,
     pub(crate) kind: Kind,
     pub(crate) token: u32,
     pub(crate) cluster: String,
@@ -77,6 +73,8 @@ pub(crate) struct Flight {
     pub(crate) timeout: Option<Duration>,
     /// What is on its way to the guest, and when it comes.
     pub(crate) inbox: VecDeque<(Duration, Event)>,
+    /// The guest has sent its last.
+    pub(crate) is_sent: bool,
     /// The guest has closed its side of a gRPC stream.
     pub(crate) closed_by_guest: bool,
     /// The other side has closed a gRPC stream, and the guest was told.
@@ -110,23 +108,36 @@ pub(crate) enum Event {
     },
 }
 
+/// A gRPC callout that failed while it was made.
+#[derive(Debug)]
+pub(crate) struct FailedAtOnce {
+    pub(crate) owner: Link,
+    pub(crate) token: u32,
+}
+
 /// What a guest can see while it is told.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) owner: Owner,
+    pub(crate) owner: Link,
     pub(crate) maps: Vec<(MapType, Lines)>,
     pub(crate) buffer: Option<(BufferType, Vec<u8>)>,
     pub(crate) status_message: Vec<u8>,
 }
 
 impl Callouts {
-    pub(crate) fn set_status(&mut self, owner: Owner, status: u32) {
+    pub(crate) fn set_status(&mut self, owner: Link, status: u32) {
         self.statuses.insert(owner, status);
     }
 
     /// Forgets the callouts of a VM that is gone.
     pub(crate) fn drop_vm(&mut self, vm: VmId) {
         self.flights.retain(|flight| flight.owner.vm != vm);
+    }
+
+    /// Forgets the callouts of a root context that is gone, and what became of the last.
+    pub(crate) fn drop_root(&mut self, root: Link) {
+        self.flights.retain(|flight| flight.owner != root);
+        self.statuses.remove(&root);
     }
 
     pub(super) fn next_token(&mut self, vm: VmId, kind: Kind) -> u32 {
@@ -137,16 +148,9 @@ impl Callouts {
 }
 
 impl World {
-    /// The context that callouts of the guest belong to.
-    pub(super) fn owner(&self, scope: &Scope) -> Owner {
-        let contexts = self.vm(scope.vm).map(|vm| &vm.contexts);
-        let is_root = |context: &Context| matches!(context, Context::Root);
-        let root = contexts.and_then(|contexts| {
-            let effective = contexts.get_key_value(&scope.effective);
-            let mut roots = effective.into_iter().chain(contexts.iter());
-            roots.find(|(_, context)| is_root(context)).map(|(id, _)| *id)
-        });
-        Owner { vm: scope.vm, root: root.unwrap_or_default() }
+    /// The root context that callouts of the guest belong to, whatever context makes them.
+    pub(super) fn owner(&self, scope: &Scope) -> Link {
+        Link { vm: scope.vm, root: self.root_of(scope).unwrap_or_default() }
     }
 
     pub(super) fn knows_cluster(&self, name: &[u8]) -> bool {
@@ -163,17 +167,22 @@ impl World {
         let owner = self.owner(scope);
         let token = self.callouts.next_token(owner.vm, new.kind);
         self.callouts.made += 1;
+        let is_sent = matches!(new.outbox.last(), Some(Part::End));
+        // Scenarios say what the upstream does under one name, whatever it is called in the proxy.
+        let is_upstream = new.cluster == self.proxy.cluster.name;
+        let cluster = if is_upstream { UPSTREAM.to_owned() } else { new.cluster };
         let flight = Flight {
             number: self.callouts.made,
             owner,
             kind: new.kind,
             token,
-            cluster: new.cluster,
+            cluster,
             headers: new.headers,
             outbox: new.outbox.into(),
             made: self.clock.passed(),
             timeout: new.timeout,
             inbox: VecDeque::new(),
+            is_sent,
             closed_by_guest: false,
             closed: false,
         };
@@ -191,6 +200,19 @@ impl World {
     pub(super) fn delivered_buffer(&self, scope: &Scope, wanted: BufferType) -> Option<&[u8]> {
         let (buffer, bytes) = self.delivery(scope)?.buffer.as_ref()?;
         (*buffer == wanted).then_some(bytes)
+    }
+
+    /// The message that is being delivered to the guest, which it can change.
+    pub(super) fn delivered_message(
+        &mut self,
+        scope: &Scope,
+        wanted: BufferType,
+    ) -> Option<&mut Vec<u8>> {
+        let owner = self.owner(scope);
+        let delivery =
+            self.callouts.delivery.as_mut().filter(|delivery| delivery.owner == owner)?;
+        let (buffer, bytes) = delivery.buffer.as_mut()?;
+        (*buffer == wanted && wanted == BufferType::GrpcReceiveBuffer).then_some(bytes)
     }
 
     pub(super) fn callout_status(&self, scope: &Scope) -> Reply {
@@ -226,7 +248,11 @@ pub(super) fn lines(serialized: &Serialized) -> Lines {
         && pairs.len() <= pairs::MAX_PAIRS
     {
         for (name, value) in &pairs {
-            lines.append(&name.to_ascii_lowercase(), value);
+            // To Envoy `host` is another name of `:authority`.
+            match &*name.to_ascii_lowercase() {
+                b"host" => lines.append(b":authority", value),
+                name => lines.append(name, value),
+            }
         }
     }
     lines

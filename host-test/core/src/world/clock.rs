@@ -50,6 +50,16 @@ impl Clock {
     }
 }
 
+/// The ticks of a root context.
+///
+/// As on Envoy: a tick that is due comes when it is due, whatever other period is set until then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tick {
+    /// The time to the tick after the next.
+    pub(crate) period: Duration,
+    pub(crate) due: Duration,
+}
+
 /// Nanoseconds in 64 bits, as the border has them; they last until the year 2554.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -62,9 +72,17 @@ impl World {
 
     pub(super) fn set_tick_period(&mut self, scope: &Scope, period_millis: u32) -> Reply {
         let now = self.clock.passed();
-        if let Some(vm) = self.vm_mut(scope.vm) {
-            let period = Duration::from_millis(u64::from(period_millis));
-            vm.tick = (!period.is_zero()).then(|| (period, now.saturating_add(period)));
+        let root = self.root_of(scope);
+        let period = Duration::from_millis(u64::from(period_millis));
+        if let (Some(root), Some(vm)) = (root, self.vm_mut(scope.vm)) {
+            match vm.ticks.get_mut(&root) {
+                _ if period.is_zero() => drop(vm.ticks.remove(&root)),
+                Some(tick) => tick.period = period,
+                None => {
+                    let due = now.saturating_add(period);
+                    vm.ticks.insert(root, Tick { period, due });
+                }
+            }
         }
         Reply::OK
     }

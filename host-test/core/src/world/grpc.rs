@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tollgate_abi::{Reply, Serialized, Status};
+use tollgate_abi::{Callback, Reply, Serialized, Status};
 
-use super::callout::{Flight, Kind, NewFlight, Owner, Part, lines, mark_internal};
+use super::callout::{FailedAtOnce, Flight, Kind, NewFlight, Part, lines, mark_internal};
 use super::header::Lines;
 use super::service::{self, Service};
-use super::{Scope, World};
+use super::{Link, Scope, World};
 
 /// Where a callout goes: cluster or serialised service, name of the service, method.
 type To<'a> = (&'a [u8], &'a [u8], &'a [u8]);
@@ -53,13 +53,17 @@ impl World {
             None => return Reply::refused(Status::ParseFailure, self.unknown_cluster(upstream)),
         };
         let Some(cluster) = found.cluster else {
-            // As on Envoy: the token is spent all the same.
-            let _spent = self.callouts.next_token(self.owner(scope).vm, kind);
-            let why = "the service names no cluster of Envoy's own gRPC client";
-            return Reply::refused(Status::BadArgument, why);
+            let what = "a gRPC callout through Google's client";
+            self.unserved.get_or_insert_with(|| what.into());
+            return Reply::refused(
+                Status::Unimplemented,
+                "this host does not serve Google's client",
+            );
         };
         if !self.knows_cluster(&cluster) {
-            let _spent = self.callouts.next_token(self.owner(scope).vm, kind);
+            let owner = self.owner(scope);
+            let token = self.callouts.next_token(owner.vm, kind);
+            self.callouts.failed_at_once.push_back(FailedAtOnce { owner, token });
             return Reply::refused(Status::InternalFailure, self.unknown_cluster(&cluster));
         }
         let authority = found.authority.unwrap_or_else(|| cluster.clone());
@@ -71,7 +75,7 @@ impl World {
         headers.add(b":scheme", b"http");
         headers.add(b"te", b"trailers");
         if let Some(timeout) = timeout {
-            headers.add(b"grpc-timeout", format!("{}m", timeout.as_millis()).as_bytes());
+            headers.add(b"grpc-timeout", grpc_timeout(timeout).as_bytes());
         }
         headers.add(b"content-type", b"application/grpc");
         for (name, value) in found.metadata.iter().chain(&lines(metadata).0) {
@@ -96,13 +100,18 @@ impl World {
         if let Err(trap) = self.keep(message.len()) {
             return trap;
         }
+        self.notice_late(scope, token);
         let owner = self.owner(scope);
         let Some(flight) = self.flight_mut(owner, token) else {
             return unknown(token);
         };
-        flight.outbox.push_back(Part::Message(message.to_vec()));
-        if end_of_stream {
-            flight.outbox.push_back(Part::End);
+        // As on Envoy: what comes after the last message is not sent, without an error.
+        if !flight.is_sent && !flight.closed {
+            flight.outbox.push_back(Part::Message(message.to_vec()));
+            if end_of_stream {
+                flight.outbox.push_back(Part::End);
+                flight.is_sent = true;
+            }
         }
         Reply::OK
     }
@@ -111,11 +120,14 @@ impl World {
         if Kind::of(token) != Some(Kind::GrpcStream) {
             return self.grpc_cancel(scope, token);
         }
+        self.notice_late(scope, token);
         let owner = self.owner(scope);
         let Some(flight) = self.flight_mut(owner, token) else {
             return unknown(token);
         };
-        flight.outbox.push_back(Part::End);
+        if !std::mem::replace(&mut flight.is_sent, true) && !flight.closed {
+            flight.outbox.push_back(Part::End);
+        }
         flight.closed_by_guest = true;
         if flight.closed {
             self.land(owner, token);
@@ -135,15 +147,40 @@ impl World {
         Reply::OK
     }
 
-    fn flight_mut(&mut self, owner: Owner, token: u32) -> Option<&mut Flight> {
+    /// The guest sends on a stream that it holds open, while it is told of the other side's trailers.
+    fn notice_late(&mut self, scope: &Scope, token: u32) {
+        let owner = self.owner(scope);
+        let is_open = self.flight_mut(owner, token).is_some_and(|flight| !flight.is_sent);
+        let is_told = matches!(
+            &scope.callback,
+            Some(Callback::GrpcReceiveTrailingMetadata { token: told, .. }) if *told == token
+        );
+        if is_open && is_told {
+            self.harm.get_or_insert_with(|| {
+                "the guest sent or closed in proxy_on_grpc_receive_trailing_metadata of an open \
+                 stream: Envoy 1.40 calls it back in the midst of that call"
+                    .into()
+            });
+        }
+    }
+
+    fn flight_mut(&mut self, owner: Link, token: u32) -> Option<&mut Flight> {
         let mut flights = self.callouts.flights.iter_mut();
         flights.find(|flight| flight.owner == owner && flight.token == token)
     }
 
-    fn land(&mut self, owner: Owner, token: u32) {
+    fn land(&mut self, owner: Link, token: u32) {
         self.callouts.flights.retain(|flight| flight.owner != owner || flight.token != token);
     }
 }
+
+/// A timeout as Envoy writes it: at most eight digits and a unit.
+fn grpc_timeout(timeout: Duration) -> String {
+    let (millis, seconds) = (timeout.as_millis(), timeout.as_secs());
+    if millis > MOST_OF_A_UNIT { format!("{seconds}S") } else { format!("{millis}m") }
+}
+
+const MOST_OF_A_UNIT: u128 = 99_999_999;
 
 fn not_of_grpc(token: u32) -> Reply {
     Reply::refused(Status::BadArgument, format!("{token} is not a token of such a callout"))

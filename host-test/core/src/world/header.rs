@@ -1,7 +1,7 @@
 //! Header maps: who may read and change which, and when.
 
 use tollgate_abi::pairs::{self, Pairs};
-use tollgate_abi::{Answer, MapType, Reply, Serialized, Status};
+use tollgate_abi::{Answer, Callback, MapType, Reply, Serialized, Status};
 
 use super::stream::{Direction, Stage, Stream};
 use super::{Scope, World};
@@ -119,9 +119,17 @@ impl World {
         }
     }
 
-    pub(super) fn header_size(&self, scope: &Scope, map: MapType) -> Reply {
-        // As on Envoy: the only question that is not answered while the stream is logged.
-        if self.at_stage(scope).is_some_and(|(_, stage)| stage.logging) {
+    pub(super) fn header_size(&mut self, scope: &Scope, map: MapType) -> Reply {
+        // As on Envoy: what comes back to callouts has no size.
+        let part = match map_of(map) {
+            Ok(part) => part,
+            Err(refusal) => return refusal,
+        };
+        // As on Envoy: even asking for the size of trailers makes some.
+        self.make_trailers(scope, map);
+        // As on Envoy: the only question that is not answered just because the stream is logged.
+        let is_hidden = |stage: &Stage| stage.logging && !is_visible(stage, part);
+        if self.at_stage(scope).is_some_and(|(_, stage)| is_hidden(stage)) {
             return out_of_phase(scope, map);
         }
         match self.readable(scope, map) {
@@ -204,6 +212,7 @@ impl World {
             Ok(map) => map,
             Err(refusal) => return refusal,
         };
+        self.make_trailers(scope, map_type);
         let visible = self.at_stage(scope).map(|(_, stage)| is_visible(stage, map));
         match (visible, self.at_stage_mut(scope)) {
             (Some(true), Some((stream, _))) => {
@@ -213,6 +222,29 @@ impl World {
             }
             (Some(false), _) => out_of_phase(scope, map_type),
             (Some(true) | None, _) => no_stream(map_type),
+        }
+    }
+}
+
+impl World {
+    /// In the last callback of a body that no trailers follow, a guest makes trailers by touching them.
+    fn make_trailers(&mut self, scope: &Scope, map: MapType) {
+        let direction = match (map, &scope.callback) {
+            (MapType::RequestTrailers, Some(Callback::RequestBody { end_of_stream: true, .. })) => {
+                Direction::Request
+            }
+            (
+                MapType::ResponseTrailers,
+                Some(Callback::ResponseBody { end_of_stream: true, .. }),
+            ) => Direction::Response,
+            _ => return,
+        };
+        if let Some((stream, at)) = self.at_stage_mut(scope)
+            && let Some(stage) = stream.stages.get_mut(at)
+        {
+            let lane = stage.lane_mut(direction);
+            lane.trailers_made |= !lane.trailers_visible;
+            lane.trailers_visible = true;
         }
     }
 }

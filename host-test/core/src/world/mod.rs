@@ -6,12 +6,16 @@
 mod buffer;
 mod callout;
 mod clock;
+mod filter_state;
+mod foreign;
 mod grpc;
 mod header;
 mod http_call;
 mod log;
 mod metric;
+mod notes;
 mod property;
+mod protobuf;
 mod queue;
 mod service;
 mod shared;
@@ -19,23 +23,26 @@ mod stream;
 mod vm;
 mod wasi;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_abi::{
     Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
 };
 
+pub(crate) use clock::Tick;
 pub use clock::{Clock, EPOCH};
 pub use stream::{Direction, LocalReply};
 pub use vm::{Plugin, VmId};
 
-pub(crate) use callout::{Callouts, Delivery, Event, Flight, Kind, Part};
+pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, Part};
+pub(crate) use filter_state::FilterState;
 pub(crate) use header::Lines;
-pub(crate) use stream::{Hold, Lane, Piece, Stage, Stream, StreamId};
-pub(crate) use vm::{Context, Place, Vm};
+pub(crate) use notes::{Notes, flags};
+pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, StreamId, grpc_status_of};
+pub(crate) use vm::{Context, Place, PluginId, Vm};
 
 use crate::proxy::LogLine;
-use crate::scenario::Fault;
+use crate::scenario::{Configured, Fault, MadeUp, Metadata};
 use crate::transcript::Entry;
 use metric::Metrics;
 use queue::Queues;
@@ -51,14 +58,23 @@ pub struct World {
     /// The clocks.
     pub clock: Clock,
     pub(crate) log_level: Option<LogLevel>,
+    /// How many bytes of a body may be held with a limit.
+    pub(crate) buffer_limit: usize,
     pub(crate) logs: Vec<LogLine>,
     pub(crate) shared: SharedData,
     pub(crate) queues: Queues,
     pub(crate) callouts: Callouts,
     pub(crate) metrics: Metrics,
     pub(crate) plugins: Vec<Plugin>,
+    /// What the proxy is configured with besides its filters.
+    pub(crate) proxy: Configured,
+    /// Properties that the scenario makes up.
+    pub(crate) made_up: Vec<MadeUp>,
+    no_metadata: Metadata,
     pub(crate) vms: Vec<Vm>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
+    /// Root contexts that are to be deleted.
+    pub(crate) ended: VecDeque<Link>,
     pub(crate) faults: Vec<ArmedFault>,
     pub(crate) host_calls: u64,
     pub(crate) unserved: Option<String>,
@@ -140,7 +156,7 @@ impl World {
         let effective = callback.map_or(0, Callback::context);
         self.scope = Some(Scope { vm, effective, callback: callback.copied() });
         if self.transcript.is_some() {
-            let guest = self.guest_name(vm);
+            let guest = self.guest_name(vm, effective);
             self.note_entry(Entry::Enter { guest, callback: callback.copied() });
         }
     }
@@ -159,7 +175,7 @@ impl World {
                 why: "this function is not available before the VM starts".into(),
             };
         }
-        if is_deadly(call, scope.callback.as_ref()) {
+        if is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(&scope, call) {
             let phase = scope.callback.map_or("the start", |callback| callback.kind().name());
             let call = call.function();
             self.harm.get_or_insert_with(|| {
@@ -170,6 +186,7 @@ impl World {
             Call::Log { level, message } => self.log(*level, message),
             Call::GetLogLevel {} => self.current_log_level(),
             Call::GetProperty { path } => self.property(&scope, path),
+            Call::SetProperty { path, value } => self.set_property(&scope, path, value),
             Call::GetCurrentTime {} => self.current_time(),
             Call::SetTickPeriod { period_millis } => self.set_tick_period(&scope, *period_millis),
 
@@ -208,8 +225,9 @@ impl World {
             Call::GetBufferStatus { buffer } => self.buffer_status(&scope, *buffer),
             Call::GetConfiguration {} => self.configuration(&scope),
 
-            Call::SendLocalResponse { status_code, body, headers, grpc_status, .. } => {
-                self.send_local_response(&scope, *status_code, body, headers, *grpc_status)
+            Call::SendLocalResponse { status_code, details, body, headers, grpc_status } => {
+                let details = code_details(details);
+                self.send_local_response(&scope, *status_code, details, body, headers, *grpc_status)
             }
             Call::ContinueStream { stream } => self.continue_stream(&scope, *stream),
             Call::CloseStream { stream } => self.close_stream(&scope, *stream),
@@ -217,7 +235,9 @@ impl World {
             Call::ContinueResponse {} => self.resume(&scope, Direction::Response),
             Call::SetEffectiveContext { context } => self.set_effective_context(&scope, *context),
 
-            Call::FdWrite { fd, data } => self.fd_write(*fd, &data.0),
+            Call::FdWrite { fd, data } | Call::FdPwrite { fd, data, .. } => {
+                self.fd_write(*fd, &data.0)
+            }
             Call::RandomGet { buffer } => self.random_get(buffer.size),
             Call::ClockTimeGet { clock, .. } => self.clock_time(*clock),
             Call::ClockResGet { clock } => wasi::clock_resolution(*clock),
@@ -227,6 +247,9 @@ impl World {
                 Reply::Trap { why: format!("the guest called proc_exit({code})").into() }
             }
 
+            Call::CallForeignFunction { name, arguments } => {
+                self.call_foreign_function(&scope, name, arguments)
+            }
             Call::HttpCall { upstream, headers, body, timeout_millis, .. } => {
                 self.http_call(&scope, upstream, headers, body, *timeout_millis)
             }
@@ -243,11 +266,9 @@ impl World {
             Call::GrpcCancel { token } => self.grpc_cancel(&scope, *token),
             Call::GrpcClose { token } => self.grpc_close(&scope, *token),
             Call::GetStatus {} => self.callout_status(&scope),
+            Call::Done {} => self.done(&scope),
 
-            Call::SetProperty { .. }
-            | Call::Done {}
-            | Call::CallForeignFunction { .. }
-            | Call::ClearRouteCache {} => self.unserved(call),
+            Call::ClearRouteCache {} => self.unserved(call),
         }
     }
 
@@ -279,6 +300,12 @@ impl World {
     }
 }
 
+/// Details of a response as Envoy notes them: in one word.
+fn code_details(details: &[u8]) -> Vec<u8> {
+    let one_word = |&byte: &u8| if byte.is_ascii_whitespace() { b'_' } else { byte };
+    details.iter().map(one_word).collect()
+}
+
 /// Calls after which Envoy 1.40 is gone, with every connection of every worker.
 fn is_deadly(call: &Call, callback: Option<&Callback>) -> bool {
     let is_over = matches!(
@@ -286,6 +313,9 @@ fn is_deadly(call: &Call, callback: Option<&Callback>) -> bool {
         Some(Callback::Log { .. } | Callback::Done { .. } | Callback::Delete { .. })
     );
     match call {
+        Call::GrpcCall { upstream, .. } | Call::GrpcStream { upstream, .. } => {
+            service::is_deadly(upstream)
+        }
         Call::SendLocalResponse { .. } | Call::CloseStream { .. } if is_over => true,
         Call::CloseStream { stream: StreamType::HttpRequest | StreamType::HttpResponse } => {
             matches!(callback, Some(Callback::ResponseTrailers { .. }))

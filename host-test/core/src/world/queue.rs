@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 
 use tollgate_abi::{Answer, Reply, Status};
 
-use super::{Scope, VmId, World};
+use super::{Link, Scope, World};
 
 /// All queues; the token of a queue is its place, counted from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     queues: Vec<Queue>,
     /// Queues with a message that their owner has not been told of.
-    pub(crate) ready: VecDeque<(VmId, u32)>,
+    pub(crate) ready: VecDeque<(Link, u32)>,
 }
 
 #[derive(Debug)]
 struct Queue {
     vm_id: Vec<u8>,
     name: Vec<u8>,
-    owner: VmId,
+    owner: Link,
     messages: VecDeque<Vec<u8>>,
 }
 
@@ -36,15 +36,16 @@ impl Queues {
 
 impl World {
     pub(super) fn register_queue(&mut self, scope: &Scope, name: &[u8]) -> Reply {
-        let vm_id = self.plugin_of(scope.vm).map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
+        let vm_id = self.plugin_of(scope).map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
+        let root = self.root_of(scope).unwrap_or(scope.effective);
+        let owner = Link { vm: scope.vm, root };
         if let Some(token) = self.queues.token(&vm_id, name) {
             if let Some(queue) = self.queues.get_mut(token) {
-                queue.owner = scope.vm;
+                queue.owner = owner;
             }
             return Reply::Done(Answer::U32(token));
         }
-        let queue =
-            Queue { vm_id, name: name.to_vec(), owner: scope.vm, messages: VecDeque::new() };
+        let queue = Queue { vm_id, name: name.to_vec(), owner, messages: VecDeque::new() };
         self.queues.queues.push(queue);
         match u32::try_from(self.queues.queues.len()) {
             Ok(token) => Reply::Done(Answer::U32(token)),

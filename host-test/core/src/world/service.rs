@@ -3,12 +3,13 @@
 //! Envoy tries the first, and whatever happens to be readable as a message of protobuf is taken for one.
 //! Of the service, what changes the call is read; retries and Google's client are not.
 
+use super::protobuf::{Value, fields};
 use crate::scenario::HeaderLine;
 
 /// Where a gRPC callout goes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Service {
-    /// The cluster; none when the service is not one of Envoy's own client.
+    /// The cluster; none when the service is not one of Envoy's own gRPC client.
     pub(super) cluster: Option<Vec<u8>>,
     /// The authority of the request, where it is not the cluster.
     pub(super) authority: Option<Vec<u8>>,
@@ -58,52 +59,14 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Service> {
             _ => {}
         }
     }
-    // A service without a name of a cluster is none.
-    service.cluster = service.cluster.filter(|name| !name.is_empty());
     Some(service)
 }
 
-enum Value<'a> {
-    Bytes(&'a [u8]),
-    Number,
-}
-
-/// The fields of a message, with what of them is bytes.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Value<'_>)>> {
-    let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let (tag, rest) = varint(bytes)?;
-        let number = (tag >> 3).min(u64::from(u32::MAX));
-        let (value, rest) = match tag & 7 {
-            0 => (Value::Number, varint(rest)?.1),
-            1 => (Value::Number, rest.get(8..)?),
-            2 => {
-                let (length, rest) = varint(rest)?;
-                let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-                (Value::Bytes(value), rest)
-            }
-            5 => (Value::Number, rest.get(4..)?),
-            // Groups are of old, and no service has one.
-            _ => return None,
-        };
-        if number == 0 {
-            return None;
-        }
-        fields.push((number, value));
-        bytes = rest;
-    }
-    Some(fields)
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut number = 0;
-    for (index, &byte) in bytes.iter().take(10).enumerate() {
-        number |= u64::from(byte & 0x7f).checked_shl(u32::try_from(index * 7).ok()?)?;
-        if byte & 0x80 == 0 {
-            return Some((number, bytes.get(index + 1..)?));
-        }
-    }
-    None
+/// Whether Envoy crashes on these bytes: they are a service that names no client at all, as no bytes are.
+pub(super) fn is_deadly(bytes: &[u8]) -> bool {
+    let names_client =
+        |(number, value): &(u64, Value<'_>)| matches!((number, value), (1 | 2, Value::Bytes(_)));
+    fields(bytes).is_some_and(|fields| !fields.iter().any(names_client)) && parse(bytes).is_some()
 }
 
 #[cfg(test)]
@@ -127,9 +90,19 @@ mod tests {
         check(b"\x0a\x08\x0a\x06limits", Some((Some(b"limits"), None)));
         check(b"\x0a\x0b\x0a\x06limits\x12\x01h", Some((Some(b"limits"), Some(b"h"))));
         check(b"", Some((None, None)));
-        check(b"\x0a\x00", Some((None, None)));
+        check(b"\x0a\x00", Some((Some(b""), None)));
         check(b"\x12\x00", Some((None, None)));
         check(b"\x0a\x08\x0a\x06limit", None);
+    }
+
+    #[test]
+    fn a_service_without_a_client_is_deadly() {
+        let check = |bytes: &[u8], expected| assert_eq!(is_deadly(bytes), expected, "{bytes:?}");
+        check(b"", true);
+        check(b"\x08\x01", true);
+        check(b"\x0a\x00", false);
+        check(b"\x12\x00", false);
+        check(b"limits", false);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl World {
     }
 
     fn shared_key(&self, scope: &Scope, key: &[u8]) -> Key {
-        let plugin = self.plugin_of(scope.vm);
+        let plugin = self.plugin_of(scope);
         let vm_id = plugin.map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
         Key { vm_id, key: key.to_vec() }
     }

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 
 use tollgate_abi::pairs::Pairs;
-use tollgate_abi::{Callback, Reply, Serialized, Status, StreamType};
+use tollgate_abi::{Call, Callback, Reply, Serialized, Status, StreamType};
 
+use super::filter_state::FilterState;
 use super::header::Lines;
-use super::{Scope, World};
+use super::notes::Notes;
+use super::{Scope, VmId, World};
 
 /// A stream by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,10 @@ pub(crate) struct Stream {
     pub(crate) response: Message,
     /// One per filter, in the order of the chain.
     pub(crate) stages: Vec<Stage>,
+    /// What the proxy notes of it.
+    pub(crate) notes: Notes,
+    /// What guests keep about it.
+    pub(crate) state: FilterState,
     /// Set by a guest, carried out when its callback returns.
     pub(crate) local_reply: Option<LocalReply>,
     /// Set by a guest that closed the stream, carried out when its callback returns.
@@ -44,17 +50,30 @@ pub(crate) struct Message {
 /// A stream at one filter.
 #[derive(Debug, Default)]
 pub(crate) struct Stage {
-    /// The context, once the guest has one.
+    /// The VM and the root context of the plugin that the stream began with.
+    pub(crate) link: Option<Link>,
+    /// The context; none when the VM had trapped before the stream began.
     pub(crate) context: Option<u32>,
+    /// The guest was told of the context.
+    pub(crate) created: bool,
     pub(crate) request: Lane,
     pub(crate) response: Lane,
     /// `proxy_on_log` runs: everything can be read and nothing changed.
     pub(crate) logging: bool,
+    /// Headers that the filter holds are held alone, and what follows them is delivered.
+    pub(crate) stops_headers_alone: bool,
+}
+
+/// A plugin in a VM, to which its streams, queues and callouts belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link {
+    pub(crate) vm: VmId,
+    pub(crate) root: u32,
 }
 
 /// One direction of a stream at one filter.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not one state")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(crate) struct Lane {
     /// What has come and was not delivered yet.
     pub(crate) waiting: VecDeque<Piece>,
@@ -63,6 +82,14 @@ pub(crate) struct Lane {
     pub(crate) trailers_visible: bool,
     /// The body that the guest can see: during its callback, and while it holds it.
     pub(crate) body: Option<Vec<u8>>,
+    /// Bytes of the body that are held and that the guest does not see.
+    pub(crate) held: Vec<u8>,
+    /// The headers are held although what follows them is delivered.
+    pub(crate) headers_held: bool,
+    /// Some of the body has come, if only its end.
+    pub(crate) body_came: bool,
+    /// The guest made trailers in the last callback of the body.
+    pub(crate) trailers_made: bool,
     /// The end of the stream came with what is held.
     pub(crate) end_held: bool,
     /// The guest asked to go on; done when the outermost callback has returned.
@@ -78,7 +105,9 @@ pub(crate) enum Hold {
     Nothing,
     /// The headers, and all that follows waits.
     Headers,
-    /// Body bytes; more of them are delivered.
+    /// The same, and no more waits than the buffer may have.
+    HeadersWithLimit,
+    /// Body bytes, and perhaps the headers before them; more bytes are delivered.
     Body,
     /// The trailers, with the body bytes before them.
     Trailers,
@@ -99,12 +128,40 @@ pub(crate) enum Piece {
 pub struct LocalReply {
     /// Status code.
     pub status: u32,
+    /// Why there is a reply, in one word.
+    pub details: Vec<u8>,
     /// Header lines.
     pub headers: Vec<crate::scenario::HeaderLine>,
     /// Body.
     pub body: Vec<u8>,
     /// gRPC status, when the guest gave one.
     pub grpc_status: Option<u32>,
+}
+
+impl LocalReply {
+    /// A reply of the proxy itself.
+    pub(crate) fn of_proxy(
+        status: u32,
+        details: impl Into<Vec<u8>>,
+        body: impl Into<Vec<u8>>,
+    ) -> Self {
+        let (details, body) = (details.into(), body.into());
+        Self { status, details, headers: Vec::new(), body, grpc_status: None }
+    }
+}
+
+/// The status of gRPC that stands for one of HTTP.
+///
+/// Source: gRPC, "HTTP to gRPC Status Code Mapping".
+pub(crate) fn grpc_status_of(http: u32) -> u32 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
 }
 
 impl Stream {
@@ -139,24 +196,36 @@ impl Stage {
     }
 }
 
+impl Lane {
+    /// How many bytes of the body wait.
+    pub(crate) fn waits(&self) -> usize {
+        let size = |piece: &Piece| match piece {
+            Piece::Data { bytes, .. } => bytes.len(),
+            Piece::Headers { .. } | Piece::Trailers => 0,
+        };
+        self.waiting.iter().map(size).sum()
+    }
+}
+
 impl World {
     /// The stream that the guest acts on, with the guest's place in its chain.
     pub(super) fn at_stage(&self, scope: &Scope) -> Option<(&Stream, &Stage)> {
-        let stream = self.streams.get(&self.stream_of(scope)?)?;
-        Some((stream, stream.stages.get(self.vm(scope.vm)?.plugin)?))
+        let (stream, at) = self.stream_of(scope)?;
+        let stream = self.streams.get(&stream)?;
+        Some((stream, stream.stages.get(at)?))
     }
 
     pub(super) fn at_stage_mut(&mut self, scope: &Scope) -> Option<(&mut Stream, usize)> {
-        let id = self.stream_of(scope)?;
-        let plugin = self.vm(scope.vm)?.plugin;
-        let stream = self.streams.get_mut(&id)?;
-        (plugin < stream.stages.len()).then_some((stream, plugin))
+        let (stream, at) = self.stream_of(scope)?;
+        let stream = self.streams.get_mut(&stream)?;
+        (at < stream.stages.len()).then_some((stream, at))
     }
 
     pub(super) fn send_local_response(
         &mut self,
         scope: &Scope,
         status: u32,
+        details: Vec<u8>,
         body: &[u8],
         headers: &Serialized,
         grpc_status: u32,
@@ -179,6 +248,7 @@ impl World {
         let grpc_status = Some(grpc_status).filter(|&status| status != u32::MAX);
         stream.local_reply.get_or_insert(LocalReply {
             status,
+            details,
             headers,
             body: body.to_vec(),
             grpc_status,
@@ -200,10 +270,20 @@ impl World {
         }
     }
 
+    /// Whether the guest wants a response to go on of which nothing has come, from a callback that is not
+    /// the stream's own: Envoy crashes there too.
+    pub(super) fn resumes_no_response(&self, scope: &Scope, call: &Call) -> bool {
+        let of_response = matches!(call, Call::ContinueStream { stream: StreamType::HttpResponse });
+        let is_own = scope.callback.as_ref().is_some_and(|own| own.context() == scope.effective);
+        let stream = self.at_stage(scope).map(|(stream, _)| stream);
+        of_response && !is_own && stream.is_some_and(|stream| stream.response.headers.0.is_empty())
+    }
+
     pub(super) fn close_stream(&mut self, scope: &Scope, stream: StreamType) -> Reply {
         match stream {
             StreamType::HttpRequest | StreamType::HttpResponse => {
                 if let Some((stream, _)) = self.at_stage_mut(scope) {
+                    stream.notes.explain(b"wasm_close_stream");
                     stream.close_asked = true;
                 }
                 Reply::OK
@@ -234,9 +314,12 @@ impl World {
             let lane = stage.lane_mut(direction);
             lane.resume_asked = true;
             lane.resumed_too_early = in_own_callback;
-            // As on Envoy: the guest loses sight of the message at once, the rest happens later.
-            lane.headers_visible = false;
-            lane.trailers_visible = false;
+            // As on Envoy: the guest loses sight of a request at once, but not of a response; the rest
+            // happens later.
+            if direction == Direction::Request {
+                lane.headers_visible = false;
+                lane.trailers_visible = false;
+            }
         }
         Reply::OK
     }

@@ -1,15 +1,17 @@
 //! Plugins, the VMs that run them, and the contexts inside.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_abi::{Reply, Status};
 
+use super::clock::Tick;
+use super::filter_state::Prototype;
 use super::stream::StreamId;
-use super::{Scope, World};
+use super::{Link, Scope, World};
+use crate::engine::CodeId;
 
-/// A filter in the chain with its configuration.
-#[derive(Clone, Debug)]
+/// A filter with its configuration. What is the same in all of it is one plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugin {
     /// Name.
     pub name: String,
@@ -17,35 +19,60 @@ pub struct Plugin {
     pub root_id: String,
     /// VM id: plugins with the same one share data.
     pub vm_id: Vec<u8>,
+    /// Configuration of the VM as the guest gets it.
+    pub vm_configuration: Vec<u8>,
     /// Configuration as the guest gets it.
     pub configuration: Vec<u8>,
+    /// The code of its module.
+    pub code: CodeId,
 }
+
+impl Plugin {
+    /// Whether one VM runs both, as on Envoy: what makes a VM is its code, its id and its
+    /// configuration.
+    pub(crate) fn shares_vm(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.vm_id == other.vm_id
+            && self.vm_configuration == other.vm_configuration
+    }
+}
+
+/// A plugin by its number in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PluginId(pub(crate) usize);
 
 /// A VM by its number in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VmId(pub(crate) usize);
 
-/// A VM: one guest of one plugin.
+/// A VM: one guest, which serves every plugin with its code.
 #[derive(Debug)]
 pub(crate) struct Vm {
-    /// The plugin, by its place in the chain.
-    pub(crate) plugin: usize,
+    /// The plugin that it was made for.
+    pub(crate) first: PluginId,
     pub(crate) place: Place,
     pub(crate) contexts: BTreeMap<u32, Context>,
     pub(crate) next_context: u32,
-    /// Tick period, and when the next tick is due.
-    pub(crate) tick: Option<(Duration, Duration)>,
+    /// The ticks of each root context.
+    pub(crate) ticks: BTreeMap<u32, Tick>,
+    /// What contexts have declared about properties, by context and name.
+    pub(super) prototypes: BTreeMap<(u32, Vec<u8>), Prototype>,
     /// The metric behind each id that this VM was given, by kind.
     pub(crate) metric_ids: [Vec<usize>; 3],
+    /// Root contexts whose `proxy_on_done` asked to wait.
+    pub(crate) pending_done: BTreeSet<u32>,
     /// The guest trapped: no callback reaches it any more.
     pub(crate) failed: bool,
 }
 
-/// Where a VM runs. Envoy tries a configuration in a base VM, then starts one VM on its main thread and
-/// one on each worker.
+/// Where a VM runs. Envoy tries each configuration in a VM that lives no longer, then it has one VM on its
+/// main thread and one on each worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
+    /// Of the VM that others are made after: only its start function runs.
     Base,
+    /// Of a VM in which a configuration is tried.
+    Trial,
     Main,
     Worker(usize),
 }
@@ -54,20 +81,22 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Context {
     /// The plugin itself.
-    Root,
-    /// A stream, at the plugin's place in the chain.
-    Stream(StreamId),
+    Root(PluginId),
+    /// A stream, at a place in the chain.
+    Stream { stream: StreamId, at: usize, root: u32 },
 }
 
 impl Vm {
-    pub(crate) fn new(plugin: usize, place: Place) -> Self {
+    pub(crate) fn new(first: PluginId, place: Place) -> Self {
         Self {
-            plugin,
+            first,
             place,
             contexts: BTreeMap::new(),
             next_context: 1,
-            tick: None,
+            ticks: BTreeMap::new(),
+            prototypes: BTreeMap::new(),
             metric_ids: Default::default(),
+            pending_done: BTreeSet::new(),
             failed: false,
         }
     }
@@ -77,6 +106,28 @@ impl Vm {
         self.next_context = self.next_context.wrapping_add(1);
         self.contexts.insert(id, context);
         id
+    }
+
+    /// The root context of a plugin.
+    pub(crate) fn root_of(&self, plugin: PluginId) -> Option<u32> {
+        let is_root = |(_, context): &(&u32, &Context)| **context == Context::Root(plugin);
+        self.contexts.iter().find(is_root).map(|(&root, _)| root)
+    }
+
+    /// The root context that a context belongs to.
+    pub(crate) fn root_above(&self, context: u32) -> Option<u32> {
+        match self.contexts.get(&context)? {
+            Context::Root(_) => Some(context),
+            Context::Stream { root, .. } => Some(*root),
+        }
+    }
+
+    /// The plugin that a context belongs to.
+    pub(crate) fn plugin_of(&self, context: u32) -> Option<PluginId> {
+        match self.contexts.get(&self.root_above(context)?)? {
+            Context::Root(plugin) => Some(*plugin),
+            Context::Stream { .. } => None,
+        }
     }
 }
 
@@ -94,24 +145,68 @@ impl World {
         self.vms.get_mut(vm.0)
     }
 
-    pub(crate) fn plugin_of(&self, vm: VmId) -> Option<&Plugin> {
-        self.plugins.get(self.vm(vm)?.plugin)
+    pub(crate) fn plugin(&self, plugin: PluginId) -> Option<&Plugin> {
+        self.plugins.get(plugin.0)
     }
 
-    pub(crate) fn guest_name(&self, vm: VmId) -> String {
-        let plugin = self.plugin_of(vm).map_or("?", |plugin| plugin.name.as_str());
+    /// Numbers a plugin; the same one has the same number.
+    pub(crate) fn add_plugin(&mut self, plugin: Plugin) -> PluginId {
+        let known = self.plugins.iter().position(|known| *known == plugin);
+        PluginId(known.unwrap_or_else(|| {
+            self.plugins.push(plugin);
+            self.plugins.len() - 1
+        }))
+    }
+
+    /// The plugin that the guest runs for: that of its context, and before it has one the first.
+    pub(super) fn plugin_of(&self, scope: &Scope) -> Option<&Plugin> {
+        let vm = self.vm(scope.vm)?;
+        self.plugin(vm.plugin_of(scope.effective).unwrap_or(vm.first))
+    }
+
+    /// The VM at a place that runs a plugin; one that has trapped is none.
+    pub(crate) fn find_vm(&self, plugin: PluginId, place: Place) -> Option<VmId> {
+        let plugin = self.plugin(plugin)?;
+        let serves = |vm: &Vm| {
+            let first = self.plugin(vm.first);
+            vm.place == place && !vm.failed && first.is_some_and(|first| first.shares_vm(plugin))
+        };
+        self.vms.iter().position(serves).map(VmId)
+    }
+
+    pub(crate) fn guest_name(&self, vm: VmId, context: u32) -> String {
+        let plugin =
+            self.vm(vm).and_then(|vm| self.plugin(vm.plugin_of(context).unwrap_or(vm.first)));
+        let plugin = plugin.map_or("?", |plugin| plugin.name.as_str());
         match self.vm(vm).map(|vm| vm.place) {
             Some(Place::Worker(worker)) => format!("{plugin}@{worker}"),
             Some(Place::Main) => format!("{plugin}@main"),
+            Some(Place::Trial) => format!("{plugin}@trial"),
             Some(Place::Base) | None => format!("{plugin}@base"),
         }
     }
 
     /// The stream that the effective context of the guest stands for.
-    pub(super) fn stream_of(&self, scope: &Scope) -> Option<StreamId> {
+    pub(super) fn stream_of(&self, scope: &Scope) -> Option<(StreamId, usize)> {
         match self.vm(scope.vm)?.contexts.get(&scope.effective)? {
-            Context::Root => None,
-            Context::Stream(stream) => Some(*stream),
+            Context::Root(_) => None,
+            Context::Stream { stream, at, .. } => Some((*stream, *at)),
+        }
+    }
+
+    /// The root context that the effective context of the guest belongs to.
+    pub(super) fn root_of(&self, scope: &Scope) -> Option<u32> {
+        self.vm(scope.vm)?.root_above(scope.effective)
+    }
+
+    /// Ends the root context that asked to wait; its deletion comes when the callback has returned.
+    pub(super) fn done(&mut self, scope: &Scope) -> Reply {
+        let (vm, root) = (scope.vm, scope.effective);
+        if self.vm_mut(vm).is_some_and(|vm| vm.pending_done.remove(&root)) {
+            self.ended.push_back(Link { vm, root });
+            Reply::OK
+        } else {
+            Reply::refused(Status::NotFound, format!("context {root} does not wait to be done"))
         }
     }
 

@@ -1,6 +1,6 @@
 //! WASI as Envoy serves it to filters: output goes to the log, there are no files and no arguments.
 
-use tollgate_abi::{Answer, LogLevel, Reply, Status};
+use tollgate_abi::{Answer, LogLevel, Reply, Status, Stub};
 
 use super::World;
 use super::clock::nanoseconds;
@@ -28,6 +28,12 @@ impl Random {
 }
 
 impl World {
+    /// Takes note of a call of a function that only answers.
+    pub fn note_stub(&mut self, stub: &Stub, errno: u32) {
+        self.host_calls += 1;
+        self.note(|| format!("    {}(…) = {errno}", stub.name()));
+    }
+
     pub(super) fn fd_write(&mut self, fd: u32, data: &[u8]) -> Reply {
         let level = match fd {
             1 => LogLevel::Info,

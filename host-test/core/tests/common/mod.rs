@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_abi::{
     AbiVersion, Call, Callback, CallbackKind, LogLevel, Reply, Serialized, Status, pairs,
 };
-use tollgate_host::engine::{Instance, Module, Trap};
+use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::StartError;
 use tollgate_host::report::Verdict;
@@ -20,6 +20,10 @@ pub(crate) type Behaviour = fn(&mut World, &Callback) -> Result<u32, Trap>;
 pub(crate) struct Scripted(Behaviour);
 
 impl Module for Scripted {
+    fn code(&self) -> CodeId {
+        CodeId::of(&self.0)
+    }
+
     fn abi(&self) -> AbiVersion {
         AbiVersion::V0_2_1
     }
@@ -93,7 +97,7 @@ pub(crate) fn respond(world: &mut World, status_code: u32, headers: &[(&str, &st
 pub(crate) fn status(reply: &Reply) -> Status {
     match reply {
         Reply::Done(_) => Status::Ok,
-        Reply::Refused { status, .. } => *status,
+        Reply::Refused { status, .. } | Reply::Failed { status, .. } => *status,
         Reply::Trap { why } => panic!("{why}"),
     }
 }

@@ -1,0 +1,3 @@
+//! The filter as a Proxy-Wasm module.
+
+tollgate::export!({{crate}}::Tenants);

@@ -1,0 +1,324 @@
+//! Scenarios that are written in code: what stands by default, and the checks that reading makes of
+//! what was written in YAML.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use tollgate_abi::{Function, Status};
+
+use super::callout::{self, HIGHEST_STATUS};
+use super::written::is_header_name;
+use super::{
+    Answer, Expectation, Fault, GrpcAnswer, HeaderLine, Meets, PlannedCallout, Request,
+    RequestStep, Scenario, Step, Upstream,
+};
+
+/// The most workers of a proxy.
+const MOST_WORKERS: usize = 16;
+
+/// A scenario that no host can play: what is wrong, where, and the bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidScenario(String);
+
+impl fmt::Display for InvalidScenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidScenario {}
+
+impl Scenario {
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidScenario`] with the place, the value and the bound.
+    pub fn check(&self) -> Result<(), InvalidScenario> {
+        if self.workers.get() > MOST_WORKERS {
+            let workers = self.workers;
+            return Err(InvalidScenario(format!(
+                "workers: {workers} is above the bound of {MOST_WORKERS}"
+            )));
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
+            step.check().and_then(|()| self.check_worker(step)).map_err(within)?;
+        }
+        callout::check(&self.proxy.cluster.name, &self.clusters, &self.steps)
+            .map_err(InvalidScenario)
+    }
+
+    /// Checks a further step of this scenario.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidScenario`] with the place, the value and the bound.
+    pub fn check_step(&self, step: &Step) -> Result<(), InvalidScenario> {
+        step.check()
+            .and_then(|()| self.check_worker(step))
+            .and_then(|()| {
+                callout::check(&self.proxy.cluster.name, &self.clusters, std::slice::from_ref(step))
+            })
+            .map_err(InvalidScenario)
+    }
+
+    fn check_worker(&self, step: &Step) -> Result<(), String> {
+        let worker = match step {
+            Step::Request(step) => step.worker.filter(|&worker| worker >= self.workers.get()),
+            Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => None,
+        };
+        match worker {
+            None => Ok(()),
+            Some(worker) => Err(format!(
+                "worker: {worker} does not exist; workers count from 0 to {}",
+                self.workers.get() - 1
+            )),
+        }
+    }
+}
+
+impl Step {
+    /// Checks a step by itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Request(step) => step.check(),
+            Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
+                check_callouts(self.callouts())
+            }
+        }
+    }
+}
+
+impl RequestStep {
+    /// Checks a request by itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        check_callouts(&self.callouts)?;
+        check_request(&self.request).map_err(|what| format!("request.{what}"))?;
+        if let Upstream::Answer(answer) = &self.upstream {
+            check_answer(answer).map_err(|what| format!("upstream.{what}"))?;
+        }
+        for fault in &self.faults {
+            check_fault(fault).map_err(|what| format!("faults.{what}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks what callouts meet.
+pub(super) fn check_callouts(planned: &[PlannedCallout]) -> Result<(), String> {
+    for planned in planned {
+        check_meets(&planned.meets).map_err(|what| format!("callouts.{what}"))?;
+    }
+    Ok(())
+}
+
+impl Request {
+    /// A request to `example.com`, without headers of its own and without a body.
+    pub fn new(method: impl Into<String>, path: impl Into<String>) -> Self {
+        Self {
+            method: method.into(),
+            path: path.into(),
+            authority: "example.com".into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            trailers: Vec::new(),
+        }
+    }
+}
+
+impl RequestStep {
+    /// A request that is sent once, to the worker whose turn it is, and which the upstream answers with
+    /// 200 if it gets it.
+    pub fn new(request: Request) -> Self {
+        Self {
+            request,
+            repeat: NonZeroUsize::MIN,
+            worker: None,
+            upstream: Upstream::Answer(Answer::new(200)),
+            callouts: Vec::new(),
+            meanwhile: None,
+            faults: Vec::new(),
+            expect: Expectation::default(),
+        }
+    }
+}
+
+impl Answer {
+    /// An answer at once, without headers and without a body.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            trailers: Vec::new(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// Adds a header line.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push(line(name, value));
+        self
+    }
+
+    /// Adds a chunk to the body; a body of one chunk has a `content-length`.
+    #[must_use]
+    pub fn body(mut self, chunk: impl Into<Vec<u8>>) -> Self {
+        self.body.push(chunk.into());
+        self
+    }
+
+    /// Adds a trailer line.
+    #[must_use]
+    pub fn trailer(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.trailers.push(line(name, value));
+        self
+    }
+
+    /// Lets the answer come so long after the whole request.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+}
+
+impl GrpcAnswer {
+    /// An answer at once, without metadata and messages; a status above 0 fails.
+    pub fn new(status: u32) -> Self {
+        Self {
+            metadata: Vec::new(),
+            messages: Vec::new(),
+            trailers: Vec::new(),
+            status,
+            message: String::new(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// Adds a line of initial metadata.
+    #[must_use]
+    pub fn metadata(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.metadata.push(line(name, value));
+        self
+    }
+
+    /// Adds a message.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<Vec<u8>>) -> Self {
+        self.messages.push(message.into());
+        self
+    }
+
+    /// Adds a line of trailing metadata.
+    #[must_use]
+    pub fn trailer(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.trailers.push(line(name, value));
+        self
+    }
+
+    /// Sets the words that go with the status.
+    #[must_use]
+    pub fn words(mut self, words: impl Into<String>) -> Self {
+        self.message = words.into();
+        self
+    }
+
+    /// Lets the answer begin so long after the call.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+}
+
+impl From<Answer> for Upstream {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+impl From<Answer> for Meets {
+    fn from(answer: Answer) -> Self {
+        Self::Http(answer)
+    }
+}
+
+impl From<GrpcAnswer> for Meets {
+    fn from(answer: GrpcAnswer) -> Self {
+        Self::Grpc(answer)
+    }
+}
+
+impl PlannedCallout {
+    /// A callout of which nothing is expected but that it is made.
+    pub fn new(cluster: impl Into<String>, meets: impl Into<Meets>) -> Self {
+        Self { cluster: cluster.into(), expect: None, meets: meets.into() }
+    }
+}
+
+impl Fault {
+    /// Every call of a function fails with this status.
+    pub fn every(call: Function, status: Status) -> Self {
+        Self { call, nth: None, status }
+    }
+
+    /// One call of a function within the request, counted from 1, fails with this status.
+    pub fn nth(nth: u64, call: Function, status: Status) -> Self {
+        Self { call, nth: Some(nth), status }
+    }
+}
+
+/// A header line as the types have it: the name in lower case.
+pub fn line(name: &str, value: impl Into<Vec<u8>>) -> HeaderLine {
+    (name.to_ascii_lowercase().into_bytes(), value.into())
+}
+
+fn check_request(request: &Request) -> Result<(), String> {
+    check_names("headers", &request.headers)?;
+    check_names("trailers", &request.trailers)
+}
+
+fn check_answer(answer: &Answer) -> Result<(), String> {
+    let status = answer.status;
+    if !(200..=599).contains(&status) {
+        return Err(format!("status: {status} is not between 200 and 599"));
+    }
+    check_names("headers", &answer.headers)?;
+    check_names("trailers", &answer.trailers)
+}
+
+fn check_meets(meets: &Meets) -> Result<(), String> {
+    match meets {
+        Meets::Http(answer) | Meets::Reset(Some(answer)) => {
+            check_answer(answer).map_err(|what| format!("answer.{what}"))
+        }
+        Meets::Grpc(answer) if answer.status > HIGHEST_STATUS => {
+            let status = answer.status;
+            Err(format!(
+                "answer_grpc.status: {status} is above {HIGHEST_STATUS}, the highest of gRPC"
+            ))
+        }
+        Meets::Grpc(answer) => check_names("answer_grpc.metadata", &answer.metadata)
+            .and_then(|()| check_names("answer_grpc.trailers", &answer.trailers)),
+        Meets::Reset(None) | Meets::Never | Meets::Refused => Ok(()),
+    }
+}
+
+fn check_fault(fault: &Fault) -> Result<(), String> {
+    match (fault.nth, fault.status) {
+        (Some(0), _) => Err("nth: calls count from 1".into()),
+        (_, Status::Ok) => Err("status: 0 is success, not a fault".into()),
+        _ => Ok(()),
+    }
+}
+
+fn check_names(place: &str, lines: &[HeaderLine]) -> Result<(), String> {
+    match lines.iter().find(|(name, _)| !is_header_name(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(format!("{place}: `{}` is not a header name", name.escape_ascii())),
+    }
+}

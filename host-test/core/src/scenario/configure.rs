@@ -1,0 +1,68 @@
+//! A new configuration for a filter of the running proxy.
+
+use serde::Deserialize;
+
+use super::FilterUse;
+use super::read::configuration;
+
+/// A filter gets another configuration while the proxy runs.
+#[derive(Clone, Debug)]
+pub struct ConfigureStep {
+    /// The filter, by its place in the chain.
+    pub filter: usize,
+    /// Bytes that it gets: JSON, or text as written.
+    pub config: Vec<u8>,
+    /// Set when the proxy must refuse it and go on as before: text that it must say.
+    pub refused: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfigure {
+    filter: Which,
+    #[serde(default)]
+    config: Option<serde_json::Value>,
+    refused: Option<String>,
+}
+
+/// A filter by its place, counted from 0, or by the name of its plugin.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Which {
+    Place(usize),
+    Name(String),
+}
+
+impl RawConfigure {
+    pub(super) fn check(self, filters: &[FilterUse]) -> Result<ConfigureStep, String> {
+        if self.refused.as_ref().is_some_and(|words| words.trim().is_empty()) {
+            return Err("configure.refused: empty; write words that the proxy must say".into());
+        }
+        let filter = self.filter.find(filters)?;
+        let config = configuration(self.config.unwrap_or_default());
+        Ok(ConfigureStep { filter, config, refused: self.refused })
+    }
+}
+
+impl Which {
+    fn find(self, filters: &[FilterUse]) -> Result<usize, String> {
+        match self {
+            Self::Place(place) if place < filters.len() => Ok(place),
+            Self::Place(place) => Err(format!(
+                "configure.filter: there is no filter {place}; they count from 0 to {}",
+                filters.len().saturating_sub(1)
+            )),
+            Self::Name(name) => {
+                let mut named =
+                    filters.iter().enumerate().filter(|(_, filter)| filter.name == name);
+                match (named.next(), named.next()) {
+                    (Some((place, _)), None) => Ok(place),
+                    (Some(_), Some(_)) => Err(format!(
+                        "configure.filter: several filters are named `{name}`; write the place of one, from 0"
+                    )),
+                    (None, _) => Err(format!("configure.filter: no filter is named `{name}`")),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Foreign functions: those of Envoy 1.40, but for expressions, which this host does not evaluate.
+//!
+//! Source: Envoy, `source/extensions/common/wasm/foreign.cc`; statuses and results were measured on Envoy
+//! 1.40.
+
+mod message;
+mod signature;
+
+use std::io::Read;
+
+use flate2::Compression;
+use flate2::read::{ZlibDecoder, ZlibEncoder};
+use tollgate_abi::{Answer, Call, Reply, Status};
+
+use super::filter_state::{Prototype, Shape, Span};
+use super::{Scope, World};
+use message::Fields;
+
+/// As much as a guest may have uncompressed at once; what goes beyond is taken for a guest that ran wild.
+const MOST_UNCOMPRESSED_BYTES: u64 = 64 << 20;
+
+/// Why a function refused.
+type Refusal = (Status, &'static str);
+
+/// What stands for arguments that are no message.
+const NO_MESSAGE: Refusal = (Status::BadArgument, "the arguments are no such message");
+
+impl World {
+    pub(super) fn call_foreign_function(
+        &mut self,
+        scope: &Scope,
+        name: &[u8],
+        arguments: &[u8],
+    ) -> Reply {
+        let result = match name {
+            b"compress" => compress(arguments),
+            b"uncompress" => match uncompress(arguments) {
+                Uncompressed::Bytes(bytes) => Ok(bytes),
+                Uncompressed::NotZlib => {
+                    Err((Status::SerializationFailure, "the bytes are not in the format of zlib"))
+                }
+                Uncompressed::TooMuch => {
+                    return Reply::Trap {
+                        why: format!(
+                            "the guest uncompressed more than {MOST_UNCOMPRESSED_BYTES} bytes"
+                        )
+                        .into(),
+                    };
+                }
+            },
+            b"verify_signature" => signature::verify(arguments),
+            b"sign" => signature::sign(arguments),
+            // There is one route, and so nothing to choose anew.
+            b"clear_route_cache" => Ok(Vec::new()),
+            b"set_envoy_filter_state" => {
+                self.set_envoy_filter_state(scope, arguments).map(|()| Vec::new())
+            }
+            b"declare_property" => self.declare(scope, arguments).map(|()| Vec::new()),
+            b"expr_create" | b"expr_evaluate" | b"expr_delete" => {
+                let (name, arguments) = (name.to_vec(), arguments.to_vec());
+                return self.unserved(&Call::CallForeignFunction { name, arguments });
+            }
+            _ => return Reply::refused(Status::NotFound, "Envoy has no such foreign function"),
+        };
+        match result {
+            Ok(bytes) => Reply::Done(Answer::Bytes(bytes)),
+            // As on Envoy: what a function gives is told even when it refuses.
+            Err((status, why)) => {
+                Reply::Failed { status, why: why.into(), answer: Answer::Bytes(Vec::new()) }
+            }
+        }
+    }
+
+    fn set_envoy_filter_state(&mut self, scope: &Scope, arguments: &[u8]) -> Result<(), Refusal> {
+        let fields = Fields::parse(arguments).ok_or(NO_MESSAGE)?;
+        let (name, value) = (fields.text(1).ok_or(NO_MESSAGE)?, fields.text(2).ok_or(NO_MESSAGE)?);
+        self.keep(value.len()).map_err(|_| (Status::InternalFailure, "too much is kept"))?;
+        self.set_object(scope, name, value, span(fields.number(3)))
+    }
+
+    fn declare(&mut self, scope: &Scope, arguments: &[u8]) -> Result<(), Refusal> {
+        let fields = Fields::parse(arguments).ok_or(NO_MESSAGE)?;
+        let name = fields.text(1).ok_or(NO_MESSAGE)?;
+        let prototype = Prototype {
+            is_read_only: fields.number(2) != 0,
+            shape: match fields.number(3) {
+                2 | 3 => Shape::WithParts,
+                _ => Shape::Plain,
+            },
+            span: span(fields.number(5)),
+        };
+        self.keep(name.len()).map_err(|_| (Status::InternalFailure, "too much is kept"))?;
+        self.declare_property(scope, name.as_bytes(), prototype)
+    }
+}
+
+fn span(number: u64) -> Span {
+    match number {
+        1 => Span::Request,
+        2 => Span::Connection,
+        _ => Span::FilterChain,
+    }
+}
+
+fn compress(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut compressed = Vec::new();
+    match ZlibEncoder::new(bytes, Compression::default()).read_to_end(&mut compressed) {
+        Ok(_) => Ok(compressed),
+        Err(_) => Err((Status::SerializationFailure, "the bytes cannot be compressed")),
+    }
+}
+
+enum Uncompressed {
+    Bytes(Vec<u8>),
+    NotZlib,
+    TooMuch,
+}
+
+fn uncompress(bytes: &[u8]) -> Uncompressed {
+    let mut uncompressed = Vec::new();
+    let mut decoder = ZlibDecoder::new(bytes).take(MOST_UNCOMPRESSED_BYTES + 1);
+    match decoder.read_to_end(&mut uncompressed) {
+        Ok(size) if size as u64 > MOST_UNCOMPRESSED_BYTES => Uncompressed::TooMuch,
+        Ok(_) if bytes.is_empty() => Uncompressed::NotZlib,
+        Ok(_) => Uncompressed::Bytes(uncompressed),
+        Err(_) => Uncompressed::NotZlib,
+    }
+}

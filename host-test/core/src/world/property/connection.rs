@@ -1,0 +1,114 @@
+//! Properties of the connections on both sides, and of the proxy's configuration.
+//!
+//! The connections of this host are without TLS. Their addresses are made up: those of a real proxy
+//! change from run to run.
+//!
+//! Source: Envoy, `source/extensions/filters/common/expr/context.cc`; checked on Envoy 1.40.
+
+use super::message::nanos;
+use super::value::{Message, Value};
+use crate::scenario::TrafficDirection;
+use crate::world::World;
+use crate::world::notes::Notes;
+
+/// Where the proxy listens.
+const LISTENER_PORT: u16 = 10_000;
+/// Where the upstream listens.
+const UPSTREAM_PORT: u16 = 8_080;
+/// The port of the first client; each worker has one.
+const FIRST_CLIENT_PORT: u16 = 50_000;
+/// The port of the first connection to the upstream; each worker has one.
+const FIRST_LOCAL_PORT: u16 = 60_000;
+
+/// The number of the client's connection.
+pub(super) fn id(notes: &Notes) -> u64 {
+    u64::try_from(notes.worker).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// A property of the client.
+pub(super) fn source<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
+    peer(of_worker(FIRST_CLIENT_PORT, notes), name)
+}
+
+/// A property of the address that the client spoke to.
+pub(super) fn destination<'a>(name: &[u8]) -> Option<Value<'a>> {
+    peer(LISTENER_PORT, name)
+}
+
+/// A property of the client's connection. It has none of those that belong to TLS.
+pub(super) fn downstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
+    match name {
+        b"id" => Some(Value::Uint(id(notes))),
+        b"mtls" => Some(Value::Bool(false)),
+        b"requested_server_name" => Some(Value::Text(Vec::new())),
+        _ => None,
+    }
+}
+
+/// A property of the upstream. There is one from when the router has the request.
+pub(super) fn upstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
+    match name {
+        b"num_endpoints" if !notes.is_unroutable => Some(Value::Uint(1)),
+        b"request_attempt_count" => Some(Value::Uint(notes.is_routed.into())),
+        b"local_address" => notes.connected.map(|_| address(of_worker(FIRST_LOCAL_PORT, notes))),
+        b"cx_pool_ready_duration" => {
+            notes.connected.map(|at| Value::Int(nanos(at.saturating_sub(notes.began))))
+        }
+        _ if !notes.is_routed => None,
+        b"transport_failure_reason" => Some(Value::Text(Vec::new())),
+        b"locality" => Some(Value::Message(Message::Locality)),
+        name => peer(UPSTREAM_PORT, name),
+    }
+}
+
+impl World {
+    /// A property of the configuration; without a stream only what the proxy is itself.
+    pub(super) fn xds(&self, notes: Option<&Notes>, name: &[u8]) -> Option<Value<'_>> {
+        let proxy = &self.proxy;
+        let text = |text: &str| Value::Text(text.as_bytes().to_vec());
+        let metadata = |metadata| Value::Message(Message::Metadata(metadata));
+        let notes = match (name, notes) {
+            (b"node", _) => return Some(Value::Message(Message::Node(&proxy.node))),
+            (_, notes) => notes?,
+        };
+        Some(match name {
+            b"filter_chain_name" => text(""),
+            b"listener_metadata" => metadata(&proxy.listener.metadata),
+            b"listener_direction" => Value::Int(match proxy.listener.direction {
+                TrafficDirection::Unspecified => 0,
+                TrafficDirection::Inbound => 1,
+                TrafficDirection::Outbound => 2,
+            }),
+            // As on Envoy: an endpoint without metadata has nothing there, rather than an empty message.
+            b"upstream_host_metadata" if notes.is_routed => match &proxy.endpoint.metadata {
+                none if none.0.is_empty() => Value::Null,
+                some => metadata(some),
+            },
+            b"upstream_host_locality_metadata" if notes.is_routed => Value::Null,
+            b"virtual_host_name" => text(&proxy.virtual_host.name),
+            b"virtual_host_metadata" => metadata(&proxy.virtual_host.metadata),
+            _ if notes.is_unroutable => return None,
+            b"route_name" => text(&proxy.route.name),
+            b"route_metadata" => metadata(&proxy.route.metadata),
+            b"cluster_name" => text(&proxy.cluster.name),
+            b"cluster_metadata" => metadata(&proxy.cluster.metadata),
+            _ => return None,
+        })
+    }
+}
+
+fn peer<'a>(port: u16, name: &[u8]) -> Option<Value<'a>> {
+    match name {
+        b"address" => Some(address(port)),
+        b"port" => Some(Value::Int(port.into())),
+        _ => None,
+    }
+}
+
+fn address<'a>(port: u16) -> Value<'a> {
+    Value::Text(format!("127.0.0.1:{port}").into_bytes())
+}
+
+fn of_worker(first: u16, notes: &Notes) -> u16 {
+    u16::try_from(notes.worker).map_or(first, |worker| first.saturating_add(worker))
+}

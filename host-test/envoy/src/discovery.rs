@@ -1,0 +1,186 @@
+//! Filters whose configuration changes while Envoy runs: each is a resource in a file that Envoy watches.
+//!
+//! Only the filters of a scenario that configures one anew come this way. Envoy tells by its counters what became
+//! of a file; what a guest said of it stands in the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tollgate_host::scenario::{Scenario, Step};
+
+use crate::admin::{Admin, AdminError};
+
+/// How long Envoy may take to notice a file.
+const NOTICING: Duration = Duration::from_secs(5);
+
+/// How long the workers may take for what the main thread has done.
+const SPREADING: Duration = Duration::from_millis(50);
+
+/// Where the configuration stands in the resource of a filter.
+const CONFIGURATION: &str = "/config/configuration/value";
+
+/// The filters that change.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery {
+    filters: BTreeMap<usize, Discovered>,
+}
+
+#[derive(Debug)]
+struct Discovered {
+    name: String,
+    file: PathBuf,
+    /// What is in force.
+    resource: Value,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noticed {
+    Accepted,
+    Rejected,
+}
+
+impl Discovery {
+    /// If `scenario` configures a filter anew, writes the resources of all filters, and has their places
+    /// in the chain refer to them: one that stood in the chain itself would start before the others.
+    pub(crate) fn begin(
+        scenario: &Scenario,
+        filters: &mut [Value],
+        folder: &Path,
+    ) -> io::Result<Self> {
+        let mut discovery = Self::default();
+        if !configures(scenario) {
+            return Ok(discovery);
+        }
+        for (place, filter) in filters.iter_mut().enumerate() {
+            let name = format!("tollgate-{place}");
+            let file = folder.join(format!("{name}.json"));
+            let kind = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+            let reference = json!({
+                "name": name,
+                "config_discovery": {
+                    "config_source": { "path_config_source": { "path": file }, "resource_api_version": "V3" },
+                    "type_urls": [kind],
+                },
+            });
+            let filter = std::mem::replace(filter, reference);
+            let resource = filter.get("typed_config").cloned().unwrap_or_default();
+            let discovered = Discovered { name, file, resource };
+            discovered.write(&discovered.resource)?;
+            discovery.filters.insert(place, discovered);
+        }
+        Ok(discovery)
+    }
+
+    /// Whether there are any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// Gives a filter another configuration and waits until Envoy has taken or rejected it.
+    pub(crate) async fn replace(
+        &mut self,
+        place: usize,
+        configuration: &str,
+        admin: Admin,
+    ) -> Result<Noticed, NotReplaced> {
+        let Some(filter) = self.filters.get_mut(&place) else {
+            return Err(NotReplaced::Unknown { place });
+        };
+        let mut resource = filter.resource.clone();
+        if let Some(value) = resource.pointer_mut(CONFIGURATION) {
+            *value = configuration.into();
+        }
+        // Envoy does nothing about what it has.
+        if resource == filter.resource {
+            return Ok(Noticed::Accepted);
+        }
+        let counters = format!(
+            r"^extension_config_discovery\.http_filter\.{}\.(config_reload|config_fail)$",
+            filter.name
+        );
+        let before = admin.statistics(&counters).await.map_err(NotReplaced::Admin)?;
+        filter.write(&resource).map_err(NotReplaced::Io)?;
+        let changed = |now: &BTreeMap<String, u64>| *now != before;
+        let after = admin.statistics_until(&counters, NOTICING, changed).await;
+        let after = after.map_err(NotReplaced::Admin)?;
+        if after == before {
+            return Err(NotReplaced::Unnoticed { file: filter.file.clone() });
+        }
+        sleep(SPREADING).await;
+        // Envoy counts a reload also when it then fails.
+        let failures = |counters: &BTreeMap<String, u64>| -> u64 {
+            counters.iter().filter(|(name, _)| name.ends_with("config_fail")).map(|(_, n)| n).sum()
+        };
+        if failures(&after) > failures(&before) {
+            return Ok(Noticed::Rejected);
+        }
+        filter.resource = resource;
+        Ok(Noticed::Accepted)
+    }
+}
+
+impl Discovered {
+    /// Envoy looks when a file is moved to its place.
+    fn write(&self, resource: &Value) -> io::Result<()> {
+        let response = json!({
+            "resources": [{
+                "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+                "name": self.name,
+                "typed_config": resource,
+            }],
+        });
+        let draft = self.file.with_extension("draft");
+        fs::write(&draft, response.to_string())?;
+        fs::rename(&draft, &self.file)
+    }
+}
+
+/// Whether a scenario gives a filter another configuration.
+fn configures(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| match step {
+        Step::Configure { .. } => true,
+        Step::Request(step) => step.meanwhile.is_some(),
+        Step::Advance(_) | Step::Clock(_) => false,
+    })
+}
+
+/// A configuration could not be given to Envoy.
+#[derive(Debug)]
+pub(crate) enum NotReplaced {
+    /// The filter does not come from a file.
+    Unknown { place: usize },
+    /// The file cannot be written.
+    Io(io::Error),
+    /// Envoy does not look at it.
+    Unnoticed { file: PathBuf },
+    /// Envoy does not tell.
+    Admin(AdminError),
+}
+
+impl fmt::Display for NotReplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { place } => {
+                write!(
+                    f,
+                    "this Envoy was started for a scenario that does not configure filter {place}"
+                )
+            }
+            Self::Io(error) => write!(f, "the configuration of a filter: {error}"),
+            Self::Unnoticed { file } => {
+                let limit = NOTICING.as_secs();
+                write!(f, "{}: Envoy has not read it in {limit} s", file.display())
+            }
+            Self::Admin(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for NotReplaced {}

@@ -1,0 +1,81 @@
+//! Running a filter in a test, without WebAssembly and without a proxy.
+//!
+//! [`Proxy`] is the offline host on which scenarios run: the same order of callbacks, the same local
+//! replies and the same virtual time, with the filter linked into the test. It is no mock, and knows
+//! nothing of what the filter should do; what Envoy 1.40 would refuse, it refuses. A filter that panics
+//! is a VM that has trapped, as in a proxy.
+//!
+//! Needs the feature `testing`, in a dev-dependency:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! tollgate = { version = "…", features = ["testing"] }
+//! ```
+//!
+//! # Examples
+//!
+//! ```
+//! use tollgate::config::NoConfig;
+//! use tollgate::testing::{Answer, Meets, Proxy};
+//! use tollgate::callout::HttpCall;
+//! use tollgate::{ConfigureError, Filter, LocalReply, OnExchange, Outcome, Request, Root, StatusCode};
+//!
+//! struct Asking;
+//!
+//! impl Filter for Asking {
+//!     const NAME: &'static str = "asking";
+//!     type Config = NoConfig;
+//!     type Stream = ();
+//!
+//!     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> {
+//!         Ok(Self)
+//!     }
+//! }
+//!
+//! impl OnExchange for Asking {
+//!     async fn on_exchange(&self, (): &mut (), _: Request) -> Outcome {
+//!         let reply = HttpCall::get("authz", "/check").send().await?;
+//!         if reply.is_success() { Ok(()) } else { Err(LocalReply::new(StatusCode::FORBIDDEN)) }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut proxy = Proxy::with(tollgate::registration!(Asking)).cluster("authz").start()?;
+//!
+//! let exchange = proxy.get("/orders").callout("authz", Answer::new(200)).send()?;
+//! assert_eq!(exchange.status(), Some(200));
+//! assert_eq!(exchange.callouts()[0].path(), "/check");
+//!
+//! let exchange = proxy.get("/orders").callout("authz", Meets::Never).send()?;
+//! assert_eq!(exchange.status(), Some(503), "{exchange}");
+//! assert!(exchange.upstream().is_none());
+//! # Ok(())
+//! # }
+//! ```
+
+mod bytes;
+mod exchange;
+mod proxy;
+mod scenarios;
+mod start;
+
+pub use tollgate_abi::LogLevel;
+pub use tollgate_host::proxy::{HostFailure, LogLine};
+pub use tollgate_host::scenario::{
+    Answer, Fault, GrpcAnswer, InvalidScenario, Meets, PlannedCallout, Upstream,
+};
+pub use tollgate_host::transcript::Entry;
+
+pub use self::bytes::Bytes;
+pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response};
+pub use self::proxy::{PlayError, Proxy, Request};
+pub use self::scenarios::{ScenariosFailed, scenarios};
+pub use self::start::{Bootstrap, StartError};
+
+use crate::Registration;
+
+/// A filter as the native engine takes it.
+fn native(filter: Registration) -> tollgate_host_native::Filter {
+    let Registration { start, call, callbacks } = filter;
+    tollgate_host_native::Filter { start, call, callbacks }
+}

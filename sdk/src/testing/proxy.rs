@@ -1,0 +1,268 @@
+//! A running proxy, and the requests that a test sends through it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use tollgate_host::offline::Run;
+use tollgate_host::proxy::{HostFailure, LogLine, Proxy as _};
+use tollgate_host::run::judge_callouts;
+use tollgate_host::scenario::{
+    self, AdvanceStep, ClockStep, Fault, InvalidScenario, Meets, PlannedCallout, RequestStep,
+    Scenario, Step, Upstream, line,
+};
+use tollgate_host::transcript::Entry;
+
+use super::exchange::{Exchange, Meanwhile};
+use super::start::Bootstrap;
+use crate::Registration;
+
+/// A running proxy with a filter in it. Time stands still but for what waits: a client for its response, or
+/// [`Self::advance`].
+pub struct Proxy {
+    run: Run,
+    /// What it was started with; the steps come one by one.
+    scenario: Scenario,
+    next_worker: usize,
+    /// Log lines that belong to what came before.
+    logs_before: usize,
+}
+
+impl Proxy {
+    /// Begins to set up a proxy with a filter, as [`registration!`](crate::registration!) gives it.
+    pub fn with(filter: Registration) -> Bootstrap {
+        Bootstrap::new(filter)
+    }
+
+    pub(super) fn new(run: Run, scenario: Scenario) -> Self {
+        Self { run, scenario, next_worker: 0, logs_before: 0 }
+    }
+
+    /// A GET request.
+    pub fn get(&mut self, path: impl Into<String>) -> Request<'_> {
+        self.request("GET", path)
+    }
+
+    /// A POST request.
+    pub fn post(&mut self, path: impl Into<String>) -> Request<'_> {
+        self.request("POST", path)
+    }
+
+    /// A request with any method.
+    pub fn request(&mut self, method: impl Into<String>, path: impl Into<String>) -> Request<'_> {
+        let step = RequestStep::new(scenario::Request::new(method, path));
+        Request { proxy: self, step }
+    }
+
+    /// Lets time pass, with the ticks that fall due meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError`] when filters made callouts for which no answer is planned.
+    pub fn advance(&mut self, by: Duration) -> Result<Meanwhile, PlayError> {
+        self.advance_with(by, [])
+    }
+
+    /// Lets time pass, and says what callouts meet meanwhile, in order for each cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError`] when filters did not make exactly these callouts.
+    pub fn advance_with(
+        &mut self,
+        by: Duration,
+        callouts: impl IntoIterator<Item = PlannedCallout>,
+    ) -> Result<Meanwhile, PlayError> {
+        let step = AdvanceStep { by, callouts: callouts.into_iter().collect() };
+        self.check(&Step::Advance(step.clone()))?;
+        let made = self.run.advance(&step).map_err(PlayError::Host)?;
+        let failures = judge_callouts(&step.callouts, &made);
+        let (logs, transcript) = self.take_seen();
+        let meanwhile = Meanwhile::new(made, logs, transcript);
+        PlayError::unless_planned(failures, &meanwhile)?;
+        Ok(meanwhile)
+    }
+
+    /// Sets the wall clock forward. No time passes.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Host`] when the host cannot.
+    pub fn set_clock_forward(&mut self, by: Duration) -> Result<(), PlayError> {
+        self.run.step_clock(ClockStep::Forward(by)).map_err(PlayError::Host)
+    }
+
+    /// Sets the wall clock back. No time passes.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError::Host`] when the host cannot.
+    pub fn set_clock_back(&mut self, by: Duration) -> Result<(), PlayError> {
+        self.run.step_clock(ClockStep::Back(by)).map_err(PlayError::Host)
+    }
+
+    /// A counter or gauge as it stands, added up over all workers; `None` when no filter has defined it.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        self.run.metrics().get(name).copied()
+    }
+
+    /// All counters and gauges by name.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        self.run.metrics()
+    }
+
+    /// The log lines of the filters since the start.
+    pub fn logs(&self) -> &[LogLine] {
+        self.run.logs()
+    }
+
+    fn send(&mut self, step: RequestStep) -> Result<Exchange, PlayError> {
+        self.check(&Step::Request(Box::new(step.clone())))?;
+        let worker = step.worker.unwrap_or_else(|| self.next_turn());
+        let exchange = self.run.exchange(worker, &step).map_err(PlayError::Host)?;
+        let failures = judge_callouts(&step.callouts, &exchange.callouts);
+        let (logs, transcript) = self.take_seen();
+        let exchange = Exchange::new(step.request, worker, exchange, logs, transcript);
+        PlayError::unless_planned(failures, &exchange)?;
+        Ok(exchange)
+    }
+
+    fn check(&self, step: &Step) -> Result<(), PlayError> {
+        self.scenario.check_step(step).map_err(PlayError::Invalid)
+    }
+
+    fn next_turn(&mut self) -> usize {
+        let turn = self.next_worker;
+        let next = turn.saturating_add(1);
+        self.next_worker = if next < self.scenario.workers.get() { next } else { 0 };
+        turn
+    }
+
+    /// What filters logged and called since this was asked last.
+    fn take_seen(&mut self) -> (Vec<LogLine>, Vec<Entry>) {
+        let logs = self.run.logs();
+        let new = logs.get(self.logs_before..).unwrap_or_default().to_vec();
+        self.logs_before = logs.len();
+        (new, self.run.take_transcript())
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("scenario", &self.scenario).finish_non_exhaustive()
+    }
+}
+
+/// A request that is about to be sent to `example.com`, and what it meets. The upstream answers with 200
+/// unless [`Self::upstream`] says another.
+#[derive(Debug)]
+#[must_use = "a request goes with `send`"]
+pub struct Request<'p> {
+    proxy: &'p mut Proxy,
+    step: RequestStep,
+}
+
+impl Request<'_> {
+    /// Adds a header line.
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.step.request.headers.push(line(name, value));
+        self
+    }
+
+    /// Sets the host.
+    pub fn authority(mut self, authority: impl Into<String>) -> Self {
+        self.step.request.authority = authority.into();
+        self
+    }
+
+    /// Adds a chunk to the body; a body of one chunk has a `content-length`.
+    pub fn body(mut self, chunk: impl Into<Vec<u8>>) -> Self {
+        self.step.request.body.push(chunk.into());
+        self
+    }
+
+    /// Adds a trailer line.
+    pub fn trailer(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.step.request.trailers.push(line(name, value));
+        self
+    }
+
+    /// Chooses the worker, counted from 0.
+    pub fn worker(mut self, worker: usize) -> Self {
+        self.step.worker = Some(worker);
+        self
+    }
+
+    /// Says what the upstream does: an [`Answer`](super::Answer), or [`Upstream::Reset`].
+    pub fn upstream(mut self, does: impl Into<Upstream>) -> Self {
+        self.step.upstream = does.into();
+        self
+    }
+
+    /// Plans a callout, and says what it meets: an [`Answer`](super::Answer), a
+    /// [`GrpcAnswer`](super::GrpcAnswer), or one of [`Meets`]. The order counts for each cluster.
+    pub fn callout(mut self, cluster: impl Into<String>, meets: impl Into<Meets>) -> Self {
+        self.step.callouts.push(PlannedCallout::new(cluster, meets));
+        self
+    }
+
+    /// Lets host calls fail while the request is under way.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.step.faults.push(fault);
+        self
+    }
+
+    /// Sends the request, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError`] when filters did not make exactly the callouts that are planned, or when the host
+    /// cannot tell what Envoy would do. A refused, reset or unanswered request is an [`Exchange`].
+    pub fn send(self) -> Result<Exchange, PlayError> {
+        self.proxy.send(self.step)
+    }
+}
+
+/// Why nothing can be said of a request, or of time that passed.
+pub enum PlayError {
+    /// What was asked for is out of bounds.
+    Invalid(InvalidScenario),
+    /// Filters made other callouts than were planned.
+    Callouts {
+        /// What was not as planned, at least one.
+        failures: Vec<String>,
+        /// What came of it, as it is displayed.
+        seen: String,
+    },
+    /// The filter did what the host does not serve, or what would crash Envoy.
+    Host(HostFailure),
+}
+
+impl PlayError {
+    fn unless_planned(failures: Vec<String>, seen: &dyn fmt::Display) -> Result<(), Self> {
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(Self::Callouts { failures, seen: seen.to_string() })
+    }
+}
+
+impl fmt::Display for PlayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(error) => write!(f, "{error}"),
+            Self::Callouts { failures, seen } => write!(f, "{}\n{seen}", failures.join("\n")),
+            Self::Host(failure) => write!(f, "{failure}"),
+        }
+    }
+}
+
+/// As it is displayed, for tests that unwrap.
+impl fmt::Debug for PlayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for PlayError {}

@@ -1,0 +1,204 @@
+//! What a proxy starts with, and why it does not.
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use tollgate_abi::LogLevel;
+use tollgate_host::engine::Module;
+use tollgate_host::offline::{Loader, Offline};
+use tollgate_host::proxy::StartError as HostStartError;
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, InvalidScenario, Scenario};
+
+use super::proxy::Proxy;
+use crate::Registration;
+
+/// What a proxy starts with; [`Proxy::with`] begins one.
+///
+/// `config`, `root_id` and `name` are about the filter that was named last.
+#[derive(Clone, Debug)]
+#[must_use = "a proxy runs after `start`"]
+pub struct Bootstrap {
+    first: Plugin,
+    /// The filters after the first.
+    then: Vec<Plugin>,
+    workers: usize,
+    clusters: Vec<String>,
+    log_level: LogLevel,
+}
+
+/// A filter with what the proxy tells it.
+#[derive(Clone, Debug)]
+struct Plugin {
+    filter: Registration,
+    name: Option<String>,
+    root_id: String,
+    config: Vec<u8>,
+    allow_on_headers_stop_iteration: bool,
+}
+
+impl Plugin {
+    fn new(filter: Registration) -> Self {
+        Self {
+            filter,
+            name: None,
+            root_id: String::new(),
+            config: Vec::new(),
+            allow_on_headers_stop_iteration: false,
+        }
+    }
+}
+
+impl Bootstrap {
+    pub(super) fn new(filter: Registration) -> Self {
+        Self {
+            first: Plugin::new(filter),
+            then: Vec::new(),
+            workers: 1,
+            clusters: Vec::new(),
+            log_level: LogLevel::Info,
+        }
+    }
+
+    /// Puts a further filter behind those so far.
+    pub fn then(mut self, filter: Registration) -> Self {
+        self.then.push(Plugin::new(filter));
+        self
+    }
+
+    /// Sets the configuration: JSON, or any bytes. There is none unless it is set.
+    pub fn config(mut self, config: impl Into<Vec<u8>>) -> Self {
+        self.last().config = config.into();
+        self
+    }
+
+    /// Sets the root id, by which a module with several filters chooses one.
+    pub fn root_id(mut self, root_id: impl Into<String>) -> Self {
+        self.last().root_id = root_id.into();
+        self
+    }
+
+    /// Lets bodies come to the filter while it holds the headers, as Envoy does for a plugin with
+    /// `allow_on_headers_stop_iteration`.
+    pub fn allow_on_headers_stop_iteration(mut self) -> Self {
+        self.last().allow_on_headers_stop_iteration = true;
+        self
+    }
+
+    /// Sets the name of the plugin: `filter`, and `filter-2` and so on behind it, unless it is set.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.last().name = Some(name.into());
+        self
+    }
+
+    /// Sets how many workers there are, 1 to 16; one unless it is set. Requests are dealt to them in
+    /// turn.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Adds a cluster that filters may call. `upstream` is always there.
+    pub fn cluster(mut self, name: impl Into<String>) -> Self {
+        self.clusters.push(name.into());
+        self
+    }
+
+    /// Sets the least level at which log lines are written; [`LogLevel::Info`] unless it is set.
+    pub fn log_level(mut self, level: LogLevel) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// Starts the proxy: each filter is configured once to try it, once on the main thread, and once on
+    /// each worker.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], with the words of the filter and of the proxy when they refuse.
+    pub fn start(self) -> Result<Proxy, StartError> {
+        let workers = NonZeroUsize::new(self.workers).ok_or(StartError::NoWorkers)?;
+        let first = filter_use(0, &self.first);
+        let plugins: Vec<Plugin> = [self.first].into_iter().chain(self.then).collect();
+        let uses = plugins.iter().enumerate().map(|(index, plugin)| filter_use(index, plugin));
+        let scenario = Scenario {
+            filters: uses.collect(),
+            workers,
+            clusters: self.clusters,
+            log_level: self.log_level,
+            ..Scenario::without_steps(first)
+        };
+        scenario.check().map_err(StartError::Invalid)?;
+        let loader = |wanted: &FilterUse| -> Result<Arc<dyn Module>, HostStartError> {
+            let index = scenario.filters.iter().position(|own| own.source == wanted.source);
+            match index.and_then(|index| plugins.get(index)) {
+                Some(plugin) => Ok(Arc::new(super::native(plugin.filter))),
+                None => Err(HostStartError::Module("a filter that was not named".into())),
+            }
+        };
+        let loader: &Loader<'_> = &loader;
+        match Offline::new(HostName::Native, loader).start_recorded(&scenario) {
+            Ok(run) => Ok(Proxy::new(run, scenario)),
+            Err((HostStartError::Refused { words }, _)) => Err(StartError::Refused { words }),
+            Err((HostStartError::Module(error) | HostStartError::Host(error), _)) => {
+                Err(StartError::Host(error))
+            }
+        }
+    }
+
+    fn last(&mut self) -> &mut Plugin {
+        self.then.last_mut().unwrap_or(&mut self.first)
+    }
+}
+
+fn filter_use(index: usize, plugin: &Plugin) -> FilterUse {
+    let own = match index {
+        0 => "filter".to_owned(),
+        _ => format!("filter-{}", index.saturating_add(1)),
+    };
+    FilterUse {
+        source: FilterSource::BuiltIn(own.clone()),
+        name: plugin.name.clone().unwrap_or(own),
+        root_id: plugin.root_id.clone(),
+        vm_id: String::new(),
+        vm_config: Vec::new(),
+        config: plugin.config.clone(),
+        allow_on_headers_stop_iteration: plugin.allow_on_headers_stop_iteration,
+    }
+}
+
+/// Why a proxy did not start.
+pub enum StartError {
+    /// A filter was not taken, mostly for its configuration.
+    Refused {
+        /// The filter's own words and the proxy's, one per line.
+        words: String,
+    },
+    /// There would be no worker to serve a request.
+    NoWorkers,
+    /// What was asked for is out of bounds.
+    Invalid(InvalidScenario),
+    /// The host cannot run the filter at all.
+    Host(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { words } => f.write_str(words),
+            Self::NoWorkers => f.write_str("workers: 0 is not at least 1"),
+            Self::Invalid(error) => write!(f, "{error}"),
+            Self::Host(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// As it is displayed, for tests that unwrap.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for StartError {}
