@@ -2,11 +2,57 @@
 //!
 //! A filter is a value: [`Filter::configure`] makes one per worker from a typed configuration, and
 //! small traits say which phases it takes part in: [`OnRequestHeaders`], [`OnRequestBody`] or
-//! [`OnRequestChunk`], [`OnRequestTrailers`], their likes for responses, and [`OnLog`]; or those of TCP,
-//! from [`OnConnection`] on. [`export!`] makes a module of it that exports those phases and no others.
+//! [`OnRequestChunk`], [`OnRequestTrailers`], their likes for responses, and [`OnLog`]; or [`OnExchange`],
+//! which follows request and response with one asynchronous function; or the phases of TCP, from
+//! [`OnConnection`] on. [`export!`] makes a module of it that exports those phases and no others.
+//!
+//! ```
+//! # use tollgate_host_native as _;
+//! use tollgate::callout::HttpCall;
+//! use tollgate::config::NoConfig;
+//! use tollgate::{
+//!     ConfigureError, Filter, LocalReply, OnExchange, Outcome, Request, Root, StatusCode,
+//! };
+//!
+//! /// Lets a request pass when the cluster `authz` says so.
+//! struct Asking;
+//!
+//! impl Filter for Asking {
+//!     const NAME: &'static str = "asking";
+//!     type Config = NoConfig;
+//!     type Stream = ();
+//!
+//!     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> {
+//!         Ok(Self)
+//!     }
+//! }
+//!
+//! impl OnExchange for Asking {
+//!     async fn on_exchange(&self, (): &mut (), mut request: Request) -> Outcome {
+//!         let Ok(user) = request.read()?.exactly_one("x-user").map(<[u8]>::to_vec) else {
+//!             return Err(LocalReply::new(StatusCode::UNAUTHORIZED));
+//!         };
+//!         let verdict = HttpCall::get("authz", "/check").header("x-user", user).send().await?;
+//!         if !verdict.is_success() {
+//!             return Err(LocalReply::new(StatusCode::FORBIDDEN));
+//!         }
+//!         let mut response = request.send().await;
+//!         response.set("x-checked", "yes")?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // In the module: tollgate::export!(Asking); and in a test:
+//! let callbacks = (tollgate::registration!(Asking).callbacks)();
+//! assert!(callbacks.iter().any(|callback| callback.name() == "proxy_on_http_call_response"));
+//! assert!(!callbacks.iter().any(|callback| callback.name() == "proxy_on_new_connection"));
+//! ```
 //!
 //! Nothing that a client or a host sends makes a filter panic: header values are bytes, and every
 //! host call gives a `Result` ([`HostError`]) for every status, listed in the ABI or not.
+//!
+//! What filters share is in [`state`], what operators see in [`metrics`], whom a rule is for in
+//! [`matching`], how far it is enforced in [`mode`], calls to other services in [`callout`].
 //!
 //! What the proxy knows of a stream is read by type ([`attributes`]), what it can do beyond the ABI is
 //! called by type ([`foreign`]).
@@ -121,3 +167,37 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct RepositoryReadme;
+
+/// The pages of the guide.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/guide/first-filter.md")]
+    struct FirstFilter;
+
+    #[doc = include_str!("../../docs/guide/headers.md")]
+    struct Headers;
+
+    #[doc = include_str!("../../docs/guide/bodies.md")]
+    struct Bodies;
+
+    #[doc = include_str!("../../docs/guide/async.md")]
+    struct Async;
+
+    #[doc = include_str!("../../docs/guide/state.md")]
+    struct State;
+
+    #[doc = include_str!("../../docs/guide/metrics.md")]
+    struct Metrics;
+
+    #[doc = include_str!("../../docs/guide/configuration.md")]
+    struct Configuration;
+
+    #[doc = include_str!("../../docs/guide/several-filters.md")]
+    struct SeveralFilters;
+
+    #[doc = include_str!("../../docs/guide/testing.md")]
+    struct Testing;
+
+    #[doc = include_str!("../../docs/guide/stock.md")]
+    struct Stock;
+}

@@ -1,0 +1,10 @@
+//! The scenarios on the filter as it is linked here, without WebAssembly.
+
+use example_lockout::Lockout;
+use tollgate::registration;
+
+#[test]
+fn every_scenario_goes_as_it_says() {
+    let passed = tollgate::testing::scenarios("scenarios", registration!(Lockout)).unwrap();
+    assert!(passed > 0);
+}
