@@ -29,7 +29,7 @@ what the filter cost: host calls, and fuel, about one unit per WebAssembly instr
 #[derive(Args)]
 pub(crate) struct Demo {
     /// Scenario files, or folders: every YAML file below a folder named `scenarios`.
-    #[arg(default_value = "examples")]
+    #[arg(default_value = "examples/01-rate-limit")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     built_ins: BuiltIns,

@@ -36,8 +36,7 @@ const VERSION: &str = "tollgate.version";
 const NEEDS: &str = "tollgate.needs";
 
 /// Callbacks that every filter needs, listed or not.
-const ALWAYS: [CallbackKind; 3] =
-    [CallbackKind::ContextCreate, CallbackKind::Configure, CallbackKind::Delete];
+const ALWAYS: [CallbackKind; 2] = [CallbackKind::ContextCreate, CallbackKind::Configure];
 
 /// More locals than this no compiler makes; walrus needs some fifty bytes for each.
 const MAX_LOCALS: u64 = 1 << 20;

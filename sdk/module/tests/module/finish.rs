@@ -36,7 +36,6 @@ fn a_finished_module_exports_what_the_filter_implements_and_no_more() {
             "proxy_on_configure",
             "proxy_on_request_headers",
             "proxy_on_log",
-            "proxy_on_delete",
             "on_my_own",
         ]
     );
@@ -63,7 +62,6 @@ fn a_finished_module_says_what_it_is() {
             "callbacks": [
                 "proxy_on_configure",
                 "proxy_on_context_create",
-                "proxy_on_delete",
                 "proxy_on_log",
                 "proxy_on_request_headers"
             ],
@@ -182,7 +180,7 @@ fn a_filter_that_lists_nothing_keeps_what_every_filter_needs() {
     let callbacks = metadata(&finished).callbacks;
     assert_eq!(
         callbacks.into_iter().collect::<Vec<_>>(),
-        ["proxy_on_configure", "proxy_on_context_create", "proxy_on_delete"]
+        ["proxy_on_configure", "proxy_on_context_create"]
     );
 }
 
