@@ -183,6 +183,9 @@ mod guide {
     #[doc = include_str!("../../docs/guide/async.md")]
     struct Async;
 
+    #[doc = include_str!("../../docs/guide/attributes.md")]
+    struct Attributes;
+
     #[doc = include_str!("../../docs/guide/state.md")]
     struct State;
 

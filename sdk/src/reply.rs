@@ -6,11 +6,14 @@ use std::fmt;
 
 use tollgate_abi::pairs::{self, TooLarge};
 
+use crate::attributes::AttributeError;
 use crate::body::BodyError;
 use crate::headers::{InvalidHeader, check_header};
 use crate::host;
 use crate::host_error::HostError;
 use crate::live::EditError;
+use crate::shared_data::UpdateError;
+use crate::state::StateError;
 
 /// The ABI's way to say that there is no gRPC status: -1.
 const NO_GRPC_STATUS: u32 = u32::MAX;
@@ -172,6 +175,35 @@ impl From<HostError> for LocalReply {
     /// What a client gets whose request cannot be decided: 503.
     fn from(error: HostError) -> Self {
         Self::undecided(&error, HOST_ERROR)
+    }
+}
+
+impl From<StateError> for LocalReply {
+    /// What a client gets whose request cannot be decided: 503.
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Host(error) => error.into(),
+            error => Self::undecided(&error, "tollgate_state_error"),
+        }
+    }
+}
+
+impl From<UpdateError> for LocalReply {
+    /// What a client gets whose request cannot be decided: 503.
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Host(error) => error.into(),
+            error @ UpdateError::Contended { .. } => {
+                Self::undecided(&error, "tollgate_state_error")
+            }
+        }
+    }
+}
+
+impl From<AttributeError> for LocalReply {
+    /// What a client gets whose request cannot be decided: 503.
+    fn from(error: AttributeError) -> Self {
+        Self::undecided(&error, "tollgate_attribute_error")
     }
 }
 
