@@ -2,21 +2,13 @@
 //! `agreement.rs` plays them on wasmtime and on Envoy.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
+use tollgate::testing::scenarios;
 use tollgate::{Registration, registration};
 use tollgate_conformance_filters::{Chunks, ChunksResizing, Maps, Whole, WholeResizing};
-use tollgate_host_native::{Filter, check_scenarios};
 
 fn check(name: &str, registration: Registration) {
-    let filter = Filter {
-        start: registration.start,
-        call: registration.call,
-        callbacks: registration.callbacks,
-    };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filters/scenarios").join(name);
-    let passed = check_scenarios(&folder, filter);
-    assert!(passed.is_ok(), "{}", passed.unwrap_err());
+    let passed = scenarios(format!("filters/scenarios/{name}"), registration).unwrap();
+    assert!(passed > 0);
 }
 
 #[test]
