@@ -38,6 +38,11 @@ pub trait Plugin: Clone + 'static {
     /// [`ConfigureError`] when there is none with this configuration.
     fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError>;
 
+    /// What its configuration is called.
+    fn schema_name() -> Cow<'static, str> {
+        "Configuration".into()
+    }
+
     /// The JSON Schema of its configuration.
     fn schema(generator: &mut SchemaGenerator) -> Schema;
 
@@ -307,7 +312,7 @@ pub(crate) struct Configuration<P>(PhantomData<P>);
 
 impl<P: Plugin> JsonSchema for Configuration<P> {
     fn schema_name() -> Cow<'static, str> {
-        "Configuration".into()
+        P::schema_name()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {

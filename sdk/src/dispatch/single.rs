@@ -1,5 +1,6 @@
 //! One filter as a plugin: its phases are the traits that it implements.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
@@ -307,6 +308,10 @@ impl<H: Handled> Plugin for Single<H> {
 
     fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
         H::Filter::configure(config.read()?, root).map(|filter| Self(Rc::new(filter)))
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        <H::Filter as Filter>::Config::schema_name()
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
