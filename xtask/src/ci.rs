@@ -75,6 +75,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     add("licences", licences()?);
     add("filters", check(tollgate().arg("build"))?);
     add("tests", tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?);
+    add("tests of benches", tests(cargo().arg("test").args(benches))?);
     for host in ["native", "wasmtime", "envoy"] {
         let mut test = tollgate();
         // Natively, the command has the ready filters; examples and the filters that only try out the
