@@ -1,18 +1,19 @@
 //! Starting: a VM to try each configuration, then VMs on the main thread and on each worker, and a root
 //! context for each plugin in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tollgate_abi::{Callback, CallbackKind};
 
 use super::callouts::Clusters;
+use super::streams::Client;
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
 use crate::proxy::StartError;
 use crate::scenario::{FilterUse, Scenario};
 use crate::transcript::Entry;
-use crate::world::{Context, FilterState, Link, Place, Plugin, PluginId, Vm, VmId, World};
+use crate::world::{Context, Link, Place, Plugin, PluginId, Vm, VmId, World};
 
 /// A filter of the chain, as it is now.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ pub(super) fn boot(
 ) -> Result<Run, Box<(StartError, World)>> {
     let workers = scenario.workers.get();
     let chains = vec![Vec::new(); workers];
-    let connected = vec![false; workers];
+    let clients = (1_u64..).take(workers).map(|number| vec![Client::new(number)]).collect();
     world.buffer_limit = scenario.buffer_limit;
     let mut run = Run {
         world,
@@ -60,9 +61,11 @@ pub(super) fn boot(
         guests: Vec::new(),
         chains,
         retiring: false,
-        connected,
-        kept_by_connections: vec![FilterState::default(); workers],
+        idle: vec![0; workers],
+        clients,
         requests: 0,
+        flows: BTreeMap::new(),
+        events: VecDeque::new(),
         clusters: Clusters::of(scenario),
         retired_fuel: None,
     };
@@ -237,7 +240,7 @@ impl Run {
         self.world.enter(vm, Some(&callback));
         let result = instance.call(&mut self.world, &callback);
         self.world.leave();
-        match result {
+        let result = match result {
             Ok(word) => {
                 self.world.note_entry(Entry::Return { callback: Some(callback), word });
                 self.deliver_failures();
@@ -255,6 +258,8 @@ impl Run {
                 }
                 Err(trap)
             }
-        }
+        };
+        self.attend();
+        result
     }
 }

@@ -9,68 +9,15 @@ use tollgate_abi::Callback;
 
 use super::Run;
 use super::ends::Ends;
+use super::streams::Event;
 use super::wire;
-use crate::proxy::{Configured, HostFailure, Outcome, Received};
-use crate::scenario::{Answer, RequestStep, Upstream};
-use crate::world::{
-    Context, Direction, Hold, Lane, Link, LocalReply, Notes, Piece, Stage, Stream, StreamId, flags,
-};
-
-/// How long the offline client waits for an answer, in virtual time.
-const PATIENCE: Duration = Duration::from_secs(15);
+use crate::proxy::HostFailure;
+use crate::world::{Direction, Hold, Lane, Link, LocalReply, Piece, Stage, Stream, StreamId};
 
 /// How many messages of queues may be delivered at one instant.
 const MOST_DELIVERIES: usize = 100_000;
 
 impl Run {
-    /// Carries one request to its end.
-    pub(super) fn carry(
-        &mut self,
-        worker: usize,
-        step: &RequestStep,
-    ) -> Result<(Outcome, Option<Received>, Option<Configured>), HostFailure> {
-        let Some(chain) = self.chains.get(worker).cloned() else {
-            return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
-        };
-        let id = StreamId(self.requests);
-        let mut stream = self.new_stream(id, step, &chain);
-        stream.notes = Notes {
-            worker,
-            came: self.world.clock.wall(),
-            began: self.world.clock.passed(),
-            ..Notes::default()
-        };
-        if let Some(state) = self.kept_by_connections.get(worker) {
-            stream.state = state.clone();
-        }
-        self.world.streams.insert(id, stream);
-        let mut carrier =
-            Carrier { run: self, id, worker, filters: chain.len(), ends: Ends::default() };
-        carrier.send_request(step);
-        let configured = carrier.wait(step)?;
-        let outcome = carrier.finish();
-        let upstream = carrier.upstream_saw(matches!(step.upstream, Upstream::Reset));
-        self.world.streams.remove(&id);
-        Ok((outcome, upstream, configured))
-    }
-
-    /// Has every filter of the chain give a new stream a context; the guest is told of it later.
-    fn new_stream(&mut self, id: StreamId, step: &RequestStep, chain: &[Link]) -> Stream {
-        let mut stream = Stream::default();
-        stream.request.headers.0 = wire::request_headers(step);
-        stream.request.trailers.0.clone_from(&step.request.trailers);
-        for (at, &link) in chain.iter().enumerate() {
-            let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
-            let context = Context::Stream { stream: id, at, root: link.root };
-            let context = vm.map(|vm| vm.add_context(context));
-            let stops_headers_alone =
-                self.filters.get(at).is_some_and(|filter| filter.stops_headers_alone);
-            let link = Some(link);
-            stream.stages.push(Stage { link, context, stops_headers_alone, ..Stage::default() });
-        }
-        stream
-    }
-
     pub(super) fn tick(&mut self, link: Link, due: Duration) -> Result<(), HostFailure> {
         // A trap is in the transcript, and the VM serves no more.
         let _trapped = self.try_call(link.vm, Callback::Tick { context: link.root });
@@ -109,33 +56,8 @@ pub(super) struct Carrier<'a> {
 }
 
 impl Carrier<'_> {
-    fn send_request(&mut self, step: &RequestStep) {
-        let has_body = !step.request.body.is_empty();
-        let has_trailers = !step.request.trailers.is_empty();
-        self.ends.request_sent = !has_body && !has_trailers;
-        self.ends.closes = wire::asks_to_close(step);
-        if wire::asks_to_upgrade(step) {
-            return self.refuse_unseen();
-        }
-        self.arrive(Direction::Request, 0, Piece::Headers { end: !has_body && !has_trailers });
-        for (index, chunk) in step.request.body.iter().enumerate() {
-            if index > 0 {
-                self.let_connect();
-            }
-            self.note_received(chunk.len());
-            self.arrive(Direction::Request, 0, Piece::Data { bytes: chunk.clone(), end: false });
-        }
-        self.ends.request_sent = true;
-        if has_trailers {
-            self.let_connect();
-            self.arrive(Direction::Request, 0, Piece::Trailers);
-        } else if has_body {
-            self.arrive(Direction::Request, 0, Piece::Data { bytes: Vec::new(), end: true });
-        }
-    }
-
     /// Part of the body has come. What comes once the proxy answers is not looked at.
-    fn note_received(&mut self, bytes: usize) {
+    pub(super) fn note_received(&mut self, bytes: usize) {
         if !self.is_over(Direction::Request)
             && let Some(stream) = self.stream()
         {
@@ -144,7 +66,7 @@ impl Carrier<'_> {
     }
 
     /// The proxy answers before any filter: they learn of the request when it is logged.
-    fn refuse_unseen(&mut self) {
+    pub(super) fn refuse_unseen(&mut self) {
         self.ends.closes = true;
         self.ends.responding = true;
         if let Some(stream) = self.stream() {
@@ -155,98 +77,13 @@ impl Carrier<'_> {
         self.arrive(Direction::Response, usize::MAX, Piece::Headers { end: true });
     }
 
-    /// Lets time pass until the client has its answer or its patience ends.
-    fn wait(&mut self, step: &RequestStep) -> Result<Option<Configured>, HostFailure> {
-        let limit = self.run.world.clock.passed().saturating_add(PATIENCE);
-        // When the upstream answers, once it has the whole request; at most once.
-        let mut due = None;
-        let mut answered = false;
-        let mut configured = None;
-        self.run.deliver_queues()?;
-        self.resume_asked();
-        while !self.ends.response_whole && !self.ends.reset {
-            if self.ends.request_whole && !answered {
-                if configured.is_none() {
-                    configured = step.meanwhile.as_ref().map(|step| self.run.reconfigure(step));
-                }
-                let delay = match &step.upstream {
-                    Upstream::Answer(answer) => answer.delay,
-                    Upstream::Reset => Duration::ZERO,
-                };
-                let now = self.run.world.clock.passed();
-                due.get_or_insert(now.saturating_add(delay));
-            } else {
-                due = None;
-            }
-            // Ticks and what comes back to callouts may move the stream before.
-            if self.run.happen(due.unwrap_or(limit).min(limit))? {
-                self.resume_asked();
-                continue;
-            }
-            self.run.pass_until(due.unwrap_or(limit).min(limit))?;
-            match (due.take(), &step.upstream) {
-                (Some(due), _) if due > limit => break,
-                (Some(_), Upstream::Answer(answer)) => self.send_answer(answer),
-                (Some(_), Upstream::Reset) => self.upstream_reset(),
-                (None, _) => break,
-            }
-            answered = true;
-        }
-        Ok(configured)
-    }
-
-    fn send_answer(&mut self, answer: &Answer) {
-        let last = self.last();
-        let is_head = self.is_head();
-        let has_body = !is_head && answer.body.iter().any(|chunk| !chunk.is_empty());
-        let has_trailers = !is_head && !answer.trailers.is_empty();
-        let end = !has_body && !has_trailers;
-        self.note_connected();
-        if let Some(stream) = self.stream() {
-            stream.response.headers.0 = wire::answer_headers(answer, is_head);
-            stream.response.trailers.0.clone_from(&answer.trailers);
-            stream.notes.code = Some(answer.status.into());
-            stream.notes.explain(b"via_upstream");
-        }
-        self.ends.responding = true;
-        if end {
-            self.note_answered();
-        }
-        self.arrive(Direction::Response, last, Piece::Headers { end });
-        for chunk in &answer.body {
-            if has_body && !chunk.is_empty() {
-                let piece = Piece::Data { bytes: chunk.clone(), end: false };
-                self.arrive(Direction::Response, last, piece);
-            }
-        }
-        if !end {
-            self.note_answered();
-        }
-        if has_trailers {
-            self.arrive(Direction::Response, last, Piece::Trailers);
-        } else if has_body {
-            let piece = Piece::Data { bytes: Vec::new(), end: true };
-            self.arrive(Direction::Response, last, piece);
-        }
-    }
-
     /// The last byte of the upstream has come.
-    fn note_answered(&mut self) {
+    pub(super) fn note_answered(&mut self) {
+        self.ends.is_answered = true;
         let now = self.run.world.clock.passed();
         if let Some(stream) = self.stream() {
             stream.notes.answered = Some(now);
         }
-    }
-
-    fn upstream_reset(&mut self) {
-        self.note_connected();
-        if let Some(stream) = self.stream() {
-            stream.notes.flags |= flags::UPSTREAM_CONNECTION_TERMINATION;
-        }
-        let details = "upstream_reset_before_response_started{connection_termination}";
-        let body = "upstream connect error or disconnect/reset before headers. \
-                    reset reason: connection termination";
-        self.reply(LocalReply::of_proxy(503, details, body));
     }
 
     /// A piece arrives at a stage of the chain, or beyond its end.
@@ -303,7 +140,7 @@ impl Carrier<'_> {
         if let Some(stream) = self.stream() {
             stream.notes.code_details = Some(reply.details.clone());
         }
-        if self.ends.client.is_some() {
+        if self.ends.response_begun {
             // The head is with the client: all that is left is to break off.
             self.ends.reset = true;
             return;
@@ -329,6 +166,7 @@ impl Carrier<'_> {
         // Envoy takes 400 for a sign that the connection cannot be trusted any more.
         self.ends.closes |= !self.ends.request_sent || reply.status == 400;
         self.ends.request_whole = false;
+        self.give_up();
         let to = if responding { usize::MAX } else { last };
         let end = reply.body.is_empty() || is_grpc || self.is_head();
         self.arrive(Direction::Response, to, Piece::Headers { end });
@@ -339,7 +177,7 @@ impl Carrier<'_> {
     }
 
     /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
-    fn finish(&mut self) -> Outcome {
+    pub(super) fn finish(&mut self) {
         let now = self.run.world.clock.passed();
         if let Some(stream) = self.stream() {
             stream.notes.ended = Some(now);
@@ -364,16 +202,19 @@ impl Carrier<'_> {
                 vm.contexts.remove(&context);
             }
         }
-        let is_kept = self.ends.response_whole && !self.ends.closes && !self.ends.reset;
-        let kept = self.stream().map(|stream| stream.state.of_connection());
-        if let Some(connection) = self.run.kept_by_connections.get_mut(self.worker) {
-            *connection = kept.filter(|_| is_kept).unwrap_or_default();
+        self.give_up();
+    }
+
+    /// Wants nothing more of the upstream, if that was not done.
+    fn give_up(&mut self) {
+        let was_done = std::mem::replace(&mut self.ends.upstream_is_done, true);
+        if !was_done && self.ends.request_begun && !self.ends.is_answered {
+            self.emit(Event::GivesUp);
         }
-        match self.ends.client.take() {
-            Some(response) if self.ends.response_whole => Outcome::Response(response),
-            _ if self.ends.reset => Outcome::Reset,
-            _ => Outcome::Unanswered,
-        }
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.run.events.push_back((self.id, event));
     }
 
     pub(super) fn is_head(&self) -> bool {
@@ -406,7 +247,7 @@ impl Carrier<'_> {
     }
 
     /// Where a response enters the chain.
-    fn last(&self) -> usize {
+    pub(super) fn last(&self) -> usize {
         self.filters.saturating_sub(1)
     }
 }

@@ -1,29 +1,60 @@
 //! The ends of the chain: the upstream that a request comes to, and the client that gets the response.
 
 use super::chain::Carrier;
+use super::streams::{Event, Part, Sent, Way};
 use super::wire::{self, Body};
-use crate::proxy::{Received, Response};
+use crate::scenario::HeaderLine;
 use crate::world::{Direction, LocalReply, Piece, flags};
 
 /// The ends of the chain.
-#[derive(Default)]
+#[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(super) struct Ends {
-    pub(super) upstream: Option<Received>,
+    pub(super) way: Way,
+    /// Some of the request has gone to the upstream.
+    pub(super) request_begun: bool,
+    /// How many bytes of the body have.
+    request_bytes: usize,
     /// The upstream has the whole request and may answer.
     pub(super) request_whole: bool,
     /// The upstream had the whole request, whatever came after.
-    pub(super) upstream_has_all: bool,
+    upstream_has_all: bool,
+    /// The upstream has answered to the end.
+    pub(super) is_answered: bool,
+    /// What the upstream sends goes nowhere: it broke off, or something else is answered.
+    pub(super) upstream_is_done: bool,
     /// A response is on its way to the client.
     pub(super) responding: bool,
-    pub(super) client: Option<Response>,
+    /// Some of the response has gone to the client.
+    pub(super) response_begun: bool,
+    /// How many bytes of the body have.
+    response_bytes: usize,
     /// The client has the whole response.
     pub(super) response_whole: bool,
     pub(super) reset: bool,
+    /// The client has closed its connection.
+    pub(super) client_left: bool,
     /// The client has sent the whole request.
     pub(super) request_sent: bool,
     /// The proxy answers, and closes the connection.
     pub(super) closes: bool,
+}
+
+impl Ends {
+    pub(super) fn is_over(&self) -> bool {
+        self.response_whole || self.reset || self.client_left
+    }
+
+    /// Whether what was sent of the request has come to the upstream. Of a request that did not come whole
+    /// it got a part only if there was a connection.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.request_begun && (self.way == Way::Open || self.upstream_has_all)
+    }
+
+    /// Whether there is a connection to the upstream that another stream can use.
+    pub(super) fn leaves_a_connection(&self) -> bool {
+        self.request_begun && (self.is_answered || !self.has_arrived())
+    }
 }
 
 impl Carrier<'_> {
@@ -33,27 +64,41 @@ impl Carrier<'_> {
         if let (Piece::Headers { .. }, Some((status, body))) = (&piece, wire::unsendable(headers)) {
             return self.refuse_to_send(status, body);
         }
-        let received = &mut self.ends.upstream;
-        self.ends.request_whole = match (piece, received) {
-            (Piece::Headers { end }, received) => {
-                *received = Some(wire::received(headers, end));
-                end
+        let announced = wire::announced_length(headers);
+        let sent = match piece {
+            Piece::Headers { end } => {
+                let head = wire::received(headers, end);
+                self.ends.request_begun = true;
+                self.ends.request_whole = end;
+                self.find_way();
+                vec![Sent::Head { head, end }]
             }
-            (Piece::Data { bytes, end }, Some(received)) => {
-                take_body(&mut received.body, &bytes, wire::announced_length(headers)) && end
+            Piece::Data { .. } | Piece::Trailers if !self.ends.request_begun => return,
+            piece => {
+                let trailers = &stream.request.trailers.0;
+                let bytes = &mut self.ends.request_bytes;
+                let (parts, is_whole) = parts(piece, announced, bytes, trailers);
+                self.ends.request_whole = is_whole;
+                parts
             }
-            // A message with its length in a header has no place for trailers.
-            (Piece::Trailers, Some(received)) => {
-                let announced = wire::announced_length(headers);
-                if announced.is_none() {
-                    received.trailers.clone_from(&stream.request.trailers.0);
-                }
-                announced.is_none_or(|announced| received.body.len() == announced)
-            }
-            (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
+        for sent in sent {
+            self.emit(Event::Request(sent));
+        }
         self.ends.upstream_has_all |= self.ends.request_whole;
         self.note_routed();
+    }
+
+    /// Takes a connection to the upstream that is idle, or begins to make one.
+    fn find_way(&mut self) {
+        let idle = self.run.idle.get_mut(self.worker).filter(|idle| **idle > 0);
+        self.ends.way = match idle {
+            Some(idle) => {
+                *idle = idle.saturating_sub(1);
+                Way::Open
+            }
+            None => Way::Opening,
+        };
     }
 
     /// The router does not send on what a filter made of the request.
@@ -78,7 +123,12 @@ impl Carrier<'_> {
 
     /// The router has the request, and perhaps a connection for it from before.
     fn note_routed(&mut self) {
-        let is_connected = self.run.connected.get(self.worker).is_some_and(|&is| is);
+        let is_idle = self.run.idle.get(self.worker).is_some_and(|&idle| idle > 0);
+        let is_connected = match self.ends.way {
+            Way::Open => true,
+            Way::Opening => false,
+            Way::Untrodden => is_idle,
+        };
         let now = self.run.world.clock.passed();
         if let Some(stream) = self.stream() {
             stream.notes.is_routed = true;
@@ -110,69 +160,81 @@ impl Carrier<'_> {
                 "filter_removed_required_response_headers{missing_required_header:_:status}";
             return self.reply(LocalReply::of_proxy(502, details, body));
         }
-        let response = &mut self.ends.client;
-        self.ends.response_whole = match (piece, response) {
-            (Piece::Headers { end }, response) => {
+        let announced = wire::announced_length(headers);
+        let sent = match piece {
+            Piece::Headers { end } => {
                 let body = match (is_head, end) {
                     (true, _) => Body::Omitted,
                     (false, true) => Body::Absent,
                     (false, false) => Body::Follows,
                 };
-                *response = Some(wire::response(headers, now, body, close));
-                end
+                let head = wire::response(headers, now, body, close);
+                self.ends.response_begun = true;
+                self.ends.response_whole = end;
+                vec![Sent::Head { head, end }]
             }
-            (Piece::Data { bytes, end }, Some(response)) => {
-                stream.notes.sent = stream.notes.sent.saturating_add(bytes.len());
-                take_body(&mut response.body, &bytes, wire::announced_length(headers)) && end
-            }
-            (Piece::Trailers, Some(response)) => {
-                let announced = wire::announced_length(headers);
-                if announced.is_none() {
-                    response.trailers.clone_from(&stream.response.trailers.0);
+            Piece::Data { .. } | Piece::Trailers if !self.ends.response_begun => return,
+            piece => {
+                if let Piece::Data { bytes, .. } = &piece {
+                    stream.notes.sent = stream.notes.sent.saturating_add(bytes.len());
                 }
-                announced.is_none_or(|announced| response.body.len() == announced)
+                let trailers = &stream.response.trailers.0;
+                let bytes = &mut self.ends.response_bytes;
+                let (parts, is_whole) = parts(piece, announced, bytes, trailers);
+                self.ends.response_whole = is_whole;
+                parts
             }
-            (Piece::Data { .. } | Piece::Trailers, None) => return,
         };
-    }
-
-    /// What the upstream got. Of a request that did not come whole it got a part only if the worker had a
-    /// connection to it already, which is then of no use any more.
-    pub(super) fn upstream_saw(&mut self, resets: bool) -> Option<Received> {
-        let received = self.ends.upstream.take()?;
-        let is_connected = self.run.connected.get_mut(self.worker)?;
-        let was_connected = std::mem::replace(is_connected, true);
-        let has_all = self.ends.upstream_has_all;
-        if resets || (was_connected && !has_all) {
-            *is_connected = false;
+        for sent in sent {
+            self.emit(Event::Response(sent));
         }
-        (was_connected || has_all).then_some(received)
     }
 
-    /// By the time a client sends its next chunk, the worker has a connection for what went before, unless
-    /// it was answered already.
+    /// A client that sends its next chunk has left the worker time for a connection for what went before,
+    /// unless it was answered already.
     pub(super) fn let_connect(&mut self) {
-        if self.ends.upstream.is_some()
-            && !self.is_over(Direction::Request)
-            && let Some(connected) = self.run.connected.get_mut(self.worker)
-        {
-            *connected = true;
+        if self.ends.request_begun && !self.is_over(Direction::Request) {
+            self.ends.way = Way::Open;
             self.note_connected();
         }
     }
 }
 
-/// Takes in a part of a body, as much of it as was announced; whether that much has come. What a filter
-/// makes longer than announced is not read, and of what it makes shorter the rest is waited for.
-fn take_body(body: &mut Vec<u8>, bytes: &[u8], announced: Option<usize>) -> bool {
-    body.extend_from_slice(bytes);
-    match announced {
-        Some(announced) => {
-            body.truncate(announced);
-            body.len() == announced
+/// What goes on of a piece that follows a head, and whether the message is whole with it.
+///
+/// Of a body, as much goes on as was announced: what a filter makes longer is not read, and of what it
+/// makes shorter the rest is waited for. A message with its length in a header has no place for trailers.
+fn parts<H>(
+    piece: Piece,
+    announced: Option<usize>,
+    so_far: &mut usize,
+    trailers: &[HeaderLine],
+) -> (Vec<Sent<H>>, bool) {
+    let mut sent = Vec::new();
+    let ends = match piece {
+        Piece::Headers { end } => end,
+        Piece::Data { mut bytes, end } => {
+            let left = announced.map(|announced| announced.saturating_sub(*so_far));
+            bytes.truncate(left.unwrap_or(usize::MAX));
+            *so_far = so_far.saturating_add(bytes.len());
+            if !bytes.is_empty() {
+                sent.push(Sent::Part(Part::Body(bytes)));
+            }
+            end
         }
-        None => true,
+        Piece::Trailers => {
+            if announced.is_none() {
+                sent.push(Sent::Part(Part::Trailers(trailers.to_vec())));
+                return (sent, true);
+            }
+            true
+        }
+    };
+    let is_whole = ends && announced.is_none_or(|announced| *so_far == announced);
+    if is_whole {
+        sent.push(Sent::Part(Part::End));
     }
+    (sent, is_whole)
 }
 
 fn is_status(text: &[u8]) -> bool {

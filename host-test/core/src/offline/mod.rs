@@ -11,9 +11,11 @@ mod dialogue;
 mod ends;
 mod held;
 mod phases;
+mod scripted;
+mod streams;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +29,11 @@ use crate::scenario::{
     Scenario,
 };
 use crate::transcript::Entry;
-use crate::world::{ArmedFault, FilterState, Link, PluginId, Tick, VmId, World};
+use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
+use scripted::Outcomes;
+use streams::{Client, Flow};
+pub use streams::{Event, Head, Over, Part, Sent, StreamId};
 
 /// How often guests may tick while one step lets time pass.
 const MOST_TICKS: usize = 1_000_000;
@@ -89,11 +94,15 @@ pub struct Run {
     guests: Vec<Guest>,
     /// The plugins of each worker, in the order of the chain.
     chains: Vec<Vec<Link>>,
-    /// Which workers have a connection to the upstream.
-    connected: Vec<bool>,
-    /// What guests keep about the client's connection of each worker.
-    kept_by_connections: Vec<FilterState>,
+    /// How many connections to the upstream each worker has that nothing uses.
+    idle: Vec<usize>,
+    /// The connections of clients to each worker.
+    clients: Vec<Vec<Client>>,
     requests: u64,
+    /// The streams that are under way, but for those that are being acted on.
+    flows: BTreeMap<StreamId, Flow>,
+    /// What was done with streams and not told yet.
+    events: VecDeque<(StreamId, Event)>,
     /// What callouts meet.
     clusters: callouts::Clusters,
     /// Fuel of guests that are gone.
@@ -127,7 +136,12 @@ impl Run {
     }
 
     /// Lets virtual time pass until `until`, with the ticks that fall due and the queues that fill.
-    fn pass_until(&mut self, until: Duration) -> Result<(), HostFailure> {
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when a guest does what this host does not serve, or what does harm to Envoy.
+    pub fn pass_until(&mut self, until: Duration) -> Result<(), HostFailure> {
+        self.retire();
         self.deliver_queues()?;
         let mut ticks = 0;
         while self.happen(until)? {
@@ -195,14 +209,6 @@ impl Run {
 
 impl Proxy for Run {
     fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
-        self.requests += 1;
-        let number = self.requests;
-        self.world.note(|| {
-            format!(
-                "request {number} to worker {worker}: {} {}",
-                step.request.method, step.request.path
-            )
-        });
         self.world.faults =
             step.faults.iter().map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
         self.plan_callouts(&step.callouts);
@@ -210,13 +216,15 @@ impl Proxy for Run {
         self.pass_until(self.world.clock.passed())?;
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
-        let (outcome, upstream, configured) = self.carry(worker, step)?;
-        self.retire();
+        let mut outcomes = self.play(&[(Duration::ZERO, worker, step)])?;
         self.world.faults.clear();
         // What is due by now: time passes only when something waits for it.
         self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
-        self.world.note(|| match &outcome {
+        let Some(Outcomes { number, client, upstream, configured }) = outcomes.pop() else {
+            return Err(HostFailure::Impossible { what: "a request without an end".into() });
+        };
+        self.world.note(|| match &client {
             Outcome::Response(response) => format!("request {number}: {}", response.status),
             Outcome::Reset => format!("request {number}: reset"),
             Outcome::Unanswered => format!("request {number}: no answer"),
@@ -228,7 +236,7 @@ impl Proxy for Run {
         let host_calls = self.world.host_calls.saturating_sub(calls_before);
         let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
         let callouts = self.made_callouts();
-        Ok(Exchange { outcome, upstream, callouts, configured, cost: Some(cost) })
+        Ok(Exchange { outcome: client, upstream, callouts, configured, cost: Some(cost) })
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::streams::Head;
 use crate::grpc::percent_encoded;
 use crate::proxy::{Received, Response};
-use crate::scenario::{Answer, HeaderLine, RequestStep};
+use crate::scenario::{Answer, HeaderLine};
 use crate::world::{Lines, LocalReply, grpc_status_of};
 
 /// What follows the headers of a response.
@@ -104,30 +105,23 @@ pub(super) fn response(headers: &mut Lines, now: Duration, body: Body, close: bo
 }
 
 /// The request headers as Envoy's filters see them: pseudo-headers first, its own line last.
-pub(super) fn request_headers(step: &RequestStep) -> Vec<HeaderLine> {
-    let request = &step.request;
-    let own = |wanted: &[u8]| request.headers.iter().find(|(name, _)| name == wanted);
-    let forwarded = own(b"x-forwarded-proto").map(|(_, value)| value.clone());
-    let scheme = forwarded.clone().unwrap_or_else(|| b"http".to_vec());
+pub(super) fn request_headers(head: &Head) -> Vec<HeaderLine> {
+    let forwarded = head.headers.iter().find(|(name, _)| name == b"x-forwarded-proto");
+    let scheme = forwarded.map_or_else(|| b"http".to_vec(), |(_, value)| value.clone());
     let mut headers: Vec<HeaderLine> = [
-        (&b":authority"[..], request.authority.clone().into_bytes()),
-        (b":path", request.path.clone().into_bytes()),
-        (b":method", request.method.clone().into_bytes()),
+        (&b":authority"[..], head.authority.clone().into_bytes()),
+        (b":path", head.path.clone().into_bytes()),
+        (b":method", head.method.clone().into_bytes()),
         (b":scheme", scheme),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_vec(), value))
     .collect();
     let mut lines = Lines::default();
-    for (name, value) in request.headers.iter().filter(|line| !is_dropped(line)) {
+    for (name, value) in head.headers.iter().filter(|line| !is_dropped(line)) {
         lines.append(name, value);
     }
     headers.extend(lines.0);
-    if let ([whole], [], None) =
-        (request.body.as_slice(), request.trailers.as_slice(), own(b"content-length"))
-    {
-        headers.push(content_length(whole));
-    }
     if forwarded.is_none() {
         headers.push((b"x-forwarded-proto".to_vec(), b"http".to_vec()));
     }
@@ -135,19 +129,18 @@ pub(super) fn request_headers(step: &RequestStep) -> Vec<HeaderLine> {
 }
 
 /// Whether the client asks for its connection to be closed.
-pub(super) fn asks_to_close(step: &RequestStep) -> bool {
+pub(super) fn asks_to_close(headers: &[HeaderLine]) -> bool {
     let is_close =
         |(name, value): &HeaderLine| name == b"connection" && value.eq_ignore_ascii_case(b"close");
-    step.request.headers.iter().any(is_close)
+    headers.iter().any(is_close)
 }
 
 /// Whether the client asks for another protocol, which the proxy is not configured for.
-pub(super) fn asks_to_upgrade(step: &RequestStep) -> bool {
+pub(super) fn asks_to_upgrade(headers: &[HeaderLine]) -> bool {
     let is_upgrade = |(name, value): &HeaderLine| {
         name == b"connection"
             && value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade")
     };
-    let headers = &step.request.headers;
     headers.iter().any(is_upgrade) && headers.iter().any(|(name, _)| name == b"upgrade")
 }
 
@@ -192,7 +185,13 @@ const DROPPED: &[&[u8]] = &[
 /// The response headers as Envoy's filters see them.
 pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
     let mut headers = vec![(b":status".to_vec(), answer.status.to_string().into_bytes())];
-    headers.extend(answer.headers.iter().cloned());
+    headers.extend(answer_lines(answer, is_head));
+    headers
+}
+
+/// The header lines of an answer as a server of HTTP/1.1 sends them.
+pub(super) fn answer_lines(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
+    let mut headers = answer.headers.clone();
     let is_framed = headers.iter().any(|(name, _)| name == b"content-length");
     if is_framed {
         return headers;
@@ -210,7 +209,7 @@ pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> 
 }
 
 /// What a sender of HTTP/1.1 says of a body in one piece; one in chunks tells its end by itself.
-fn content_length(body: &[u8]) -> HeaderLine {
+pub(super) fn content_length(body: &[u8]) -> HeaderLine {
     (b"content-length".to_vec(), body.len().to_string().into_bytes())
 }
 

@@ -31,14 +31,14 @@ use tollgate_abi::{
 
 pub(crate) use clock::Tick;
 pub use clock::{Clock, EPOCH};
-pub use stream::{Direction, LocalReply};
+pub use stream::{Direction, LocalReply, StreamId};
 pub use vm::{Plugin, VmId};
 
 pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, Part};
 pub(crate) use filter_state::FilterState;
 pub(crate) use header::Lines;
 pub(crate) use notes::{Notes, flags};
-pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, StreamId, grpc_status_of};
+pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
 use crate::proxy::LogLine;
@@ -73,6 +73,8 @@ pub struct World {
     no_metadata: Metadata,
     pub(crate) vms: Vec<Vm>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
+    /// Streams of which guests have asked for something, in that order.
+    pub(crate) asked: VecDeque<StreamId>,
     /// Root contexts that are to be deleted.
     pub(crate) ended: VecDeque<Link>,
     pub(crate) faults: Vec<ArmedFault>,

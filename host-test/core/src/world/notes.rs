@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) mod flags {
     /// The upstream broke the connection.
     pub(crate) const UPSTREAM_CONNECTION_TERMINATION: i64 = 0x40;
+    /// The client closed its connection.
+    pub(crate) const DOWNSTREAM_CONNECTION_TERMINATION: i64 = 0x4000;
     /// A filter made something of the request that cannot be sent.
     pub(crate) const DOWNSTREAM_PROTOCOL_ERROR: i64 = 0x4_0000;
     /// No route matches.
@@ -18,8 +20,8 @@ pub(crate) mod flags {
 /// What the proxy notes of a stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes {
-    /// The worker that has the client's connection.
-    pub(crate) worker: usize,
+    /// The number of the client's connection, from 1.
+    pub(crate) connection: u64,
     /// What the wall clock showed when the request came.
     pub(crate) came: Duration,
     /// When it came, in time that passes.

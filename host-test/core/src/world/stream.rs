@@ -10,9 +10,9 @@ use super::header::Lines;
 use super::notes::Notes;
 use super::{Scope, VmId, World};
 
-/// A stream by its number.
+/// A stream by its number, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct StreamId(pub(crate) u64);
+pub struct StreamId(pub(crate) u64);
 
 /// Which way a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +221,12 @@ impl World {
         (at < stream.stages.len()).then_some((stream, at))
     }
 
+    /// The guest asks for something of a stream that is done when its callback has returned.
+    fn note_asked(&mut self, scope: &Scope) {
+        let stream = self.stream_of(scope).map(|(stream, _)| stream);
+        self.asked.extend(stream.filter(|stream| self.asked.back() != Some(stream)));
+    }
+
     pub(super) fn send_local_response(
         &mut self,
         scope: &Scope,
@@ -230,6 +236,7 @@ impl World {
         headers: &Serialized,
         grpc_status: u32,
     ) -> Reply {
+        self.note_asked(scope);
         // As on Envoy: from a root context there is nobody to answer, which is no error.
         let Some((stream, _)) = self.at_stage_mut(scope) else {
             return Reply::OK;
@@ -282,6 +289,7 @@ impl World {
     pub(super) fn close_stream(&mut self, scope: &Scope, stream: StreamType) -> Reply {
         match stream {
             StreamType::HttpRequest | StreamType::HttpResponse => {
+                self.note_asked(scope);
                 if let Some((stream, _)) = self.at_stage_mut(scope) {
                     stream.notes.explain(b"wasm_close_stream");
                     stream.close_asked = true;
@@ -307,6 +315,7 @@ impl World {
                 Direction::Response
             )
         );
+        self.note_asked(scope);
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return Reply::OK;
         };

@@ -7,7 +7,7 @@ use tollgate_abi::{
     AbiVersion, Call, Callback, CallbackKind, LogLevel, Reply, Serialized, Status, pairs,
 };
 use tollgate_host::engine::{CodeId, Instance, Module, Trap};
-use tollgate_host::offline::Offline;
+use tollgate_host::offline::{Offline, Run};
 use tollgate_host::proxy::StartError;
 use tollgate_host::report::Verdict;
 use tollgate_host::run::run;
@@ -67,6 +67,14 @@ pub(crate) fn play(guests: &'static [(&'static str, Behaviour)], text: &str) -> 
     };
     let scenario = Scenario::parse(text).expect(text);
     run(&scenario, &Offline::new(HostName::Wasmtime, &loader)).expect(text)
+}
+
+/// A running proxy with one guest, whatever the scenario calls it.
+pub(crate) fn start(guest: Behaviour, text: &str) -> Run {
+    let loader =
+        |_: &FilterUse| -> Result<Arc<dyn Module>, StartError> { Ok(Arc::new(Scripted(guest))) };
+    let scenario = Scenario::parse(text).expect(text);
+    Offline::new(HostName::Wasmtime, &loader).start_recorded(&scenario).expect(text)
 }
 
 pub(crate) fn check(guests: &'static [(&'static str, Behaviour)], text: &str) {

@@ -15,19 +15,19 @@ use crate::world::notes::Notes;
 const LISTENER_PORT: u16 = 10_000;
 /// Where the upstream listens.
 const UPSTREAM_PORT: u16 = 8_080;
-/// The port of the first client; each worker has one.
+/// The port of the first connection of a client.
 const FIRST_CLIENT_PORT: u16 = 50_000;
-/// The port of the first connection to the upstream; each worker has one.
+/// The port of the first connection to the upstream.
 const FIRST_LOCAL_PORT: u16 = 60_000;
 
 /// The number of the client's connection.
 pub(super) fn id(notes: &Notes) -> u64 {
-    u64::try_from(notes.worker).unwrap_or(u64::MAX).saturating_add(1)
+    notes.connection
 }
 
 /// A property of the client.
 pub(super) fn source<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
-    peer(of_worker(FIRST_CLIENT_PORT, notes), name)
+    peer(numbered(FIRST_CLIENT_PORT, notes), name)
 }
 
 /// A property of the address that the client spoke to.
@@ -50,7 +50,7 @@ pub(super) fn upstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
     match name {
         b"num_endpoints" if !notes.is_unroutable => Some(Value::Uint(1)),
         b"request_attempt_count" => Some(Value::Uint(notes.is_routed.into())),
-        b"local_address" => notes.connected.map(|_| address(of_worker(FIRST_LOCAL_PORT, notes))),
+        b"local_address" => notes.connected.map(|_| address(numbered(FIRST_LOCAL_PORT, notes))),
         b"cx_pool_ready_duration" => {
             notes.connected.map(|at| Value::Int(nanos(at.saturating_sub(notes.began))))
         }
@@ -109,6 +109,7 @@ fn address<'a>(port: u16) -> Value<'a> {
     Value::Text(format!("127.0.0.1:{port}").into_bytes())
 }
 
-fn of_worker(first: u16, notes: &Notes) -> u16 {
-    u16::try_from(notes.worker).map_or(first, |worker| first.saturating_add(worker))
+fn numbered(first: u16, notes: &Notes) -> u16 {
+    let before = notes.connection.saturating_sub(1);
+    u16::try_from(before).map_or(first, |before| first.saturating_add(before))
 }
