@@ -1,4 +1,5 @@
 //! Each example of the SDK is shorter than the same filter on the `proxy-wasm` crate, which does less.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;
