@@ -7,10 +7,10 @@ use clap::Args;
 use serde::Serialize;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario, configuration};
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_module::Module;
 
-use crate::filters::{BuiltIns, Modules, refuse_unloadable};
+use crate::filters::{BuiltIns, Modules, read_configuration, refuse_unloadable};
 use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate check`.
@@ -121,27 +121,8 @@ fn schema(file: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
 
 /// Lets the module judge a configuration, offline, as a proxy would.
 fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result<Configuration> {
-    let text = std::fs::read_to_string(config)
-        .with_context(|| format!("{} cannot be read", config.display()))?;
-    let value: serde_json::Value = if text.trim().is_empty() {
-        serde_json::Value::Null
-    } else {
-        tollgate_host::yaml::parse(&text).with_context(|| format!("{}", config.display()))?
-    };
+    let filter = FilterUse::new(source, read_configuration(config)?);
     let modules = Modules::new(built_ins)?;
-    let name = match &source {
-        FilterSource::BuiltIn(name) => name.clone(),
-        FilterSource::File(file) => file.file_stem().unwrap_or_default().to_string_lossy().into(),
-    };
-    let filter = FilterUse {
-        source,
-        name,
-        root_id: String::new(),
-        vm_id: String::new(),
-        vm_config: Vec::new(),
-        config: configuration(value),
-        allow_on_headers_stop_iteration: false,
-    };
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader);
     match host.start(&Scenario::without_steps(filter)) {

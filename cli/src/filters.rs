@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tollgate_host::engine::Module;
 use tollgate_host::proxy::StartError;
-use tollgate_host::scenario::{FilterSource, FilterUse, Scenario};
+use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_host_native::Filter;
 use tollgate_host_wasmtime::{Limits, WasmModule, Wasmtime};
 
@@ -116,6 +116,21 @@ fn collect(folder: &Path, in_scenarios: bool, files: &mut Vec<PathBuf>) -> Resul
 fn is_scenario_folder(path: &Path) -> bool {
     path.canonicalize()
         .is_ok_and(|path| path.components().any(|part| part.as_os_str() == "scenarios"))
+}
+
+/// Reads the configuration of a filter, YAML or JSON, as the bytes that the filter gets.
+///
+/// # Errors
+///
+/// One that names the file, and where it is not YAML its line and column.
+pub(crate) fn read_configuration(file: &Path) -> Result<Vec<u8>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    if text.trim().is_empty() {
+        return Ok(configuration(serde_json::Value::Null));
+    }
+    let value = tollgate_host::yaml::parse(&text).with_context(|| format!("{}", file.display()))?;
+    Ok(configuration(value))
 }
 
 /// Compiled modules, each compiled once.

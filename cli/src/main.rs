@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod filters;
 mod new;
+mod serve;
 mod test;
 mod trace;
 
@@ -38,6 +39,8 @@ enum Command {
     Trace(trace::Trace),
     /// Tell whether a module loads, and whether it takes a configuration.
     Check(check::Check),
+    /// Run a local HTTP proxy with filters in it.
+    Serve(serve::Serve),
     /// Play scenarios as a tour: each request, the decision, why, and what it cost.
     Demo(demo::Demo),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Trace(trace) => trace.run(),
         Command::Check(check) => check.run(),
+        Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
     };
     match result {

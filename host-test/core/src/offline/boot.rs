@@ -67,6 +67,7 @@ pub(super) fn boot(
         flows: BTreeMap::new(),
         events: VecDeque::new(),
         clusters: Clusters::of(scenario),
+        elsewhere: None,
         retired_fuel: None,
     };
     match run.boot_all(loader, scenario) {

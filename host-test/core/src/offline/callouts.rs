@@ -11,7 +11,7 @@ use crate::scenario::{Answer, Meets, PlannedCallout, Protocol, Scenario};
 use crate::world::{Delivery, Event, FailedAtOnce, Flight, Kind, Lines, LocalReply, Part};
 
 /// The status of gRPC that stands for a cluster that cannot be reached.
-const UNAVAILABLE: u32 = 14;
+pub(super) const UNAVAILABLE: u32 = 14;
 
 /// What the clusters of a scenario do.
 #[derive(Default)]
@@ -176,6 +176,9 @@ impl Run {
 
     /// Lets the clusters answer what guests have sent since.
     pub(super) fn answer_callouts(&mut self) {
+        if self.elsewhere.is_some() {
+            return self.send_elsewhere();
+        }
         let now = self.world.clock.passed();
         let mut notes = Vec::new();
         for flight in &mut self.world.callouts.flights {
@@ -252,8 +255,8 @@ fn meet(flight: &mut Flight, meets: Meets, now: Duration, over_http2: bool) -> O
             time_out(flight);
             return Some(Dialogue::new(answer, begin));
         }
-        Meets::Reset(None) => local_reply(flight, now, &BROKEN),
-        Meets::Refused => local_reply(flight, now, &REFUSED),
+        Meets::Reset(None) => reset(flight, now),
+        Meets::Refused => refused(flight, now),
         // What speaks another protocol is judged to be wrong, and not answered.
         Meets::Never | Meets::Http(_) | Meets::Reset(Some(_)) | Meets::Grpc(_) => {}
     }
@@ -262,13 +265,23 @@ fn meet(flight: &mut Flight, meets: Meets, now: Duration, over_http2: bool) -> O
 }
 
 /// Cuts off at its timeout what comes back to a callout.
-fn time_out(flight: &mut Flight) {
+pub(super) fn time_out(flight: &mut Flight) {
     let Some(timeout) = flight.timeout else { return };
     let limit = flight.made.saturating_add(timeout);
     if flight.inbox.front().is_none_or(|(due, _)| *due > limit) {
         flight.inbox.clear();
         local_reply(flight, limit, &TIMED_OUT);
     }
+}
+
+/// Nobody took the connection of a callout.
+pub(super) fn refused(flight: &mut Flight, now: Duration) {
+    local_reply(flight, now, &REFUSED);
+}
+
+/// The connection of a callout broke before there was an answer.
+pub(super) fn reset(flight: &mut Flight, now: Duration) {
+    local_reply(flight, now, &BROKEN);
 }
 
 /// What Envoy itself answers to a callout in place of a cluster.

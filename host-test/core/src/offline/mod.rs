@@ -8,6 +8,7 @@ mod callouts;
 mod chain;
 mod configure;
 mod dialogue;
+mod elsewhere;
 mod ends;
 mod held;
 mod phases;
@@ -31,6 +32,8 @@ use crate::scenario::{
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
+use elsewhere::Elsewhere;
+pub use elsewhere::{CalloutId, CalloutKind, Incoming, Outgoing};
 use scripted::Outcomes;
 use streams::{Client, Flow};
 pub use streams::{Event, Head, Over, Part, Sent, StreamId};
@@ -51,6 +54,15 @@ impl<'a> Offline<'a> {
     /// A host that finds its modules by `loader`.
     pub fn new(name: HostName, loader: &'a Loader<'a>) -> Self {
         Self { name, loader }
+    }
+
+    /// Starts a proxy that is fed from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] as [`ProxyHost::start`].
+    pub fn start_run(&self, scenario: &Scenario) -> Result<Run, StartError> {
+        boot::boot(World::new(scenario.log_level), self.loader, scenario).map_err(|failed| failed.0)
     }
 
     /// Starts a proxy that keeps a transcript.
@@ -74,10 +86,7 @@ impl ProxyHost for Offline<'_> {
     }
 
     fn start(&self, scenario: &Scenario) -> Result<Box<dyn Proxy + '_>, StartError> {
-        match boot::boot(World::new(scenario.log_level), self.loader, scenario) {
-            Ok(run) => Ok(Box::new(run)),
-            Err(failed) => Err(failed.0),
-        }
+        Ok(Box::new(self.start_run(scenario)?))
     }
 }
 
@@ -105,6 +114,8 @@ pub struct Run {
     events: VecDeque<(StreamId, Event)>,
     /// What callouts meet.
     clusters: callouts::Clusters,
+    /// Callouts that are answered from outside, if they are.
+    elsewhere: Option<Elsewhere>,
     /// Fuel of guests that are gone.
     retired_fuel: Option<u64>,
 }
@@ -118,6 +129,33 @@ impl Run {
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
         self.world.take_transcript()
+    }
+
+    /// How many workers it has.
+    pub fn workers(&self) -> usize {
+        self.chains.len()
+    }
+
+    /// When something happens next by itself: a tick, or what comes back to a callout.
+    pub fn next_due(&mut self) -> Option<Duration> {
+        let tick = self.next_tick().map(|(_, due)| due);
+        let callout = self.next_callout().map(|(_, due)| due);
+        tick.into_iter().chain(callout).min()
+    }
+
+    /// Tells whether the guests have done something that this host does not serve, or that does harm to a
+    /// whole Envoy, since this was asked.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure::Unserved`] and [`HostFailure::Harm`].
+    pub fn check(&mut self) -> Result<(), HostFailure> {
+        self.refuse_what_was_called()
+    }
+
+    /// Takes the log lines of the guests since this was asked, or since the start.
+    pub fn take_logs(&mut self) -> Vec<LogLine> {
+        self.world.take_logs()
     }
 
     /// Log lines of the guests in order, since the start.

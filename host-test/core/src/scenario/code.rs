@@ -10,8 +10,8 @@ use tollgate_abi::{Function, Status};
 use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
-    Answer, Expectation, Fault, GrpcAnswer, HeaderLine, Meets, PlannedCallout, Request,
-    RequestStep, Scenario, Step, Upstream,
+    Answer, Expectation, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine, Meets,
+    PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
 
 /// The most workers of a proxy.
@@ -75,6 +75,27 @@ impl Scenario {
                 "worker: {worker} does not exist; workers count from 0 to {}",
                 self.workers.get() - 1
             )),
+        }
+    }
+}
+
+impl FilterUse {
+    /// A plugin of a filter, named like it, which gets these bytes as its configuration.
+    pub fn new(source: FilterSource, config: Vec<u8>) -> Self {
+        let name = match &source {
+            FilterSource::BuiltIn(name) => name.clone(),
+            FilterSource::File(file) => {
+                file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+            }
+        };
+        Self {
+            source,
+            name,
+            root_id: String::new(),
+            vm_id: String::new(),
+            vm_config: Vec::new(),
+            config,
+            allow_on_headers_stop_iteration: false,
         }
     }
 }

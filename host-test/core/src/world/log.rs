@@ -22,13 +22,26 @@ impl World {
 
     pub(super) fn write_log(&mut self, level: LogLevel, message: &[u8]) -> Result<(), Reply> {
         if u32::from(level) >= u32::from(self.log_level()) {
-            self.keep(message.len().saturating_add(size_of::<LogLine>()))?;
-            self.logs.push(LogLine { level, message: message.to_vec() });
+            let line = LogLine { level, message: message.to_vec() };
+            self.keep(kept(&line))?;
+            self.logs.push(line);
         }
         Ok(())
+    }
+
+    /// Takes the lines, which are not kept any more.
+    pub(crate) fn take_logs(&mut self) -> Vec<LogLine> {
+        let logs = std::mem::take(&mut self.logs);
+        self.let_go(logs.iter().map(kept).sum());
+        logs
     }
 
     fn log_level(&self) -> LogLevel {
         self.log_level.unwrap_or(LogLevel::Info)
     }
+}
+
+/// How many bytes a line keeps.
+fn kept(line: &LogLine) -> usize {
+    line.message.len().saturating_add(size_of::<LogLine>())
 }

@@ -290,6 +290,11 @@ impl World {
         Err(Reply::Trap { why: why.into() })
     }
 
+    /// Counts bytes that are not kept any more.
+    fn let_go(&mut self, bytes: usize) {
+        self.kept_bytes = self.kept_bytes.saturating_sub(bytes);
+    }
+
     fn armed_fault(&mut self, function: Function) -> Option<Status> {
         let mut status = None;
         for armed in self.faults.iter_mut().filter(|armed| armed.fault.call == function) {

@@ -1,0 +1,329 @@
+//! The host and who is told what: what comes from sockets goes in, what it does comes out to them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, sleep_until};
+use tollgate_host::offline::{
+    CalloutId, Event, Head, Incoming, Outgoing, Over, Part, Run, Sent, StreamId,
+};
+use tollgate_host::proxy::{HostFailure, Response};
+use tollgate_host::scenario::HeaderLine;
+
+use crate::callout::{Callout, Services};
+use crate::origin::Origin;
+use crate::pipe::{Inlet, Outlet, nothing, pipe};
+use crate::upstream::{self, Upstream};
+use crate::{Access, Told, message};
+
+/// How long to wait when nothing is due.
+const FOREVER: Duration = Duration::from_hours(24);
+
+/// Who is told what the proxy tells.
+type Tell = Box<dyn FnMut(Told<'_>)>;
+
+/// A response as the client gets it.
+pub(crate) struct Answer {
+    pub(crate) head: Response,
+    pub(crate) body: Outlet,
+}
+
+/// The host with its surroundings.
+pub(crate) struct Bridge {
+    run: RefCell<Run>,
+    began: Instant,
+    streams: RefCell<BTreeMap<StreamId, Ends>>,
+    callouts: RefCell<BTreeMap<CalloutId, Callout>>,
+    upstream: Upstream,
+    services: Services,
+    clusters: BTreeMap<String, Origin>,
+    tell: RefCell<Tell>,
+    /// What is due next may have changed.
+    changed: Notify,
+    due: Cell<Option<Duration>>,
+    failed: RefCell<Option<HostFailure>>,
+    /// Whose turn it is of the workers.
+    next_worker: Cell<usize>,
+}
+
+/// The two ends of a stream.
+struct Ends {
+    began: Instant,
+    access: Access,
+    /// Whom to give the head of the response to.
+    client: Option<oneshot::Sender<Answer>>,
+    response: Option<Inlet>,
+    request: Option<Inlet>,
+    upstream: Option<AbortHandle>,
+}
+
+impl Bridge {
+    pub(crate) fn new(
+        run: Run,
+        origin: Origin,
+        clusters: BTreeMap<String, Origin>,
+        tell: Tell,
+    ) -> Self {
+        let mut run = run;
+        run.answer_elsewhere();
+        Self {
+            run: RefCell::new(run),
+            began: Instant::now(),
+            streams: RefCell::default(),
+            callouts: RefCell::default(),
+            upstream: Upstream::new(origin),
+            services: Services::new(),
+            clusters,
+            tell: RefCell::new(tell),
+            changed: Notify::new(),
+            due: Cell::new(None),
+            failed: RefCell::default(),
+            next_worker: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn tell(&self, told: Told<'_>) {
+        (self.tell.borrow_mut())(told);
+    }
+
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// The worker of a new connection.
+    pub(crate) fn next_worker(&self) -> usize {
+        let worker = self.next_worker.get();
+        self.next_worker.set((worker + 1) % self.run.borrow().workers().max(1));
+        worker
+    }
+
+    /// A request begins; its response comes to the receiver, unless the stream is broken off before.
+    pub(crate) fn open(
+        self: &Rc<Self>,
+        worker: usize,
+        head: &Head,
+        end: bool,
+    ) -> Option<(StreamId, oneshot::Receiver<Answer>)> {
+        self.catch_up();
+        let id = match self.run.borrow_mut().open(worker, head, end) {
+            Ok(id) => id,
+            Err(failure) => {
+                self.fail(failure);
+                return None;
+            }
+        };
+        let (client, answer) = oneshot::channel();
+        let ends = Ends {
+            began: Instant::now(),
+            access: Access {
+                method: head.method.clone(),
+                path: head.path.clone(),
+                status: None,
+                went_upstream: false,
+                micros: 0,
+            },
+            client: Some(client),
+            response: None,
+            request: None,
+            upstream: None,
+        };
+        self.streams.borrow_mut().insert(id, ends);
+        self.pump();
+        Some((id, answer))
+    }
+
+    /// More of a request, and when there is room for what comes after it.
+    pub(crate) async fn send_request(self: &Rc<Self>, id: StreamId, part: Part) {
+        self.act(|run| run.send_request(id, part));
+        let inlet = self.streams.borrow().get(&id).and_then(|ends| ends.request.clone());
+        if let Some(inlet) = inlet {
+            inlet.room().await;
+        }
+    }
+
+    /// The client has gone.
+    pub(crate) fn leave(self: &Rc<Self>, id: StreamId) {
+        if self.streams.borrow().contains_key(&id) {
+            self.act(|run| run.leave(id));
+        }
+    }
+
+    pub(crate) fn begin_response(
+        self: &Rc<Self>,
+        id: StreamId,
+        status: u16,
+        headers: Vec<HeaderLine>,
+        end: bool,
+    ) {
+        self.act(|run| run.begin_response(id, status, headers, end));
+    }
+
+    /// More of a response, and when there is room for what comes after it.
+    pub(crate) async fn send_response(self: &Rc<Self>, id: StreamId, part: Part) {
+        self.act(|run| run.send_response(id, part));
+        let inlet = self.streams.borrow().get(&id).and_then(|ends| ends.response.clone());
+        if let Some(inlet) = inlet {
+            inlet.room().await;
+        }
+    }
+
+    pub(crate) fn break_upstream(self: &Rc<Self>, id: StreamId) {
+        self.act(|run| run.break_upstream(id));
+    }
+
+    pub(crate) fn take_incoming(self: &Rc<Self>, id: CalloutId, incoming: Incoming) {
+        self.act(|run| run.take_incoming(id, incoming));
+        // The guest is told at once.
+        self.act(|_| {});
+    }
+
+    /// Lets the host's time follow the real one; gives why it cannot go on.
+    pub(crate) async fn keep_time(self: Rc<Self>) -> HostFailure {
+        loop {
+            if let Some(failure) = self.failed.borrow_mut().take() {
+                return failure;
+            }
+            let due = self.due.get().unwrap_or_else(|| self.began.elapsed() + FOREVER);
+            tokio::select! {
+                () = sleep_until(self.began + due) => self.act(|_| {}),
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    fn act(self: &Rc<Self>, act: impl FnOnce(&mut Run)) {
+        self.catch_up();
+        act(&mut self.run.borrow_mut());
+        self.pump();
+    }
+
+    /// The host's time is what has passed.
+    fn catch_up(&self) {
+        let passed = self.run.borrow_mut().pass_until(self.began.elapsed());
+        if let Err(failure) = passed {
+            self.fail(failure);
+        }
+    }
+
+    fn fail(&self, failure: HostFailure) {
+        self.failed.borrow_mut().get_or_insert(failure);
+        self.changed.notify_one();
+    }
+
+    /// Hands on what the host has done.
+    fn pump(self: &Rc<Self>) {
+        loop {
+            let event = self.run.borrow_mut().next_event();
+            let Some((id, event)) = event else { break };
+            self.hand_on(id, event);
+        }
+        loop {
+            let outgoing = self.run.borrow_mut().next_outgoing();
+            let Some((id, outgoing)) = outgoing else { break };
+            self.send_out(id, outgoing);
+        }
+        let (logs, checked, due) = {
+            let mut run = self.run.borrow_mut();
+            (run.take_logs(), run.check(), run.next_due())
+        };
+        for line in &logs {
+            self.tell(Told::Log(line));
+        }
+        if let Err(failure) = checked {
+            self.fail(failure);
+        }
+        if self.due.replace(due) != due {
+            self.changed.notify_one();
+        }
+    }
+
+    fn hand_on(self: &Rc<Self>, id: StreamId, event: Event) {
+        let mut streams = self.streams.borrow_mut();
+        let Some(ends) = streams.get_mut(&id) else { return };
+        match event {
+            Event::Request(Sent::Head { head, end }) => {
+                let (inlet, body) = pipe();
+                let body = if end { nothing() } else { body };
+                ends.request = Some(inlet);
+                ends.access.went_upstream = true;
+                let bridge = Rc::clone(self);
+                ends.upstream =
+                    Some(spawn_local(upstream::carry(bridge, id, head, body)).abort_handle());
+            }
+            Event::Request(Sent::Part(part)) => put(&mut ends.request, part),
+            Event::GivesUp => {
+                ends.request = None;
+                if let Some(upstream) = ends.upstream.take() {
+                    upstream.abort();
+                }
+            }
+            Event::Response(Sent::Head { head, end }) => {
+                ends.access.status = Some(head.status);
+                let (inlet, body) = pipe();
+                let body = if end { nothing() } else { body };
+                ends.response = Some(inlet);
+                // A client that has gone takes nothing, and is told of as such.
+                let _gone = ends.client.take().map(|client| client.send(Answer { head, body }));
+            }
+            Event::Response(Sent::Part(part)) => put(&mut ends.response, part),
+            Event::Over(over) => {
+                let Some(ends) = streams.remove(&id) else { return };
+                drop(streams);
+                self.over(ends, over);
+            }
+        }
+    }
+
+    fn over(&self, ends: Ends, over: Over) {
+        let Ends { began, mut access, upstream, .. } = ends;
+        if let Some(upstream) = upstream {
+            upstream.abort();
+        }
+        access.micros = began.elapsed().as_micros();
+        access.went_upstream &= over.has_arrived || access.status.is_some();
+        self.tell(Told::Access(&access));
+    }
+
+    fn send_out(self: &Rc<Self>, id: CalloutId, outgoing: Outgoing) {
+        let mut callouts = self.callouts.borrow_mut();
+        match outgoing {
+            Outgoing::Head { cluster, kind, headers } => {
+                let origin = self.clusters.get(&cluster).cloned();
+                let callout = Callout::begin(self, id, origin, kind, &headers);
+                callouts.insert(id, callout);
+            }
+            Outgoing::GivenUp => drop(callouts.remove(&id)),
+            outgoing => {
+                if let Some(callout) = callouts.get_mut(&id) {
+                    callout.send(outgoing);
+                }
+            }
+        }
+    }
+}
+
+/// Puts a part of a message into its pipe.
+fn put(inlet: &mut Option<Inlet>, part: Part) {
+    let Some(pipe) = inlet.as_ref() else { return };
+    match part {
+        Part::Body(bytes) => pipe.data(bytes),
+        Part::Trailers(lines) => {
+            let lines: HeaderMap = message::headers(&lines);
+            pipe.trailers(lines);
+            *inlet = None;
+        }
+        Part::End => {
+            pipe.end();
+            *inlet = None;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The offline host as a local HTTP proxy: real clients and upstreams, and the filters in between.
+//!
+//! What filters see and do is decided in `tollgate-host`, as in scenarios; here its streams are fed from
+//! sockets, and its clock follows the time that passes. All runs on one thread. Clients speak HTTP/1.1 or
+//! HTTP/2, services that filters call HTTP/1.1, and HTTP/2 for gRPC.
+
+#![forbid(unsafe_code)]
+
+mod bridge;
+mod callout;
+mod client;
+mod message;
+mod origin;
+mod pipe;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::task::LocalSet;
+use tollgate_host::offline::Run;
+use tollgate_host::proxy::{HostFailure, LogLine};
+
+use bridge::Bridge;
+pub use origin::{InvalidOrigin, Origin};
+
+/// What a proxy stands between.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where requests go that pass the filters.
+    pub upstream: Origin,
+    /// Where callouts of filters go, by the name of the cluster.
+    pub clusters: BTreeMap<String, Origin>,
+}
+
+/// What a proxy tells while it runs.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// It listens here.
+    Listens(SocketAddr),
+    /// A filter wrote a line.
+    Log(&'a LogLine),
+    /// A stream is over: a line for a log of accesses.
+    Access(&'a Access),
+}
+
+/// A stream that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Method.
+    pub method: String,
+    /// Path with query.
+    pub path: String,
+    /// The status that the client got; nothing when it got none.
+    pub status: Option<u16>,
+    /// The upstream has seen some of the request.
+    pub went_upstream: bool,
+    /// How long it took, in microseconds.
+    pub micros: u128,
+}
+
+/// A proxy could not go on.
+#[derive(Debug)]
+pub enum ServeError {
+    /// It cannot listen.
+    Listen {
+        /// Where.
+        to: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is no runtime for sockets.
+    Runtime(io::Error),
+    /// A filter did what this host does not serve, or what ends an Envoy.
+    Host(HostFailure),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { to, error } => write!(f, "cannot listen on {to}: {error}"),
+            Self::Runtime(error) => write!(f, "sockets cannot be used: {error}"),
+            Self::Host(failure) => write!(f, "{failure}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Serves until a filter does what ends an Envoy, or the process is ended.
+///
+/// # Errors
+///
+/// [`ServeError`].
+pub fn serve(
+    run: Run,
+    options: Options,
+    tell: impl FnMut(Told<'_>) + 'static,
+) -> Result<(), ServeError> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let set = LocalSet::new();
+    set.block_on(&runtime, async move {
+        let Options { listen, upstream, clusters } = options;
+        let cannot = |error| ServeError::Listen { to: listen, error };
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let bridge = Rc::new(Bridge::new(run, upstream, clusters, Box::new(tell)));
+        bridge.tell(Told::Listens(address));
+        let failed = tokio::select! {
+            failed = bridge.clone().keep_time() => failed,
+            failed = client::accept(listener, Rc::clone(&bridge)) => failed,
+        };
+        Err(ServeError::Host(failed))
+    })
+}

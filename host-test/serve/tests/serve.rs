@@ -1,0 +1,131 @@
+//! Real clients and a real upstream, with a filter between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use common::{on_sockets, start, upstream};
+
+/// Says what it got; what callouts ask, it grants to `alice`.
+fn answer(path: &str, headers: &HeaderMap, body: &[u8]) -> Response<Full<Bytes>> {
+    let header = |name: &str| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+    if path == "/shop.Limits/Ask" {
+        // Its trailers only, since a whole body has no others: the status is not 0.
+        return Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "8")
+            .header("grpc-message", "enough")
+            .body(Full::default())
+            .unwrap();
+    }
+    if path == "/check" {
+        let is_alice = header("x-user") == b"alice";
+        let answer = Response::builder().status(if is_alice { 200 } else { 403 });
+        return answer.body(Full::from(if is_alice { "granted" } else { "no" })).unwrap();
+    }
+    let told = [path.as_bytes(), b" ", header("x-verdict"), b" ", body].concat();
+    Response::new(Full::from(told))
+}
+
+/// Sends bytes on a connection, and gives all that comes back until it is closed.
+fn talk(address: SocketAddr, request: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(user: &str) -> String {
+    format!("GET /orders HTTP/1.1\r\nhost: shop\r\nx-user: {user}\r\nconnection: close\r\n\r\n")
+}
+
+#[test]
+fn a_filter_asks_a_real_service_before_a_request_goes_on() {
+    let proxy = start("asking", upstream(answer));
+    let granted = talk(proxy.address, &get("alice"));
+    assert!(granted.starts_with("HTTP/1.1 200 OK\r\n"), "{granted}");
+    assert!(granted.ends_with("\r\n\r\n/orders granted "), "{granted}");
+    let refused = talk(proxy.address, &get("bob"));
+    assert!(refused.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{refused}");
+    assert!(refused.ends_with("\r\n\r\nno"), "{refused}");
+    let told = [proxy.access(), proxy.access()];
+    assert_eq!(told.each_ref().map(|access| access.status), [Some(200), Some(403)]);
+    assert_eq!(told.each_ref().map(|access| access.went_upstream), [true, false]);
+}
+
+#[test]
+fn a_service_that_nobody_runs_is_an_answer_of_the_proxy() {
+    // A port that was free a moment ago.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = start("asking", nobody);
+    let answer = talk(proxy.address, &get("alice"));
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nproxy: 503"), "{answer}");
+}
+
+#[test]
+fn a_filter_asks_over_grpc() {
+    let proxy = start("limiting", upstream(answer));
+    let answer = talk(proxy.address, &get("alice"));
+    assert!(answer.ends_with("\r\n\r\n/orders 8 enough "), "{answer}");
+}
+
+#[test]
+fn bodies_come_through_the_filter_over_http_1_and_http_2() {
+    let proxy = start("shouting", upstream(answer));
+    let request = "POST /p HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\
+                   connection: close\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let over_1 = talk(proxy.address, request);
+    let over_2 = on_sockets(async {
+        let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut client, connection) = connected.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("http://shop/p").body(Full::new(Bytes::from("abcde"))).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        answer.into_body().collect().await.unwrap().to_bytes()
+    });
+    assert_eq!(over_2, "/P  ABCDE!!");
+    assert!(over_1.contains("\r\n/P  ABCDE!!"), "{over_1}");
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_stream() {
+    // A service that takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = start("asking", silent.local_addr().unwrap());
+    let mut client = TcpStream::connect(proxy.address).unwrap();
+    client.write_all(get("alice").as_bytes()).unwrap();
+    let _callout = silent.accept().unwrap();
+    drop(client);
+    let access = proxy.access();
+    assert_eq!((access.status, access.went_upstream), (None, false));
+}
+
+#[test]
+fn many_streams_are_under_way_at_once() {
+    let proxy = start("asking", upstream(answer));
+    let users = ["alice", "bob"].into_iter().cycle().take(64);
+    let clients: Vec<_> = users
+        .map(|user| {
+            let address = proxy.address;
+            std::thread::spawn(move || (user, talk(address, &get(user))))
+        })
+        .collect();
+    for client in clients {
+        let (user, answer) = client.join().unwrap();
+        let status = if user == "alice" { "HTTP/1.1 200 " } else { "HTTP/1.1 403 " };
+        assert!(answer.starts_with(status), "{user}: {answer}");
+    }
+}
