@@ -8,7 +8,7 @@ use clap::Args;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
     Callout, Configured, Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost,
-    StartError,
+    Sending, StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
@@ -104,9 +104,15 @@ struct Narrated<'a> {
 }
 
 impl Proxy for Narrated<'_> {
-    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
-        let exchange = self.proxy.exchange(worker, step)?;
-        tell(&format!("   {}", sentence(worker, step, &exchange)));
+    fn together(
+        &mut self,
+        requests: &[Sending<'_>],
+        callouts: &[PlannedCallout],
+    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
+        let (exchanges, made) = self.proxy.together(requests, callouts)?;
+        for (sent, exchange) in requests.iter().zip(&exchanges) {
+            tell(&format!("   {}", sentence(sent.worker, sent.step, exchange)));
+        }
         let seen = self.proxy.observe(&|_| true)?;
         for line in seen.logs.get(self.logs..).unwrap_or_default() {
             tell(&format!("             because {}", plain(&line.message)));
@@ -118,7 +124,7 @@ impl Proxy for Narrated<'_> {
             }
         }
         self.metrics = seen.metrics;
-        Ok(exchange)
+        Ok((exchanges, made))
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
@@ -178,6 +184,7 @@ fn sentence(worker: usize, step: &RequestStep, exchange: &Exchange) -> String {
         }
         Came::Reset => "reset".into(),
         Came::Unanswered => "no answer".into(),
+        Came::Left(_) => "the client left".into(),
     };
     let cost = exchange.cost.map_or(String::new(), |cost| {
         let fuel = cost.fuel.map_or(String::new(), |fuel| format!(", {fuel} fuel"));

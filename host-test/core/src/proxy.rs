@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use tollgate_abi::LogLevel;
 
@@ -28,13 +29,32 @@ pub trait ProxyHost: Sync {
 
 /// A running proxy.
 pub trait Proxy {
-    /// Sends one request through the given worker and waits for its end.
+    /// Sends requests, which may be under way at the same time, and waits for the end of all. Gives what
+    /// came of each, in their order, and the callouts that guests made meanwhile, in the order of the plan.
     ///
     /// # Errors
     ///
     /// [`HostFailure`] when the host itself failed. A refused, reset or unanswered request is an
     /// [`Exchange`], not an error.
-    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure>;
+    fn together(
+        &mut self,
+        requests: &[Sending<'_>],
+        callouts: &[PlannedCallout],
+    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure>;
+
+    /// Sends one request through the given worker and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::together`].
+    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+        let sending = Sending { after: Duration::ZERO, worker, step };
+        let (exchanges, callouts) = self.together(&[sending], &step.callouts)?;
+        let exchange = exchanges.into_iter().next().ok_or(HostFailure::Impossible {
+            what: "the host gave nothing for a request".into(),
+        })?;
+        Ok(Exchange { callouts, ..exchange })
+    }
 
     /// Lets time pass: virtual time offline, real time on a real proxy. Gives the callouts that guests
     /// made meanwhile.
@@ -75,6 +95,17 @@ pub trait Proxy {
     ) -> Result<Observation, HostFailure>;
 }
 
+/// A request that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// How long after the first moment.
+    pub after: Duration,
+    /// The worker that gets it.
+    pub worker: usize,
+    /// The request, and what the upstream answers. What callouts meet is said for all at once.
+    pub step: &'a RequestStep,
+}
+
 /// What came of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
@@ -82,12 +113,13 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// What the upstream got; nothing when the request did not reach it.
     pub upstream: Option<Received>,
-    /// The callouts that guests made meanwhile, in the order of the plan.
+    /// The callouts that guests made meanwhile, in the order of the plan; of several requests at once, none
+    /// are told apart.
     pub callouts: Vec<Callout>,
     /// What came of the configuration that a filter was to get meanwhile; nothing when the request did
     /// not come so far.
     pub configured: Option<Configured>,
-    /// What it cost, where the host can tell.
+    /// What it cost, where the host can tell; of several requests at once it cannot.
     pub cost: Option<Cost>,
 }
 
@@ -112,6 +144,8 @@ pub enum Outcome {
     Reset,
     /// No answer within the limit of the host.
     Unanswered,
+    /// The client left before the response was whole: with what it had got, whose body is what had come.
+    Left(Option<Response>),
 }
 
 /// A response as the client got it.

@@ -1,6 +1,7 @@
 //! Plays scenarios and judges what comes of them: the same on every host.
 
 mod callouts;
+mod together;
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use crate::proxy::{
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
     ConfigureStep, Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
-    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, PlannedCallout,
+    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, PlannedCallout, Request,
     RequestStep, Scenario, Step,
 };
 
@@ -86,7 +87,14 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
     for (index, step) in scenario.steps.iter().enumerate() {
-        let place = Place { step: index + 1, what: step, repeat: None };
+        let place = Place { step: index + 1, what: step, repeat: None, request: None };
+        let mut deal = |named: Option<usize>| {
+            named.unwrap_or_else(|| {
+                let worker = next_worker;
+                next_worker = (next_worker + 1) % scenario.workers.get();
+                worker
+            })
+        };
         let result = match step {
             Step::Advance(advance) => proxy.advance(advance).map(|made| {
                 let mut fail = |what: String| failures.push(place.failure(what));
@@ -101,14 +109,11 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 })
             }
             Step::Request(request) => {
-                let mut deal = || {
-                    request.worker.unwrap_or_else(|| {
-                        let worker = next_worker;
-                        next_worker = (next_worker + 1) % scenario.workers.get();
-                        worker
-                    })
-                };
+                let mut deal = || deal(request.worker);
                 play_request(request, place, proxy, &mut deal, &mut failures)
+            }
+            Step::Together(requests) => {
+                together::play(requests, place, proxy, &mut deal, &mut failures)
             }
         };
         if let Err(failure) = result {
@@ -130,8 +135,7 @@ fn play_request(
     failures: &mut Vec<Failure>,
 ) -> Result<(), HostFailure> {
     let expect = &step.expect;
-    let watches_logs = !expect.logs.is_empty() || !expect.no_logs.is_empty();
-    let logs_before = if watches_logs { proxy.observe(&|_| true)?.logs.len() } else { 0 };
+    let watch = Watch::begin(proxy, vec![expect])?;
     let repeats = step.repeat.get();
     for repeat in 1..=repeats {
         let worker = deal();
@@ -147,18 +151,52 @@ fn play_request(
             return Ok(());
         }
     }
-    if watches_logs || !expect.metrics.is_empty() {
-        let settled = |seen: &Observation| missing(expect, seen, logs_before).next().is_none();
-        let seen = proxy.observe(&settled)?;
-        failures.extend(missing(expect, &seen, logs_before).map(|what| place.failure(what)));
-        for line in seen.logs.get(logs_before..).unwrap_or_default() {
-            for text in expect.no_logs.iter().filter(|text| text.matches(&line.message)) {
-                failures
-                    .push(place.failure(format!("log: expected nothing with {text}, got {line}")));
+    watch.judge(proxy, &mut |what| failures.push(place.failure(what)))
+}
+
+/// What is expected of logs and metrics once a step is over.
+struct Watch<'a> {
+    expected: Vec<&'a Expectation>,
+    /// How many lines there were before.
+    logs_before: usize,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(proxy: &mut dyn Proxy, expected: Vec<&'a Expectation>) -> Result<Self, HostFailure> {
+        let watches_logs =
+            expected.iter().any(|expect| !(expect.logs.is_empty() && expect.no_logs.is_empty()));
+        let logs_before = if watches_logs { proxy.observe(&|_| true)?.logs.len() } else { 0 };
+        Ok(Self { expected, logs_before })
+    }
+
+    fn judge(
+        &self,
+        proxy: &mut dyn Proxy,
+        fail: &mut dyn FnMut(String),
+    ) -> Result<(), HostFailure> {
+        let says_something = |expect: &&&Expectation| {
+            !(expect.logs.is_empty() && expect.no_logs.is_empty() && expect.metrics.is_empty())
+        };
+        let expected: Vec<&Expectation> =
+            self.expected.iter().filter(says_something).copied().collect();
+        if expected.is_empty() {
+            return Ok(());
+        }
+        let before = self.logs_before;
+        let is_settled = |seen: &Observation| {
+            expected.iter().all(|expect| missing(expect, seen, before).next().is_none())
+        };
+        let seen = proxy.observe(&is_settled)?;
+        for expect in &expected {
+            missing(expect, &seen, before).for_each(&mut *fail);
+            for line in seen.logs.get(before..).unwrap_or_default() {
+                for text in expect.no_logs.iter().filter(|text| text.matches(&line.message)) {
+                    fail(format!("log: expected nothing with {text}, got {line}"));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Where in a scenario.
@@ -168,6 +206,8 @@ struct Place<'a> {
     step: usize,
     what: &'a Step,
     repeat: Option<(usize, usize)>,
+    /// One of several requests, counted from 1.
+    request: Option<(usize, &'a Request)>,
 }
 
 impl Place<'_> {
@@ -181,11 +221,15 @@ impl fmt::Display for Place<'_> {
         write!(f, "step {}", self.step)?;
         match self.what {
             Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
+            Step::Together(_) => f.write_str(", together")?,
             Step::Advance(step) => write!(f, ", advance {:?}", step.by)?,
             Step::Clock(_) => f.write_str(", clock")?,
             Step::Configure { configure, .. } => {
                 write!(f, ", configure filter {}", configure.filter)?;
             }
+        }
+        if let Some((number, request)) = self.request {
+            write!(f, ", {number}: {} {}", request.method, request.path)?;
         }
         match self.repeat {
             Some((number, of)) => write!(f, ", {number} of {of}"),
@@ -221,7 +265,21 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
     match (&expect.outcome, &exchange.outcome) {
         (None, Outcome::Response(_) | Outcome::Reset)
         | (Some(ExpectedOutcome::Reset), Outcome::Reset)
-        | (Some(ExpectedOutcome::Nothing), Outcome::Unanswered) => {}
+        | (Some(ExpectedOutcome::Nothing), Outcome::Unanswered)
+        | (None | Some(ExpectedOutcome::Left), Outcome::Left(_)) => {}
+        (Some(ExpectedOutcome::Left), Outcome::Response(response)) => {
+            let status = response.status;
+            fail(format!("response: expected the client to leave before, got status {status}"));
+        }
+        (Some(ExpectedOutcome::Left), Outcome::Reset) => {
+            fail("response: expected the client to leave before, but the stream was reset".into());
+        }
+        (
+            Some(ExpectedOutcome::Response(_) | ExpectedOutcome::Reset | ExpectedOutcome::Nothing),
+            Outcome::Left(_),
+        ) => {
+            fail("response: the client left before; if that is right, say `response: left`".into());
+        }
         (Some(ExpectedOutcome::Nothing), Outcome::Response(response)) => {
             fail(format!("response: expected none, got status {}", response.status));
         }
@@ -238,7 +296,8 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
             fail(format!("response: expected a reset, got status {}", response.status));
         }
         (
-            None | Some(ExpectedOutcome::Response(_) | ExpectedOutcome::Reset),
+            None
+            | Some(ExpectedOutcome::Response(_) | ExpectedOutcome::Reset | ExpectedOutcome::Left),
             Outcome::Unanswered,
         ) => {
             fail("response: none came; if that is right, say `response: none`".into());

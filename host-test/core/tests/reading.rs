@@ -78,11 +78,11 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 
 #[test]
 fn a_wrong_step_is_refused_with_line_and_column() {
-    refuse_step("{}", (4, 5), "one of `request`, `advance`, `clock` and `configure`");
+    refuse_step("{}", (4, 5), "one of `request`, `together`, `advance`, `clock` and `configure`");
     refuse_step(
         "{ advance: 1s, clock: +1s }",
         (4, 5),
-        "one of `request`, `advance`, `clock` and `configure`",
+        "one of `request`, `together`, `advance`, `clock` and `configure`",
     );
     refuse_step("{ advance: 1 }", (4, 16), "not a duration");
     refuse_step("{ advance: 1s, repeat: 2 }", (4, 5), "`repeat` belongs to a request");
@@ -115,7 +115,7 @@ fn a_wrong_step_is_refused_with_line_and_column() {
     refuse_step(
         "{ request: {}, expect: { response: never } }",
         (4, 5),
-        "write `reset`, `none` or a response",
+        "write `reset`, `none`, `left` or a response",
     );
     refuse_step(
         "{ request: {}, expect: { upstream: nothing } }",
@@ -141,6 +141,51 @@ fn a_wrong_step_is_refused_with_line_and_column() {
         "{ request: {}, faults: [ { call: proxy_log, status: 1 } ] }",
         (1, 1),
         "cannot be told to fail",
+    );
+}
+
+#[test]
+fn requests_at_once_are_refused_with_line_and_column() {
+    let two = |first: &str| format!("together: [ {{ {first} }}, {{ request: {{}} }} ]");
+    let alone = "not for one of several";
+    refuse_step("together: [ { request: {} } ]", (4, 5), "at least two");
+    refuse_step(&two("advance: 1s"), (4, 17), "each is a `request`");
+    refuse_step(&two("request: {}, aftr: 1s"), (4, 32), "unknown field `aftr`");
+    refuse_step(&two("request: {}, after: 16s"), (4, 17), "after: 16s is above the bound of 15s");
+    refuse_step(&two("request: {}, repeat: 2"), (4, 17), alone);
+    refuse_step(&two("request: {}, callouts: [ { cluster: a, never: true } ]"), (4, 17), alone);
+    refuse_step(&two("request: {}, worker: 1"), (1, 1), "worker: 1 does not exist");
+    refuse_step("{ request: {}, after: 1s }", (4, 5), "`after` belongs to one of the requests");
+    refuse_step(
+        "{ together: [ { request: {} }, { request: {} } ], expect: {} }",
+        (4, 5),
+        "`expect` belongs to a request",
+    );
+    let many = vec!["{ request: {} }"; 17].join(", ");
+    refuse_step(&format!("together: [ {many} ]"), (4, 5), "17 requests are above the bound of 16");
+}
+
+#[test]
+fn a_client_that_leaves_is_expected_to() {
+    let check = |step, expected| refuse_step(step, (4, 5), expected);
+    check("{ request: {}, expect: { response: left } }", "`left` needs a `disconnect`");
+    check(
+        "{ request: { disconnect: 1s }, expect: { response: none } }",
+        "waits for nothing; write `left`",
+    );
+    check("request: { disconnect: 16s }", "above the bound of 15s");
+    check("request: { unfinished: true }", "say when the client leaves");
+    check(
+        "request: { unfinished: true, disconnect: 1s, trailers: [ [a, b] ] }",
+        "a request that is unfinished has none",
+    );
+    check(
+        "{ request: {}, upstream: { unfinished: true, trailers: [ [a, b] ] } }",
+        "an answer that is unfinished has none",
+    );
+    check(
+        "{ advance: 1s, callouts: [ { cluster: a, answer: { unfinished: true } } ] }",
+        "a callout is answered whole",
     );
 }
 

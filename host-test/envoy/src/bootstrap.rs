@@ -6,11 +6,17 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tollgate_host::scenario::{Configured, Metadata, Protocol, TrafficDirection, UPSTREAM};
+use tollgate_host::scenario::{
+    Configured, Metadata, Protocol, Scenario, Step, TrafficDirection, UPSTREAM,
+};
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
 pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
+
+/// The line by which our upstream tells clients apart when several have requests under way: Envoy adds it
+/// behind the filters, and our upstream takes it off again.
+pub(crate) const CLIENT: &str = "x-tollgate-client";
 
 /// What the configuration is made from.
 pub(crate) struct Bootstrap<'a> {
@@ -20,6 +26,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) proxy: &'a Configured,
     /// Whether some message has trailers.
     pub(crate) trailers: Trailers,
+    /// Whether clients are told apart.
+    pub(crate) apart: Apart,
     /// How many bytes a connection may have buffered.
     pub(crate) buffer_limit: usize,
     /// Port of the upstream on the loopback interface.
@@ -46,6 +54,23 @@ pub(crate) enum Trailers {
     Some,
 }
 
+/// Whether the upstream has to tell clients apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// One request is under way at a time.
+    No,
+    /// Some step has several at once.
+    Yes,
+}
+
+impl Apart {
+    /// What a scenario needs.
+    pub(crate) fn of(scenario: &Scenario) -> Self {
+        let is_together = |step: &Step| matches!(step, Step::Together(_));
+        if scenario.steps.iter().any(is_together) { Self::Yes } else { Self::No }
+    }
+}
+
 /// A filter in the chain.
 pub(crate) struct Plugin<'a> {
     pub(crate) name: &'a str,
@@ -65,6 +90,9 @@ impl Bootstrap<'_> {
             Trailers::None => plugins.collect(),
             Trailers::Some => hiding_what_trailers_need(plugins),
         };
+        if self.apart == Apart::Yes {
+            filters.push(naming_the_client());
+        }
         filters.push(json!({
             "name": "envoy.filters.http.router",
             "typed_config": {
@@ -247,6 +275,17 @@ fn hiding_what_trailers_need(plugins: impl Iterator<Item = Value>) -> Vec<Value>
     std::iter::once(before).chain(plugins).chain([after]).collect()
 }
 
+/// Guests see the line only in the request headers when a request is logged.
+fn naming_the_client() -> Value {
+    let client = json!([{
+        "append": {
+            "header": { "key": CLIENT, "value": "%DOWNSTREAM_REMOTE_PORT%" },
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        },
+    }]);
+    mutation(&json!({ "request_mutations": client }))
+}
+
 fn mutation(mutations: &Value) -> Value {
     let kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
     json!({
@@ -293,6 +332,7 @@ mod tests {
             filters: &filters,
             proxy: &Configured::default(),
             trailers,
+            apart: Apart::No,
             buffer_limit: 1 << 20,
             upstream_port: 1234,
             clusters: Vec::new(),

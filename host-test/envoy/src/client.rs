@@ -1,18 +1,20 @@
-//! The clients: one connection kept alive per worker, so that a step can name its worker.
+//! The clients: connections to each worker that are kept alive, so that a step can name its worker, and as
+//! many as a step has requests at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate_host::proxy::{Outcome, Response};
 
@@ -34,16 +36,42 @@ const READ: &str = "http.ingress.downstream_cx_rx_bytes_total";
 /// Open connections by worker.
 const CONNECTIONS: &str = r"^listener\..*\.worker_\d+\.downstream_cx_active$";
 
-/// One client per worker.
+/// The connections of clients to the workers.
 #[derive(Debug)]
 pub(crate) struct Clients {
     listener: SocketAddr,
     admin: Admin,
-    connections: Vec<SendRequest<Body>>,
+    /// For each worker its connections; one that is lost or in use leaves its place empty.
+    connections: Vec<Vec<Option<Connection>>>,
+}
+
+/// A connection that a client keeps alive.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: SendRequest<Body>,
+    /// Our own port, by which Envoy knows the client.
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+/// Which connection it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    worker: usize,
+    place: usize,
+}
+
+/// A request on its way out.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) request: Request<Body>,
+    pub(crate) feed: Option<Feed>,
+    /// When the client leaves.
+    pub(crate) disconnect: Option<Duration>,
 }
 
 impl Clients {
-    /// Connects one client to each worker.
+    /// Connects so many clients to each worker.
     ///
     /// # Errors
     ///
@@ -52,32 +80,107 @@ impl Clients {
         listener: SocketAddr,
         admin: Admin,
         workers: usize,
+        per_worker: usize,
     ) -> Result<Self, ClientError> {
-        let mut clients = Self { listener, admin, connections: Vec::with_capacity(workers) };
-        for _ in 0..workers {
-            clients.connections.push(open(listener).await?);
-        }
-        clients.check_that_each_worker_has_one().await?;
+        let row = || std::iter::repeat_with(|| None).take(per_worker).collect();
+        let connections = std::iter::repeat_with(row).take(workers).collect();
+        let mut clients = Self { listener, admin, connections };
+        clients.fill().await?;
         Ok(clients)
     }
 
-    /// Sends a request to a worker, and gives what comes of it.
+    /// Takes a connection to a worker that nobody uses.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when Envoy does not speak HTTP/1.1 or a lost connection cannot be had again.
-    pub(crate) async fn exchange(
+    /// [`ClientError`] when there is none.
+    pub(crate) fn take(&mut self, worker: usize) -> Result<(Seat, Connection), ClientError> {
+        let row = self.connections.get_mut(worker).ok_or(ClientError::NoWorker { worker })?;
+        let taken = row
+            .iter_mut()
+            .enumerate()
+            .find_map(|(place, connection)| Some((place, connection.take()?)));
+        let (place, connection) = taken.ok_or(ClientError::AllInUse { worker })?;
+        Ok((Seat { worker, place }, connection))
+    }
+
+    /// Gives connections back. Those that were lost are opened again, once Envoy has noticed that they are
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when a lost connection cannot be had again.
+    pub(crate) async fn give_back(
         &mut self,
-        worker: usize,
-        request: Request<Body>,
-        feed: Option<Feed>,
-    ) -> Result<Outcome, ClientError> {
+        connections: Vec<(Seat, Option<Connection>)>,
+    ) -> Result<(), ClientError> {
+        for (Seat { worker, place }, connection) in connections {
+            let row = self.connections.get_mut(worker);
+            if let Some(seat) = row.and_then(|row| row.get_mut(place)) {
+                *seat = connection;
+            }
+        }
+        self.fill().await
+    }
+
+    /// Opens connections one after another, each of which goes to a worker that has the fewest, until none
+    /// lacks.
+    async fn fill(&mut self) -> Result<(), ClientError> {
+        let seats = || self.connections.iter().flatten();
+        let mut open = seats().flatten().count();
+        if open == seats().count() {
+            return Ok(());
+        }
+        let sum = |open: &BTreeMap<String, u64>| open.values().sum::<u64>();
+        let mut before = self.wait_for(|all| sum(all) == as_count(open)).await?;
+        while open < self.connections.iter().flatten().count() {
+            let connection = connect(self.listener).await?;
+            open += 1;
+            let now = self.wait_for(|all| sum(all) == as_count(open)).await?;
+            let is_new = |(name, count): (&String, &u64)| {
+                *count > before.get(name).copied().unwrap_or_default()
+            };
+            let worker = now.iter().position(is_new);
+            let row = worker.and_then(|worker| self.connections.get_mut(worker));
+            let seat = row.and_then(|row| row.iter_mut().find(|seat| seat.is_none()));
+            match seat {
+                Some(seat) => *seat = Some(connection),
+                None => return Err(ClientError::Misdealt { open: now.into_values().collect() }),
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    /// Waits until the workers have as many connections as is wanted, and gives how many.
+    async fn wait_for(
+        &self,
+        mut wanted: impl FnMut(&BTreeMap<String, u64>) -> bool,
+    ) -> Result<BTreeMap<String, u64>, ClientError> {
+        let open = self.admin.statistics_until(CONNECTIONS, NOTICING, &mut wanted).await?;
+        if wanted(&open) {
+            Ok(open)
+        } else {
+            Err(ClientError::Misdealt { open: open.into_values().collect() })
+        }
+    }
+}
+
+impl Connection {
+    /// Sends a request, and gives what comes of it, and the connection unless it is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when Envoy does not speak HTTP/1.1.
+    pub(crate) async fn exchange(
+        mut self,
+        outgoing: Outgoing,
+        admin: Admin,
+    ) -> Result<(Outcome, Option<Self>), ClientError> {
+        let Outgoing { request, feed, disconnect } = outgoing;
         let meter = match feed {
-            Some(feed) => Some((feed, Meter::begin(self.admin, READ).await?)),
+            Some(feed) => Some((feed, Meter::begin(admin, READ).await?)),
             None => None,
-        };
-        let Some(connection) = self.connections.get_mut(worker) else {
-            return Err(ClientError::NoWorker { worker });
         };
         let feeding = async {
             if let Some((feed, meter)) = meter {
@@ -85,52 +188,35 @@ impl Clients {
             }
             pending().await
         };
+        let got = Mutex::new(None);
         let answer = async {
             tokio::select! {
-                answer = answer(connection, request) => Ok(answer),
+                answer = answer(&mut self.sender, request, &got) => Ok(answer),
                 failed = feeding => failed,
             }
         };
-        let (outcome, is_lost) = match timeout(PATIENCE, answer).await {
-            Err(_) => (Outcome::Unanswered, true),
-            Ok(Err(error)) => return Err(ClientError::Admin(error)),
-            Ok(Ok(Err(error))) if error.is_parse() => return Err(ClientError::Protocol(error)),
-            Ok(Ok(Err(_))) => (Outcome::Reset, true),
-            Ok(Ok(Ok((response, closes)))) => (Outcome::Response(response), closes),
+        let ended = timeout(disconnect.unwrap_or(PATIENCE), answer).await;
+        let got = got.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (outcome, is_lost) = match (ended, disconnect) {
+            (Err(_), None) => (Outcome::Unanswered, true),
+            (Err(_), Some(_)) => (Outcome::Left(got), true),
+            (Ok(Err(error)), _) => return Err(ClientError::Admin(error)),
+            (Ok(Ok(Err(error))), _) if error.is_parse() => {
+                return Err(ClientError::Protocol(error));
+            }
+            (Ok(Ok(Err(_))), _) => (Outcome::Reset, true),
+            (Ok(Ok(Ok(closes))), _) => match got {
+                Some(response) => (Outcome::Response(response), closes),
+                None => (Outcome::Reset, true),
+            },
         };
         if is_lost {
-            self.replace(worker).await?;
+            self.task.abort();
+            // It says that it was aborted, or that it had ended before.
+            let _ended = self.task.await;
+            return Ok((outcome, None));
         }
-        Ok(outcome)
-    }
-
-    /// Opens the connection to a worker again: the next one goes to a worker that has the fewest, which
-    /// is this one once Envoy has noticed that the old one is gone.
-    async fn replace(&mut self, worker: usize) -> Result<(), ClientError> {
-        let others = self.connections.len().saturating_sub(1);
-        let lost = self.connections.remove(worker);
-        drop(lost);
-        self.wait_for(|open| open.values().sum::<u64>() == as_count(others)).await?;
-        let connection = open(self.listener).await?;
-        self.connections.insert(worker, connection);
-        self.check_that_each_worker_has_one().await
-    }
-
-    async fn check_that_each_worker_has_one(&self) -> Result<(), ClientError> {
-        let workers = self.connections.len();
-        self.wait_for(|open| open.len() == workers && open.values().all(|&open| open == 1)).await
-    }
-
-    async fn wait_for(
-        &self,
-        mut wanted: impl FnMut(&BTreeMap<String, u64>) -> bool,
-    ) -> Result<(), ClientError> {
-        let open = self.admin.statistics_until(CONNECTIONS, NOTICING, &mut wanted).await?;
-        if wanted(&open) {
-            Ok(())
-        } else {
-            Err(ClientError::Misdealt { open: open.into_values().collect() })
-        }
+        Ok((outcome, Some(self)))
     }
 }
 
@@ -148,6 +234,8 @@ pub(crate) enum ClientError {
     },
     /// There is no such worker.
     NoWorker { worker: usize },
+    /// The worker carries more requests than it has connections.
+    AllInUse { worker: usize },
     /// Envoy does not tell.
     Admin(AdminError),
 }
@@ -158,7 +246,13 @@ impl fmt::Display for ClientError {
             Self::Connect(error) => write!(f, "envoy takes no connection: {error}"),
             Self::Protocol(error) => write!(f, "envoy's answer is not HTTP/1.1: {error}"),
             Self::Misdealt { open } => {
-                write!(f, "each worker of Envoy should have one connection, but they have {open:?}")
+                write!(
+                    f,
+                    "Envoy should deal connections to its workers in turn, but they have {open:?}"
+                )
+            }
+            Self::AllInUse { worker } => {
+                write!(f, "all connections to worker {worker} are in use")
             }
             Self::NoWorker { worker } => write!(f, "there is no worker {worker}"),
             Self::Admin(error) => write!(f, "{error}"),
@@ -174,48 +268,55 @@ impl From<AdminError> for ClientError {
     }
 }
 
-async fn open(listener: SocketAddr) -> Result<SendRequest<Body>, ClientError> {
+async fn connect(listener: SocketAddr) -> Result<Connection, ClientError> {
     let stream = TcpStream::connect(listener).await.map_err(ClientError::Connect)?;
     stream.set_nodelay(true).map_err(ClientError::Connect)?;
+    let port = stream.local_addr().map_err(ClientError::Connect)?.port();
     let (sender, connection) = http1::Builder::new()
         .max_headers(MOST_LINES)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(ClientError::Protocol)?;
     // It ends with an error when Envoy resets it; the request on it tells as well.
-    let _task = tokio::spawn(async { drop(connection.await) });
-    Ok(sender)
+    let task = tokio::spawn(async { drop(connection.await) });
+    Ok(Connection { sender, port, task })
 }
 
-/// The whole response, and whether the connection closes with it.
+/// Notes the response as it comes; once it is whole, whether the connection closes with it.
 async fn answer(
     connection: &mut SendRequest<Body>,
     request: Request<Body>,
-) -> Result<(Response, bool), hyper::Error> {
+    got: &Mutex<Option<Response>>,
+) -> Result<bool, hyper::Error> {
+    let note = |with: &mut dyn FnMut(&mut Response)| {
+        got.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(with)
+    };
     connection.ready().await?;
     let response = connection.send_request(request).await?;
-    let (head, body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
     let closes = head
         .headers
         .get_all(header::CONNECTION)
         .iter()
         .any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let (body, trailers) = whole(body).await?;
-    let response = Response {
+    *got.lock().unwrap_or_else(PoisonError::into_inner) = Some(Response {
         status: head.status.as_u16(),
         headers: message::lines(&head.headers),
-        body,
-        trailers,
-    };
-    Ok((response, closes))
-}
-
-async fn whole(
-    body: Incoming,
-) -> Result<(Vec<u8>, Vec<tollgate_host::scenario::HeaderLine>), hyper::Error> {
-    let body = body.collect().await?;
-    let trailers = body.trailers().map(message::lines).unwrap_or_default();
-    Ok((body.to_bytes().into(), trailers))
+        body: Vec::new(),
+        trailers: Vec::new(),
+    });
+    while let Some(frame) = body.frame().await {
+        let frame = frame?;
+        note(&mut |response| {
+            if let Some(bytes) = frame.data_ref() {
+                response.body.extend_from_slice(bytes);
+            }
+            if let Some(trailers) = frame.trailers_ref() {
+                response.trailers = message::lines(trailers);
+            }
+        });
+    }
+    Ok(closes)
 }
 
 fn as_count(connections: usize) -> u64 {

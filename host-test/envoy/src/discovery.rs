@@ -146,7 +146,9 @@ impl Discovered {
 fn configures(scenario: &Scenario) -> bool {
     scenario.steps.iter().any(|step| match step {
         Step::Configure { .. } => true,
-        Step::Request(step) => step.meanwhile.is_some(),
+        Step::Request(_) | Step::Together(_) => {
+            step.requests().any(|step| step.meanwhile.is_some())
+        }
         Step::Advance(_) | Step::Clock(_) => false,
     })
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tollgate_host::proxy::{Proxy, ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, HostName, Scenario};
 
+use crate::bootstrap::Apart;
 use crate::launch::{Launch, NotStarted};
 use crate::proxy::EnvoyProxy;
 
@@ -46,8 +47,12 @@ impl ProxyHost for EnvoyHost {
         let modules =
             self.modules(scenario).map_err(|error| StartError::Module(Box::new(error)))?;
         let mut launch = Launch::begin(&self.envoy, scenario, &modules).map_err(host)?;
-        match launch.wait(scenario.workers.get()) {
-            Ok((admin, clients)) => Ok(Box::new(EnvoyProxy::new(launch, admin, clients))),
+        let at_once = scenario.steps.iter().map(|step| step.requests().count()).max();
+        match launch.wait(scenario.workers.get(), at_once.unwrap_or_default().max(1)) {
+            Ok((admin, clients)) => {
+                let apart = Apart::of(scenario);
+                Ok(Box::new(EnvoyProxy::new(launch, admin, clients, apart)))
+            }
             Err(error) => match launch.log.refusal() {
                 Some(words) => Err(StartError::Refused { words }),
                 None => Err(host(error)),

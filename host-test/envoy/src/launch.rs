@@ -13,10 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
-use tollgate_host::scenario::{FilterUse, Meets, Scenario, Step, UPSTREAM, Upstream};
+use tollgate_host::scenario::{FilterUse, Meets, RequestStep, Scenario, Step, UPSTREAM, Upstream};
 
 use crate::admin::{Admin, AdminError};
-use crate::bootstrap::{Bootstrap, Called, Plugin, Trailers};
+use crate::bootstrap::{Apart, Bootstrap, Called, Plugin, Trailers};
 use crate::client::{ClientError, Clients};
 use crate::clock::{self, Clock, NoClock};
 use crate::cluster::Cluster;
@@ -64,6 +64,7 @@ impl Launch {
             filters: &filters,
             proxy: &scenario.proxy,
             trailers: trailers(scenario),
+            apart: Apart::of(scenario),
             buffer_limit: scenario.buffer_limit,
             upstream_port: upstream.port(),
             clusters: called(scenario, &clusters),
@@ -90,8 +91,12 @@ impl Launch {
         })
     }
 
-    /// Waits until it serves, and connects a client to each worker.
-    pub(crate) fn wait(&mut self, workers: usize) -> Result<(Admin, Clients), NotStarted> {
+    /// Waits until it serves, and connects so many clients to each worker.
+    pub(crate) fn wait(
+        &mut self,
+        workers: usize,
+        per_worker: usize,
+    ) -> Result<(Admin, Clients), NotStarted> {
         let begin = Instant::now();
         let mut admin = None;
         loop {
@@ -110,7 +115,7 @@ impl Launch {
             let serving =
                 admin.filter(|admin| self.runtime.block_on(admin.is_ready()).unwrap_or(false));
             if let Some(admin) = serving {
-                let clients = self.runtime.block_on(connect(admin, workers))?;
+                let clients = self.runtime.block_on(connect(admin, workers, per_worker))?;
                 return Ok((admin, clients));
             }
             sleep(INTERVAL);
@@ -235,17 +240,15 @@ fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotSt
 }
 
 fn trailers(scenario: &Scenario) -> Trailers {
-    let has_trailers = |step: &Step| match step {
-        Step::Request(step) => {
-            let answer = match &step.upstream {
-                Upstream::Answer(answer) => answer.trailers.as_slice(),
-                Upstream::Reset => &[],
-            };
-            !(step.request.trailers.is_empty() && answer.is_empty())
-        }
-        Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
+    let has_trailers = |step: &RequestStep| {
+        let answer = match &step.upstream {
+            Upstream::Answer(answer) => answer.trailers.as_slice(),
+            Upstream::Reset => &[],
+        };
+        !(step.request.trailers.is_empty() && answer.is_empty())
     };
-    if scenario.steps.iter().any(has_trailers) { Trailers::Some } else { Trailers::None }
+    let mut requests = scenario.steps.iter().flat_map(Step::requests);
+    if requests.any(has_trailers) { Trailers::Some } else { Trailers::None }
 }
 
 /// The upstream, and the clusters that guests may call.
@@ -275,9 +278,9 @@ fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
     clusters.iter().filter(|cluster| cluster.name != UPSTREAM).map(called).collect()
 }
 
-async fn connect(admin: Admin, workers: usize) -> Result<Clients, NotStarted> {
+async fn connect(admin: Admin, workers: usize, per_worker: usize) -> Result<Clients, NotStarted> {
     let listener = admin.listener().await.map_err(NotStarted::Admin)?;
-    Clients::connect(listener, admin, workers).await.map_err(NotStarted::Clients)
+    Clients::connect(listener, admin, workers, per_worker).await.map_err(NotStarted::Clients)
 }
 
 /// A level as Envoy names it.

@@ -35,7 +35,7 @@ pub(crate) fn request(asked: &Asked) -> Result<(Request<Body>, Option<Feed>), Un
     let host = (header::HOST.as_str().into(), asked.authority.clone().into_bytes());
     *request.headers_mut() = headers(std::iter::once(&host).chain(&asked.headers))?;
     announce(&asked.trailers, request.headers_mut())?;
-    let (body, feed) = body(&asked.body, &asked.trailers)?;
+    let (body, feed) = body(&asked.body, &asked.trailers, asked.unfinished)?;
     Ok((request.map(|()| body), feed))
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn response(
     if protocol == Protocol::Http {
         announce(&answer.trailers, response.headers_mut())?;
     }
-    let (body, feed) = body(&answer.body, &answer.trailers)?;
+    let (body, feed) = body(&answer.body, &answer.trailers, answer.unfinished)?;
     Ok((response.map(|()| body), feed))
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn half_a_response(answer: &Answer) -> Result<(Response<Body>, Feed),
     *response.status_mut() = StatusCode::from_u16(answer.status)
         .map_err(|_| Unsendable::Status { status: answer.status })?;
     *response.headers_mut() = headers(&answer.headers)?;
-    let (body, feed) = chunked(&[answer.body.concat()], HeaderMap::new());
+    let (body, feed) = chunked(&[answer.body.concat()], Ending::Trailers(HeaderMap::new()));
     Ok((response.map(|()| body), feed))
 }
 
@@ -95,7 +95,16 @@ pub(crate) struct Feed {
     /// Length of what is on its way already.
     sent: usize,
     chunks: Vec<Bytes>,
-    trailers: HeaderMap,
+    ending: Ending,
+}
+
+/// What comes behind the last chunk.
+#[derive(Debug)]
+enum Ending {
+    /// The end, with trailers if there are any.
+    Trailers(HeaderMap),
+    /// Nothing, not even the end.
+    Never,
 }
 
 impl Feed {
@@ -106,9 +115,7 @@ impl Feed {
                 return;
             }
         }
-        if !self.trailers.is_empty() {
-            let _unwanted = self.sender.send_trailers(self.trailers).await;
-        }
+        self.ending.come(self.sender).await;
     }
 
     /// Sends chunk by chunk, each once Envoy has read what came before: chunks that Envoy reads at once
@@ -122,10 +129,21 @@ impl Feed {
                 return Ok(());
             }
         }
-        if !self.trailers.is_empty() {
-            let _unwanted = self.sender.send_trailers(self.trailers).await;
-        }
+        self.ending.come(self.sender).await;
         Ok(())
+    }
+}
+
+impl Ending {
+    async fn come(self, mut sender: Sender<Bytes, Infallible>) {
+        match self {
+            Self::Trailers(trailers) if trailers.is_empty() => {}
+            Self::Trailers(trailers) => {
+                let _unwanted = sender.send_trailers(trailers).await;
+            }
+            // The body ends when its sender is dropped.
+            Self::Never => std::future::pending().await,
+        }
     }
 }
 
@@ -212,18 +230,26 @@ fn announce(trailers: &[HeaderLine], headers: &mut HeaderMap) -> Result<(), Unse
     Ok(())
 }
 
-fn body(chunks: &[Vec<u8>], trailers: &[HeaderLine]) -> Result<(Body, Option<Feed>), Unsendable> {
+fn body(
+    chunks: &[Vec<u8>],
+    trailers: &[HeaderLine],
+    unfinished: bool,
+) -> Result<(Body, Option<Feed>), Unsendable> {
     let trailers = headers(trailers)?;
+    if unfinished {
+        let (body, feed) = chunked(chunks, Ending::Never);
+        return Ok((body, Some(feed)));
+    }
     if let ([] | [_], true) = (chunks, trailers.is_empty()) {
         let whole = chunks.first().cloned().unwrap_or_default();
         return Ok((Either::Left(Full::new(whole.into())), None));
     }
-    let (body, feed) = chunked(chunks, trailers);
+    let (body, feed) = chunked(chunks, Ending::Trailers(trailers));
     Ok((body, Some(feed)))
 }
 
 /// A body without a length, and what is left to send of it.
-fn chunked(chunks: &[Vec<u8>], trailers: HeaderMap) -> (Body, Feed) {
+fn chunked(chunks: &[Vec<u8>], ending: Ending) -> (Body, Feed) {
     let mut chunks = chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().map(Bytes::from);
     let (mut sender, channel) = Channel::new(1);
     let first = chunks.next().unwrap_or_default();
@@ -232,7 +258,7 @@ fn chunked(chunks: &[Vec<u8>], trailers: HeaderMap) -> (Body, Feed) {
         // The channel is new: it has room for one.
         let _sent = sender.try_send(Frame::data(first));
     }
-    (Either::Right(channel), Feed { sender, sent, chunks: chunks.collect(), trailers })
+    (Either::Right(channel), Feed { sender, sent, chunks: chunks.collect(), ending })
 }
 
 #[cfg(test)]

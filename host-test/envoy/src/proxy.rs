@@ -1,5 +1,6 @@
 //! A running Envoy, and what a scenario does with it.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::future::pending;
@@ -7,20 +8,21 @@ use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use tollgate_host::proxy::{
-    Callout, Configured, Exchange, HostFailure, Observation, Proxy, Received,
+    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, Received, Sending,
 };
-use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, PlannedCallout, RequestStep, UPSTREAM,
-};
+use tollgate_host::scenario::{AdvanceStep, ClockStep, ConfigureStep, PlannedCallout, UPSTREAM};
 
 use crate::admin::{Admin, AdminError};
-use crate::client::Clients;
+use crate::bootstrap::Apart;
+use crate::client::{Clients, Connection, Outgoing, Seat};
 use crate::cluster::{Cluster, Early, Refusals};
 use crate::discovery::{Discovery, Noticed};
 use crate::launch::Launch;
 use crate::log::Log;
 use crate::message;
+use crate::upstream::Client;
 
 /// How long metrics and log lines may take to show.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -48,6 +50,9 @@ const LONGEST_ADVANCE: Duration = Duration::from_mins(1);
 /// Requests that are not done with: `on_log` and `on_delete` are still to come.
 const ACTIVE: &str = "http.ingress.downstream_rq_active";
 
+/// Requests that have come to Envoy.
+const BEGUN: &str = "http.ingress.downstream_rq_total";
+
 /// Requests that Envoy began to send to the upstream.
 const SENT: &str = "cluster.upstream.upstream_rq_total";
 
@@ -59,50 +64,85 @@ pub(crate) struct EnvoyProxy {
     envoy: Launch,
     admin: Admin,
     clients: Clients,
-    /// The worker that had the last request.
-    last_worker: Option<usize>,
+    /// Whether clients have to be told apart.
+    apart: Apart,
+    /// The workers that had the last requests.
+    last_workers: BTreeSet<usize>,
     /// How many requests Envoy began to send and gave up before the upstream saw them.
     given_up: u64,
 }
 
 impl EnvoyProxy {
-    pub(crate) fn new(envoy: Launch, admin: Admin, clients: Clients) -> Self {
-        Self { envoy, admin, clients, last_worker: None, given_up: 0 }
+    pub(crate) fn new(envoy: Launch, admin: Admin, clients: Clients, apart: Apart) -> Self {
+        let last_workers = BTreeSet::new();
+        Self { envoy, admin, clients, apart, last_workers, given_up: 0 }
     }
 
-    fn carry(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
-        let Launch { upstream, .. } = &self.envoy;
-        let (request, feed) = message::request(&step.request).map_err(impossible)?;
-        upstream.arm(&step.upstream, self.admin).map_err(impossible)?;
-        self.plan(&step.callouts)?;
-        let Launch { runtime, upstream, discovery, log, .. } = &mut self.envoy;
-        let (admin, clients) = (self.admin, &mut self.clients);
+    fn carry(
+        &mut self,
+        requests: &[Sending<'_>],
+        callouts: &[PlannedCallout],
+    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
+        let (admin, apart) = (self.admin, self.apart);
+        let outgoing = requests.iter().map(|sent| message::request(&sent.step.request));
+        let outgoing: Vec<_> = outgoing.collect::<Result<_, _>>().map_err(impossible)?;
+        self.envoy.upstream.disarm(admin);
+        let mut departures = Vec::new();
+        for (sent, (request, feed)) in requests.iter().zip(outgoing) {
+            let (seat, connection) = self.clients.take(sent.worker).map_err(broken)?;
+            let client = (apart == Apart::Yes).then_some(connection.port);
+            self.envoy.upstream.arm(client, &sent.step.upstream).map_err(impossible)?;
+            let disconnect = sent.step.request.disconnect;
+            let outgoing = Outgoing { request, feed, disconnect };
+            departures.push(Departure { after: sent.after, seat, client, connection, outgoing });
+        }
+        let clients: Vec<Client> = departures.iter().map(|departure| departure.client).collect();
+        self.plan(callouts)?;
         // What one worker still does for the last request, another shall see.
-        if self.last_worker.replace(worker).is_some_and(|last| last != worker) {
-            runtime.block_on(settle(admin)).map_err(broken)?;
+        let workers: BTreeSet<usize> = requests.iter().map(|sent| sent.worker).collect();
+        let last = std::mem::replace(&mut self.last_workers, workers.clone());
+        if !last.is_empty() && last.union(&workers).count() > 1 {
+            self.envoy.runtime.block_on(settle(admin)).map_err(broken)?;
         }
-        if step.meanwhile.is_some() {
-            upstream.hold();
+        let Launch { runtime, upstream, discovery, log, .. } = &mut self.envoy;
+        let meanwhile = requests.iter().zip(&clients);
+        let meanwhile = meanwhile.enumerate().find_map(|(index, (sent, client))| {
+            Some((index, *client, sent.step.meanwhile.as_ref()?))
+        });
+        if let Some((_, client, _)) = meanwhile {
+            upstream.hold(client);
         }
-        let meanwhile = async {
-            let Some(step) = &step.meanwhile else { return pending().await };
-            upstream.holding().await;
+        let configuring = async {
+            let Some((index, client, step)) = meanwhile else { return pending().await };
+            upstream.holding(client).await;
             let configured = configure(step, discovery, log, admin).await;
-            upstream.release();
-            configured
+            upstream.release(client);
+            configured.map(|configured| (index, configured))
         };
         let both = async {
-            let mut exchange = pin!(clients.exchange(worker, request, feed));
+            let mut arrivals = pin!(depart(departures, admin));
             tokio::select! {
-                outcome = &mut exchange => (outcome, None),
-                configured = meanwhile => (exchange.await, Some(configured)),
+                arrived = &mut arrivals => (arrived, None),
+                configured = configuring => (arrivals.await, Some(configured)),
             }
         };
-        let (outcome, configured) = runtime.block_on(both);
-        let (outcome, configured) = (outcome.map_err(broken)?, configured.transpose()?);
-        let received = self.received()?;
-        let callouts = self.made()?;
-        Ok(Exchange { outcome, upstream: received, callouts, configured, cost: None })
+        let (arrived, configured) = runtime.block_on(both);
+        let (arrived, mut configured) = (arrived?, configured.transpose()?);
+        let (outcomes, seats): (Vec<Outcome>, Vec<_>) = arrived.into_iter().unzip();
+        runtime.block_on(self.clients.give_back(seats)).map_err(broken)?;
+        let received = self.received(&clients)?;
+        let exchanges = outcomes.into_iter().zip(received).enumerate();
+        let exchanges = exchanges.map(|(at, (outcome, upstream))| {
+            let configured = configured.take_if(|(index, _)| *index == at);
+            Exchange {
+                outcome,
+                upstream,
+                callouts: Vec::new(),
+                configured: configured.map(|(_, configured)| configured),
+                cost: None,
+            }
+        });
+        Ok((exchanges.collect(), self.made()?))
     }
 
     /// Says what callouts meet. A connection that is to be refused must not be there already.
@@ -186,17 +226,20 @@ impl EnvoyProxy {
         Ok((configured, self.made()?))
     }
 
-    /// What the upstream got. A client may be answered before the upstream has seen the request.
-    fn received(&mut self) -> Result<Option<Received>, HostFailure> {
+    /// What the upstream got of each client. A client may be answered before the upstream has seen the
+    /// request.
+    fn received(&mut self, clients: &[Client]) -> Result<Vec<Option<Received>>, HostFailure> {
         let Launch { runtime, upstream, .. } = &self.envoy;
-        if let Some(received) = upstream.received() {
-            return Ok(Some(received));
+        let received = || clients.iter().map(|client| upstream.received(*client)).collect();
+        let came: Vec<Option<Received>> = received();
+        if came.iter().all(Option::is_some) {
+            return Ok(came);
         }
         let sent = runtime.block_on(self.admin.statistic(SENT)).map_err(broken)?;
         let expected = sent.saturating_sub(self.given_up);
         runtime.block_on(upstream.wait_for(expected, ARRIVING));
         self.given_up = sent.saturating_sub(upstream.requests());
-        Ok(upstream.received())
+        Ok(received())
     }
 
     fn look(&mut self) -> Result<Observation, HostFailure> {
@@ -230,13 +273,17 @@ impl EnvoyProxy {
 }
 
 impl Proxy for EnvoyProxy {
-    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
-        if !step.faults.is_empty() {
+    fn together(
+        &mut self,
+        requests: &[Sending<'_>],
+        callouts: &[PlannedCallout],
+    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
+        if requests.iter().any(|sent| !sent.step.faults.is_empty()) {
             let what = "a real Envoy's host calls cannot be made to fail; \
                         add only: { on: [wasmtime, native], reason: … }";
             return Err(HostFailure::Impossible { what: what.into() });
         }
-        self.carry(worker, step).map_err(|failure| self.explain(failure))
+        self.carry(requests, callouts).map_err(|failure| self.explain(failure))
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
@@ -288,6 +335,46 @@ impl Proxy for EnvoyProxy {
             sleep(INTERVAL);
         }
     }
+}
+
+/// A request that leaves when its time has come.
+struct Departure {
+    after: Duration,
+    seat: Seat,
+    client: Client,
+    connection: Connection,
+    outgoing: Outgoing,
+}
+
+/// What came of a request, and its connection unless that is lost.
+type Arrival = (Outcome, (Seat, Option<Connection>));
+
+/// Sends requests when their times have come, each once Envoy has seen those before it, and waits for the
+/// end of all.
+async fn depart(departures: Vec<Departure>, admin: Admin) -> Result<Vec<Arrival>, HostFailure> {
+    let is_alone = departures.len() == 1;
+    let begun = if is_alone { 0 } else { admin.statistic(BEGUN).await.map_err(broken)? };
+    let begin = tokio::time::Instant::now();
+    let mut order: Vec<(usize, Departure)> = departures.into_iter().enumerate().collect();
+    order.sort_by_key(|(_, departure)| departure.after);
+    let mut under_way = JoinSet::new();
+    for (before, (at, departure)) in (begun..).zip(order) {
+        let Departure { after, seat, connection, outgoing, .. } = departure;
+        if !is_alone {
+            tokio::time::sleep_until(begin + after).await;
+            let are_seen = |count| count >= before;
+            admin.statistic_until(BEGUN, ARRIVING, are_seen).await.map_err(broken)?;
+        }
+        let exchange = connection.exchange(outgoing, admin);
+        under_way.spawn(async move { (at, seat, exchange.await) });
+    }
+    let mut arrived = Vec::new();
+    for (at, seat, outcome) in under_way.join_all().await {
+        let (outcome, connection) = outcome.map_err(broken)?;
+        arrived.push((at, (outcome, (seat, connection))));
+    }
+    arrived.sort_by_key(|(at, _)| *at);
+    Ok(arrived.into_iter().map(|(_, arrival)| arrival).collect())
 }
 
 /// Envoy ended in the middle of a scenario.

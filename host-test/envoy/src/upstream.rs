@@ -1,5 +1,6 @@
 //! The upstream: a server that notes what it gets and answers what the step says.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
@@ -18,7 +19,7 @@ use tollgate_host::proxy::Received;
 use tollgate_host::scenario::{HeaderLine, Protocol, UPSTREAM, Upstream as Answers};
 
 use crate::admin::Admin;
-use crate::bootstrap::TRAILERS_WELCOME;
+use crate::bootstrap::{CLIENT, TRAILERS_WELCOME};
 use crate::cluster::{Cluster, Door};
 use crate::message::{self, Body, Meter, Unsendable};
 
@@ -40,12 +41,22 @@ pub(crate) struct Upstream {
 
 #[derive(Debug)]
 struct Shared {
-    answers: Answers,
+    /// What the next requests get, by the client's port where clients are told apart.
+    armed: BTreeMap<Client, Armed>,
     admin: Option<Admin>,
-    received: Option<Received>,
     requests: u64,
     /// Where callouts go.
     door: Door,
+}
+
+/// A client by its port; none where they are not told apart.
+pub(crate) type Client = Option<u16>;
+
+/// What a request gets, and what was got of it.
+#[derive(Debug)]
+struct Armed {
+    answers: Answers,
+    received: Option<Received>,
     hold: Hold,
 }
 
@@ -72,11 +83,9 @@ impl Upstream {
         let cluster = Cluster::behind(UPSTREAM, port);
         let shared = Arc::new(Mutex::new(Shared {
             door: cluster.door(),
-            answers: Answers::Reset,
+            armed: BTreeMap::new(),
             admin: None,
-            received: None,
             requests: 0,
-            hold: Hold::None,
         }));
         let _task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok((Self { port, shared }, cluster))
@@ -86,38 +95,46 @@ impl Upstream {
         self.port
     }
 
-    /// Says what the next request gets, and forgets the last.
+    /// Forgets what the last requests got.
+    pub(crate) fn disarm(&self, admin: Admin) {
+        let mut shared = lock(&self.shared);
+        shared.admin = Some(admin);
+        shared.armed.clear();
+    }
+
+    /// Says what the next request of a client gets.
     ///
     /// # Errors
     ///
     /// [`Unsendable`] when HTTP cannot carry the answer.
-    pub(crate) fn arm(&self, answers: &Answers, admin: Admin) -> Result<(), Unsendable> {
+    pub(crate) fn arm(&self, client: Client, answers: &Answers) -> Result<(), Unsendable> {
         if let Answers::Answer(answer) = answers {
             message::response(answer, Protocol::Http)?;
         }
-        let mut shared = lock(&self.shared);
-        shared.answers = answers.clone();
-        shared.admin = Some(admin);
-        shared.received = None;
-        shared.hold = Hold::None;
+        let armed = Armed { answers: answers.clone(), received: None, hold: Hold::None };
+        lock(&self.shared).armed.insert(client, armed);
         Ok(())
     }
 
-    /// Has the next answer wait until it is released.
-    pub(crate) fn hold(&self) {
-        lock(&self.shared).hold = Hold::Asked;
+    /// Has the next answer to a client wait until it is released.
+    pub(crate) fn hold(&self, client: Client) {
+        if let Some(armed) = lock(&self.shared).armed.get_mut(&client) {
+            armed.hold = Hold::Asked;
+        }
     }
 
-    /// Waits until an answer is held.
-    pub(crate) async fn holding(&self) {
-        while lock(&self.shared).hold != Hold::Holding {
+    /// Waits until the answer to a client is held.
+    pub(crate) async fn holding(&self, client: Client) {
+        while held(&self.shared, client) != Some(Hold::Holding) {
             sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// Lets the answer that is held go.
-    pub(crate) fn release(&self) {
-        lock(&self.shared).hold = Hold::None;
+    pub(crate) fn release(&self, client: Client) {
+        if let Some(armed) = lock(&self.shared).armed.get_mut(&client) {
+            armed.hold = Hold::None;
+        }
     }
 
     /// How many requests have come since the start.
@@ -133,9 +150,9 @@ impl Upstream {
         }
     }
 
-    /// The request that came since it was said what it gets.
-    pub(crate) fn received(&self) -> Option<Received> {
-        lock(&self.shared).received.clone()
+    /// The request of a client that came since it was said what it gets.
+    pub(crate) fn received(&self, client: Client) -> Option<Received> {
+        lock(&self.shared).armed.get(&client)?.received.clone()
     }
 }
 
@@ -172,22 +189,28 @@ async fn serve(
         return door.serve(request).await;
     }
     let (head, mut body) = request.into_parts();
+    let (lines, client) = as_sent_by_filters(message::lines(&head.headers));
     let (answers, admin) = {
         let mut shared = lock(&shared);
         shared.requests += 1;
-        shared.received = Some(Received {
+        let admin = shared.admin;
+        let Some(armed) = shared.armed.get_mut(&client) else { return Err(Broken) };
+        armed.received = Some(Received {
             method: head.method.as_str().into(),
             path: head.uri.path_and_query().map_or("", |path| path.as_str()).into(),
-            headers: as_sent_by_filters(message::lines(&head.headers)),
+            headers: lines,
             body: Vec::new(),
             trailers: Vec::new(),
         });
-        (shared.answers.clone(), shared.admin)
+        (armed.answers.clone(), admin)
     };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Broken)?;
         let mut shared = lock(&shared);
-        let Some(received) = &mut shared.received else { return Err(Broken) };
+        let armed = shared.armed.get_mut(&client);
+        let Some(received) = armed.and_then(|armed| armed.received.as_mut()) else {
+            return Err(Broken);
+        };
         if let Some(bytes) = frame.data_ref() {
             received.body.extend_from_slice(bytes);
         }
@@ -195,7 +218,7 @@ async fn serve(
             received.trailers = message::lines(trailers);
         }
     }
-    wait_for_release(&shared).await;
+    wait_for_release(&shared, client).await;
     let (Answers::Answer(answer), Some(admin)) = (answers, admin) else {
         return Err(Broken);
     };
@@ -211,25 +234,32 @@ async fn serve(
     Ok(response)
 }
 
-async fn wait_for_release(shared: &Mutex<Shared>) {
+async fn wait_for_release(shared: &Mutex<Shared>, client: Client) {
+    if let Some(armed) = lock(shared).armed.get_mut(&client)
+        && armed.hold == Hold::Asked
     {
-        let mut shared = lock(shared);
-        if shared.hold == Hold::Asked {
-            shared.hold = Hold::Holding;
-        }
+        armed.hold = Hold::Holding;
     }
-    while lock(shared).hold == Hold::Holding {
+    while held(shared, client) == Some(Hold::Holding) {
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Takes off the line that our own configuration of Envoy put on.
-fn as_sent_by_filters(mut lines: Vec<HeaderLine>) -> Vec<HeaderLine> {
+fn held(shared: &Mutex<Shared>, client: Client) -> Option<Hold> {
+    lock(shared).armed.get(&client).map(|armed| armed.hold)
+}
+
+/// Takes off the lines that our own configuration of Envoy put on, and reads the client off them.
+fn as_sent_by_filters(mut lines: Vec<HeaderLine>) -> (Vec<HeaderLine>, Client) {
+    let is_client = |(name, _): &&HeaderLine| name == CLIENT.as_bytes();
+    let client = lines.iter().find(is_client);
+    let client = client.and_then(|(_, port)| str::from_utf8(port).ok()?.parse().ok());
     let is_ours = |(name, value): &HeaderLine| {
-        name == header::TE.as_str().as_bytes() && value == TRAILERS_WELCOME.as_bytes()
+        name == CLIENT.as_bytes()
+            || (name == header::TE.as_str().as_bytes() && value == TRAILERS_WELCOME.as_bytes())
     };
     lines.retain(|line| !is_ours(line));
-    lines
+    (lines, client)
 }
 
 /// Breaks the connection.
@@ -258,10 +288,12 @@ mod tests {
             let lines = |values: &[&str]| -> Vec<HeaderLine> {
                 values.iter().map(|&value| (b"te".to_vec(), value.into())).collect()
             };
-            assert_eq!(as_sent_by_filters(lines(given)), lines(expected), "{given:?}");
+            assert_eq!(as_sent_by_filters(lines(given)), (lines(expected), None), "{given:?}");
         };
         check(&["trailers, tollgate"], &[]);
         check(&["gzip", "trailers, tollgate"], &["gzip"]);
         check(&["trailers"], &["trailers"]);
+        let client = vec![(CLIENT.into(), b"50001".to_vec())];
+        assert_eq!(as_sent_by_filters(client), (Vec::new(), Some(50_001)));
     }
 }

@@ -18,8 +18,17 @@ pub struct Exchange {
     worker: usize,
     response: Option<Response>,
     is_reset: bool,
+    has_left: bool,
+    /// What a client had got when it left.
+    partial: Option<Response>,
     upstream: Option<Received>,
     cost: proxy::Cost,
+    meanwhile: Meanwhile,
+}
+
+/// What came of several requests at once.
+pub struct Together {
+    exchanges: Vec<Exchange>,
     meanwhile: Meanwhile,
 }
 
@@ -56,15 +65,19 @@ impl Exchange {
     ) -> Self {
         let proxy::Exchange { outcome, upstream, callouts, configured: _, cost } = exchange;
         let is_reset = outcome == Outcome::Reset;
-        let response = match outcome {
-            Outcome::Response(response) => Some(Response(response)),
-            Outcome::Reset | Outcome::Unanswered => None,
+        let has_left = matches!(outcome, Outcome::Left(_));
+        let (response, partial) = match outcome {
+            Outcome::Response(response) => (Some(Response(response)), None),
+            Outcome::Left(partial) => (None, partial.map(Response)),
+            Outcome::Reset | Outcome::Unanswered => (None, None),
         };
         Self {
             sent,
             worker,
             response,
             is_reset,
+            has_left,
+            partial,
             upstream: upstream.map(Received),
             cost: cost.unwrap_or_default(),
             meanwhile: Meanwhile::new(callouts, logs, transcript),
@@ -84,6 +97,16 @@ impl Exchange {
     /// Whether the stream was reset before the response was whole.
     pub fn is_reset(&self) -> bool {
         self.is_reset
+    }
+
+    /// Whether the client left before the response was whole.
+    pub fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// The response as far as it had come when the client left; `None` when nothing had, or it did not.
+    pub fn partial_response(&self) -> Option<&Response> {
+        self.partial.as_ref()
     }
 
     /// What the upstream got; `None` when the request did not reach it.
@@ -124,6 +147,27 @@ impl Exchange {
     /// Everything that crossed the border between proxy and filters, in order.
     pub fn transcript(&self) -> &[Entry] {
         &self.meanwhile.transcript
+    }
+}
+
+impl Together {
+    pub(super) fn new(exchanges: Vec<Exchange>, meanwhile: Meanwhile) -> Self {
+        Self { exchanges, meanwhile }
+    }
+
+    /// What came of each, in the order in which they were named. Callouts, log lines, host calls and the
+    /// transcript are those of all together.
+    pub fn exchanges(&self) -> &[Exchange] {
+        &self.exchanges
+    }
+}
+
+/// What filters did meanwhile.
+impl std::ops::Deref for Together {
+    type Target = Meanwhile;
+
+    fn deref(&self) -> &Meanwhile {
+        &self.meanwhile
     }
 }
 
@@ -281,6 +325,7 @@ impl fmt::Display for Exchange {
                 message(f, &response.headers, &response.body, &response.trailers)?;
             }
             None if self.is_reset => writeln!(f, "client got a reset")?,
+            None if self.has_left => writeln!(f, "client left")?,
             None => writeln!(f, "client got no answer")?,
         }
         match &self.upstream {
@@ -323,6 +368,22 @@ impl Meanwhile {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Together {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for exchange in &self.exchanges {
+            writeln!(f, "{exchange}")?;
+        }
+        fmt::Display::fmt(&self.meanwhile, f)
+    }
+}
+
+/// As it is displayed, for tests that fail.
+impl fmt::Debug for Together {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

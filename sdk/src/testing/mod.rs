@@ -67,7 +67,7 @@ pub use tollgate_host::scenario::{
 pub use tollgate_host::transcript::Entry;
 
 pub use self::bytes::Bytes;
-pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response};
+pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response, Together};
 pub use self::proxy::{PlayError, Proxy, Request};
 pub use self::scenarios::{ScenariosFailed, scenarios};
 pub use self::start::{Bootstrap, StartError};

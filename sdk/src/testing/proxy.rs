@@ -6,15 +6,15 @@ use std::fmt;
 use std::time::Duration;
 
 use tollgate_host::offline::Run;
-use tollgate_host::proxy::{HostFailure, LogLine, Proxy as _};
+use tollgate_host::proxy::{HostFailure, LogLine, Proxy as _, Sending};
 use tollgate_host::run::judge_callouts;
 use tollgate_host::scenario::{
     self, AdvanceStep, ClockStep, Fault, InvalidScenario, Meets, PlannedCallout, RequestStep,
-    Scenario, Step, Upstream, line,
+    Scenario, Step, Timed, Upstream, line,
 };
 use tollgate_host::transcript::Entry;
 
-use super::exchange::{Exchange, Meanwhile};
+use super::exchange::{Exchange, Meanwhile, Together};
 use super::start::Bootstrap;
 use crate::Registration;
 
@@ -40,19 +40,92 @@ impl Proxy {
     }
 
     /// A GET request.
-    pub fn get(&mut self, path: impl Into<String>) -> Request<'_> {
+    pub fn get(&mut self, path: impl Into<String>) -> Request<&mut Self> {
         self.request("GET", path)
     }
 
     /// A POST request.
-    pub fn post(&mut self, path: impl Into<String>) -> Request<'_> {
+    pub fn post(&mut self, path: impl Into<String>) -> Request<&mut Self> {
         self.request("POST", path)
     }
 
     /// A request with any method.
-    pub fn request(&mut self, method: impl Into<String>, path: impl Into<String>) -> Request<'_> {
-        let step = RequestStep::new(scenario::Request::new(method, path));
-        Request { proxy: self, step }
+    pub fn request(
+        &mut self,
+        method: impl Into<String>,
+        path: impl Into<String>,
+    ) -> Request<&mut Self> {
+        let Request { after, step, .. } = Request::new(method, path);
+        Request { proxy: self, after, step }
+    }
+
+    /// Sends several requests, which are under way at the same time, and waits for the end of all. Those
+    /// that begin at the same time do so in their order.
+    ///
+    /// ```
+    /// # use tollgate::config::NoConfig;
+    /// # use tollgate::{ConfigureError, Filter, OnRequestHeaders, Outcome, RequestHeaders, Root};
+    /// # struct Passing;
+    /// # impl Filter for Passing {
+    /// #     const NAME: &'static str = "passing";
+    /// #     type Config = NoConfig;
+    /// #     type Stream = ();
+    /// #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
+    /// # }
+    /// # impl OnRequestHeaders for Passing {
+    /// #     fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome { Ok(()) }
+    /// # }
+    /// use std::time::Duration;
+    /// use tollgate::testing::{Answer, Proxy, Request};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut proxy = Proxy::with(tollgate::registration!(Passing)).start()?;
+    /// let slow = Answer::new(200).delay(Duration::from_millis(100));
+    /// let both = proxy.together([
+    ///     Request::get("/slow").upstream(slow).leaves_after(Duration::from_millis(50)),
+    ///     Request::get("/quick").after(Duration::from_millis(10)),
+    /// ])?;
+    /// let [slow, quick] = both.exchanges() else { panic!() };
+    /// assert!(slow.has_left());
+    /// assert_eq!(quick.status(), Some(200));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PlayError`] as [`Request::send`]; also for fewer than two requests or more than 16, and for faults,
+    /// which belong to a request that is alone.
+    pub fn together(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Together, PlayError> {
+        let mut step = scenario::Together { requests: Vec::new(), callouts: Vec::new() };
+        for Request { after, step: mut request, .. } in requests {
+            step.callouts.append(&mut request.callouts);
+            step.requests.push(Timed { after, step: request });
+        }
+        self.check(&Step::Together(step.clone()))?;
+        let scenario::Together { requests, callouts } = step;
+        let sending: Vec<Sending<'_>> = requests
+            .iter()
+            .map(|Timed { after, step }| Sending {
+                after: *after,
+                worker: step.worker.unwrap_or_else(|| self.next_turn()),
+                step,
+            })
+            .collect();
+        let (exchanges, made) = self.run.together(&sending, &callouts).map_err(PlayError::Host)?;
+        let failures = judge_callouts(&callouts, &made);
+        let exchanges = sending.iter().zip(exchanges).map(|(sent, exchange)| {
+            let request = sent.step.request.clone();
+            Exchange::new(request, sent.worker, exchange, Vec::new(), Vec::new())
+        });
+        let exchanges = exchanges.collect();
+        let (logs, transcript) = self.take_seen();
+        let together = Together::new(exchanges, Meanwhile::new(made, logs, transcript));
+        PlayError::unless_planned(failures, &together)?;
+        Ok(together)
     }
 
     /// Lets time pass, with the ticks that fall due meanwhile.
@@ -155,15 +228,41 @@ impl fmt::Debug for Proxy {
 }
 
 /// A request that is about to be sent to `example.com`, and what it meets. The upstream answers with 200
-/// unless [`Self::upstream`] says another.
+/// unless [`Self::upstream`] says another. It goes through the proxy that it was made by, or it is one of
+/// those that go [together](Proxy::together).
 #[derive(Debug)]
 #[must_use = "a request goes with `send`"]
-pub struct Request<'p> {
-    proxy: &'p mut Proxy,
+pub struct Request<P = ()> {
+    proxy: P,
+    after: Duration,
     step: RequestStep,
 }
 
-impl Request<'_> {
+impl Request {
+    /// A request with any method.
+    pub fn new(method: impl Into<String>, path: impl Into<String>) -> Self {
+        let step = RequestStep::new(scenario::Request::new(method, path));
+        Self { proxy: (), after: Duration::ZERO, step }
+    }
+
+    /// A GET request.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new("GET", path)
+    }
+
+    /// A POST request.
+    pub fn post(path: impl Into<String>) -> Self {
+        Self::new("POST", path)
+    }
+
+    /// Sends it so long after the first moment.
+    pub fn after(mut self, after: Duration) -> Self {
+        self.after = after;
+        self
+    }
+}
+
+impl<P> Request<P> {
     /// Adds a header line.
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.step.request.headers.push(line(name, value));
@@ -185,6 +284,18 @@ impl Request<'_> {
     /// Adds a trailer line.
     pub fn trailer(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.step.request.trailers.push(line(name, value));
+        self
+    }
+
+    /// Lets the client leave so long after it began to send, unless the response is whole by then.
+    pub fn leaves_after(mut self, disconnect: Duration) -> Self {
+        self.step.request.disconnect = Some(disconnect);
+        self
+    }
+
+    /// Lets the end of the body never come: the client leaves in the midst of it.
+    pub fn unfinished(mut self) -> Self {
+        self.step.request.unfinished = true;
         self
     }
 
@@ -212,7 +323,9 @@ impl Request<'_> {
         self.step.faults.push(fault);
         self
     }
+}
 
+impl Request<&mut Proxy> {
     /// Sends the request, and waits for its end.
     ///
     /// # Errors

@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use tollgate_host::proxy::{
     Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
-    StartError,
+    Response, Sending, StartError,
 };
 use tollgate_host::run::play;
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, PlannedCallout, RequestStep, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, PlannedCallout, Scenario,
 };
 
 use super::varying;
@@ -91,16 +91,20 @@ struct Watched<'a> {
 }
 
 impl Proxy for Watched<'_> {
-    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+    fn together(
+        &mut self,
+        requests: &[Sending<'_>],
+        callouts: &[PlannedCallout],
+    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
         let before = self.proxy.observe(&|_| true)?.logs.len();
-        let exchange = self.proxy.exchange(worker, step)?;
-        if step.meanwhile.is_some() {
+        let (exchanges, made) = self.proxy.together(requests, callouts)?;
+        if requests.iter().any(|sent| sent.step.meanwhile.is_some()) {
             let after = self.proxy.observe(&|_| true)?.logs.len();
             self.unordered.push(before..after);
         }
-        self.exchanges.extend(show(&exchange));
-        self.exchanges.extend(exchange.callouts.iter().map(show_callout));
-        Ok(exchange)
+        self.exchanges.extend(exchanges.iter().flat_map(show));
+        self.exchanges.extend(made.iter().map(show_callout));
+        Ok((exchanges, made))
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
@@ -135,12 +139,14 @@ impl Proxy for Watched<'_> {
 }
 
 fn show(exchange: &Exchange) -> [String; 2] {
+    let show_response = |response: &Response| {
+        let Response { status, headers, body, trailers } = response;
+        format!("{status}{}", show_message(headers, body, trailers))
+    };
     let client = match &exchange.outcome {
-        Outcome::Response(response) => format!(
-            "{}{}",
-            response.status,
-            show_message(&response.headers, &response.body, &response.trailers)
-        ),
+        Outcome::Response(response) => show_response(response),
+        Outcome::Left(None) => "left".into(),
+        Outcome::Left(Some(response)) => format!("left with {}", show_response(response)),
         Outcome::Reset => "reset".into(),
         Outcome::Unanswered => "unanswered".into(),
     };

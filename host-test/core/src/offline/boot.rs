@@ -238,9 +238,11 @@ impl Run {
         let Some(instance) = guest.instance.as_mut() else {
             return Ok(None);
         };
+        self.world.has_answered = false;
         self.world.enter(vm, Some(&callback));
         let result = instance.call(&mut self.world, &callback);
         self.world.leave();
+        let has_answered = self.world.has_answered;
         let result = match result {
             Ok(word) => {
                 self.world.note_entry(Entry::Return { callback: Some(callback), word });
@@ -261,6 +263,8 @@ impl Run {
             }
         };
         self.attend();
+        // Of this callback, not of those that came of it.
+        self.world.has_answered = has_answered;
         result
     }
 }

@@ -97,7 +97,7 @@ impl Carrier<'_> {
                 *idle = idle.saturating_sub(1);
                 Way::Open
             }
-            None => Way::Opening,
+            None => Way::Opening { since: self.run.world.clock.passed() },
         };
     }
 
@@ -126,7 +126,7 @@ impl Carrier<'_> {
         let is_idle = self.run.idle.get(self.worker).is_some_and(|&idle| idle > 0);
         let is_connected = match self.ends.way {
             Way::Open => true,
-            Way::Opening => false,
+            Way::Opening { .. } => false,
             Way::Untrodden => is_idle,
         };
         let now = self.run.world.clock.passed();
@@ -187,6 +187,19 @@ impl Carrier<'_> {
         };
         for sent in sent {
             self.emit(Event::Response(sent));
+        }
+    }
+
+    /// Time that has passed was enough to connect to the upstream.
+    pub(super) fn notice_connection(&mut self) {
+        let now = self.run.world.clock.passed();
+        if let Way::Opening { since } = self.ends.way
+            && since < now
+        {
+            self.ends.way = Way::Open;
+            if let Some(stream) = self.stream() {
+                stream.notes.connected.get_or_insert(since);
+            }
         }
     }
 

@@ -23,11 +23,10 @@ use std::time::Duration;
 use crate::engine::{Instance, Module};
 use crate::proxy::{
     Callout, Configured, Cost, Exchange, HostFailure, LogLine, Observation, Outcome, Proxy,
-    ProxyHost, StartError,
+    ProxyHost, Sending, StartError,
 };
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
-    Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, Scenario,
 };
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
@@ -246,35 +245,49 @@ impl Run {
 }
 
 impl Proxy for Run {
-    fn exchange(&mut self, worker: usize, step: &RequestStep) -> Result<Exchange, HostFailure> {
+    fn together(
+        &mut self,
+        requests: &[Sending<'_>],
+        callouts: &[PlannedCallout],
+    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
+        let faults = requests.iter().flat_map(|sent| &sent.step.faults);
         self.world.faults =
-            step.faults.iter().map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
-        self.plan_callouts(&step.callouts);
+            faults.map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
+        self.plan_callouts(callouts);
         // What came back to callouts that were made before.
         self.pass_until(self.world.clock.passed())?;
         let calls_before = self.world.host_calls;
         let fuel_before = self.fuel_used();
-        let mut outcomes = self.play(&[(Duration::ZERO, worker, step)])?;
+        let outcomes = self.play(requests)?;
         self.world.faults.clear();
         // What is due by now: time passes only when something waits for it.
         self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
-        let Some(Outcomes { number, client, upstream, configured }) = outcomes.pop() else {
-            return Err(HostFailure::Impossible { what: "a request without an end".into() });
-        };
-        self.world.note(|| match &client {
-            Outcome::Response(response) => format!("request {number}: {}", response.status),
-            Outcome::Reset => format!("request {number}: reset"),
-            Outcome::Unanswered => format!("request {number}: no answer"),
-        });
+        for Outcomes { number, client, .. } in &outcomes {
+            self.world.note(|| match client {
+                Outcome::Response(response) => format!("request {number}: {}", response.status),
+                Outcome::Reset => format!("request {number}: reset"),
+                Outcome::Unanswered => format!("request {number}: no answer"),
+                Outcome::Left(_) => format!("request {number}: the client left"),
+            });
+        }
         let fuel = match (fuel_before, self.fuel_used()) {
             (Some(before), Some(after)) => Some(after.saturating_sub(before)),
             (_, after) => after,
         };
         let host_calls = self.world.host_calls.saturating_sub(calls_before);
         let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
-        let callouts = self.made_callouts();
-        Ok(Exchange { outcome: client, upstream, callouts, configured, cost: Some(cost) })
+        // What several requests cost cannot be told apart.
+        let cost = Some(cost).filter(|_| outcomes.len() == 1);
+        let exchange = |Outcomes { client, upstream, configured, .. }| Exchange {
+            outcome: client,
+            upstream,
+            callouts: Vec::new(),
+            configured,
+            cost,
+        };
+        let exchanges = outcomes.into_iter().map(exchange).collect();
+        Ok((exchanges, self.made_callouts()))
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {

@@ -74,7 +74,8 @@ impl Carrier<'_> {
             Direction::Request => Callback::RequestHeaders { context, count, end_of_stream: end },
             Direction::Response => Callback::ResponseHeaders { context, count, end_of_stream: end },
         });
-        self.judge(returned, |word| match HeadersAction::from(word) {
+        let stop = HeadersAction::StopAllIterationAndWatermark;
+        self.judge(returned, stop.into(), |word| match HeadersAction::from(word) {
             HeadersAction::Continue | HeadersAction::ContinueAndEndStream => Verdict::Pass,
             HeadersAction::StopIteration if alone => Verdict::HoldHeadersAlone,
             HeadersAction::StopAllIterationAndBuffer => Verdict::Hold(Hold::HeadersWithLimit),
@@ -96,7 +97,8 @@ impl Carrier<'_> {
             Direction::Request => Callback::RequestBody { context, size, end_of_stream: end },
             Direction::Response => Callback::ResponseBody { context, size, end_of_stream: end },
         });
-        self.judge(returned, |word| match BodyAction::from(word) {
+        let stop = BodyAction::StopIterationNoBuffer;
+        self.judge(returned, stop.into(), |word| match BodyAction::from(word) {
             BodyAction::Continue => Verdict::Pass,
             BodyAction::StopIterationAndBuffer => Verdict::HoldBody(Keep::Seen),
             BodyAction::StopIterationAndWatermark => Verdict::HoldBody(Keep::Unseen),
@@ -122,7 +124,8 @@ impl Carrier<'_> {
             Direction::Request => Callback::RequestTrailers { context, count },
             Direction::Response => Callback::ResponseTrailers { context, count },
         });
-        self.judge(returned, |word| match TrailersAction::from(word) {
+        let stop = TrailersAction::StopIteration;
+        self.judge(returned, stop.into(), |word| match TrailersAction::from(word) {
             TrailersAction::Continue => Verdict::Pass,
             TrailersAction::StopIteration | TrailersAction::Unknown(_) => {
                 Verdict::Hold(Hold::Trailers)
@@ -136,6 +139,7 @@ impl Carrier<'_> {
         at: usize,
         callback: impl FnOnce(u32) -> Callback,
     ) -> Result<u32, Trap> {
+        self.run.world.has_answered = false;
         let created = self.stage(at).filter(|stage| stage.created);
         let Some((link, context)) = created.and_then(|stage| Some((stage.link?, stage.context?)))
         else {
@@ -144,7 +148,15 @@ impl Carrier<'_> {
         Ok(self.run.try_call(link.vm, callback(context))?.unwrap_or(0))
     }
 
-    fn judge(&mut self, returned: Result<u32, Trap>, read: impl FnOnce(u32) -> Verdict) -> Verdict {
+    /// What a callback makes of the stream. One that has answered another stream, or nobody, stops this one
+    /// all the same, as on Envoy.
+    fn judge(
+        &mut self,
+        returned: Result<u32, Trap>,
+        stop: u32,
+        read: impl FnOnce(u32) -> Verdict,
+    ) -> Verdict {
+        let returned = returned.map(|word| if self.run.world.has_answered { stop } else { word });
         let reply = match returned {
             Err(_) => Some(failed_closed()),
             Ok(_) => self.stream().and_then(|stream| stream.local_reply.take()),

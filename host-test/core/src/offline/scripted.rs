@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::streams::{Event, Head, Over, Part, Sent};
 use super::{Run, wire};
-use crate::proxy::{Configured, HostFailure, Outcome, Received, Response};
+use crate::proxy::{Configured, HostFailure, Outcome, Received, Response, Sending};
 use crate::scenario::{Answer, ConfigureStep, HeaderLine, Request, RequestStep, Upstream};
 use crate::world::StreamId;
 
@@ -72,17 +72,13 @@ enum Act {
 }
 
 impl Run {
-    /// Has clients send requests to workers, each so long from now, and gives what came of them once all
-    /// have come to an end.
-    pub(super) fn play(
-        &mut self,
-        requests: &[(Duration, usize, &RequestStep)],
-    ) -> Result<Vec<Outcomes>, HostFailure> {
+    /// Has clients send requests, and gives what came of them once all have come to an end.
+    pub(super) fn play(&mut self, requests: &[Sending<'_>]) -> Result<Vec<Outcomes>, HostFailure> {
         let now = self.now();
-        let pair = |&(after, worker, step): &(Duration, usize, _)| {
-            Pair::new(step, worker, now.saturating_add(after))
-        };
-        let mut pairs: Vec<Pair<'_>> = requests.iter().map(pair).collect();
+        let mut pairs = Vec::with_capacity(requests.len());
+        for &Sending { after, worker, step } in requests {
+            pairs.push(Pair::new(step, worker, now.saturating_add(after)));
+        }
         loop {
             self.hand_over(&mut pairs);
             self.retire();
@@ -148,10 +144,11 @@ impl Run {
         self.world.note(|| {
             format!("request {number} to worker {worker}: {} {}", request.method, request.path)
         });
-        let has_body = !request.body.is_empty();
+        let has_body = !request.body.is_empty() || request.unfinished;
         let has_trailers = !request.trailers.is_empty();
         let id = self.open(worker, &head(request), !has_body && !has_trailers)?;
-        let until = self.now().saturating_add(PATIENCE);
+        let patience = request.disconnect.unwrap_or(PATIENCE);
+        let until = self.now().saturating_add(patience);
         pair.stage = Stage::UnderWay { id, until, upstream: Stand::Waits };
         for (index, chunk) in request.body.iter().enumerate() {
             if index > 0 {
@@ -162,14 +159,16 @@ impl Run {
         if has_trailers {
             self.connect_upstream(id);
             self.send_request(id, Part::Trailers(request.trailers.clone()));
-        } else if has_body {
+        } else if has_body && !request.unfinished {
             self.send_request(id, Part::End);
         }
         Ok(())
     }
 
     fn answer(&mut self, id: StreamId, answer: &Answer, is_head: bool) {
-        let has_body = !is_head && answer.body.iter().any(|chunk| !chunk.is_empty());
+        let is_unfinished = answer.unfinished && !is_head;
+        let has_chunks = answer.body.iter().any(|chunk| !chunk.is_empty());
+        let has_body = is_unfinished || (!is_head && has_chunks);
         let has_trailers = !is_head && !answer.trailers.is_empty();
         let headers = wire::answer_lines(answer, is_head);
         self.begin_response(id, answer.status, headers, !has_body && !has_trailers);
@@ -178,7 +177,7 @@ impl Run {
         }
         if has_trailers {
             self.send_response(id, Part::Trailers(answer.trailers.clone()));
-        } else if has_body {
+        } else if has_body && !is_unfinished {
             self.send_response(id, Part::End);
         }
     }
@@ -285,6 +284,7 @@ impl<'a> Pair<'a> {
         let client = match self.response {
             Some(response) if self.response_is_whole => Outcome::Response(response),
             _ if over.is_reset => Outcome::Reset,
+            response if self.step.request.disconnect.is_some() => Outcome::Left(response),
             _ => Outcome::Unanswered,
         };
         let upstream = self.received.filter(|_| over.has_arrived);
@@ -310,10 +310,11 @@ fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, part: Part) 
 
 /// The head of a request as a client of HTTP/1.1 sends it: it announces the length of a body in one piece.
 fn head(request: &Request) -> Head {
-    let Request { method, path, authority, headers, body, trailers } = request;
+    let Request { method, path, authority, headers, body, trailers, unfinished, .. } = request;
     let mut headers = headers.clone();
     let is_announced = headers.iter().any(|(name, _)| name == b"content-length");
-    if let ([whole], [], false) = (body.as_slice(), trailers.as_slice(), is_announced) {
+    let has_length = !is_announced && !unfinished;
+    if let ([whole], [], true) = (body.as_slice(), trailers.as_slice(), has_length) {
         headers.push(wire::content_length(whole));
     }
     let (method, path, authority) = (method.clone(), path.clone(), authority.clone());

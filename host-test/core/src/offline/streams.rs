@@ -106,8 +106,10 @@ pub(super) enum Way {
     /// Nothing has gone there.
     #[default]
     Untrodden,
-    /// A connection is being made.
-    Opening,
+    /// A connection is being made since then; it is there as soon as time has passed.
+    Opening {
+        since: Duration,
+    },
     Open,
 }
 
@@ -272,7 +274,8 @@ impl Run {
             carrier.ends.client_left = true;
             if let Some(stream) = carrier.stream() {
                 stream.notes.flags |= flags::DOWNSTREAM_CONNECTION_TERMINATION;
-                stream.notes.explain(b"downstream_remote_disconnect");
+                // Whatever explained a response that did not come whole.
+                stream.notes.code_details = Some(b"downstream_remote_disconnect".to_vec());
             }
         });
     }
@@ -291,6 +294,7 @@ impl Run {
     pub(super) fn with(&mut self, id: StreamId, act: impl FnOnce(&mut Carrier<'_>)) {
         let Some(Flow { worker, client, filters, ends }) = self.flows.remove(&id) else { return };
         let mut carrier = Carrier { run: self, id, worker, filters, ends };
+        carrier.notice_connection();
         act(&mut carrier);
         if carrier.ends.is_over() {
             carrier.finish();

@@ -196,13 +196,14 @@ pub(super) fn answer_lines(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
     if is_framed {
         return headers;
     }
+    let ends_so = answer.trailers.is_empty() && !answer.unfinished;
     match answer.body.as_slice() {
-        [] if answer.trailers.is_empty() => {
+        [] if ends_so => {
             if !is_head && !matches!(answer.status, 204 | 304) {
                 headers.push((b"content-length".to_vec(), b"0".to_vec()));
             }
         }
-        [whole] if answer.trailers.is_empty() => headers.push(content_length(whole)),
+        [whole] if ends_so => headers.push(content_length(whole)),
         _ => headers.push((b"transfer-encoding".to_vec(), b"chunked".to_vec())),
     }
     headers

@@ -10,9 +10,12 @@ use tollgate_abi::{Function, Status};
 use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
-    Answer, Expectation, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine, Meets,
-    PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
+    Answer, Expectation, ExpectedOutcome, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine,
+    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
+
+/// How long a client waits for the end of an answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// The most workers of a proxy.
 const MOST_WORKERS: usize = 16;
@@ -65,11 +68,8 @@ impl Scenario {
     }
 
     fn check_worker(&self, step: &Step) -> Result<(), String> {
-        let worker = match step {
-            Step::Request(step) => step.worker.filter(|&worker| worker >= self.workers.get()),
-            Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => None,
-        };
-        match worker {
+        let mut workers = step.requests().filter_map(|step| step.worker);
+        match workers.find(|&worker| worker >= self.workers.get()) {
             None => Ok(()),
             Some(worker) => Err(format!(
                 "worker: {worker} does not exist; workers count from 0 to {}",
@@ -105,6 +105,9 @@ impl Step {
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
             Self::Request(step) => step.check(),
+            Self::Together(together) => {
+                check_callouts(self.callouts()).and_then(|()| together.check())
+            }
             Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
                 check_callouts(self.callouts())
             }
@@ -117,6 +120,7 @@ impl RequestStep {
     pub(super) fn check(&self) -> Result<(), String> {
         check_callouts(&self.callouts)?;
         check_request(&self.request).map_err(|what| format!("request.{what}"))?;
+        self.check_leaving()?;
         if let Upstream::Answer(answer) = &self.upstream {
             check_answer(answer).map_err(|what| format!("upstream.{what}"))?;
         }
@@ -124,6 +128,22 @@ impl RequestStep {
             check_fault(fault).map_err(|what| format!("faults.{what}"))?;
         }
         Ok(())
+    }
+}
+
+impl RequestStep {
+    /// Checks that what is expected of the client is what it does.
+    fn check_leaving(&self) -> Result<(), String> {
+        match (&self.expect.outcome, self.request.disconnect) {
+            (Some(ExpectedOutcome::Left), None) => {
+                Err("expect.response: `left` needs a `disconnect` in the request".into())
+            }
+            (Some(ExpectedOutcome::Nothing), Some(_)) => {
+                Err("expect.response: a client with `disconnect` waits for nothing; write `left`"
+                    .into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -145,6 +165,8 @@ impl Request {
             headers: Vec::new(),
             body: Vec::new(),
             trailers: Vec::new(),
+            unfinished: false,
+            disconnect: None,
         }
     }
 }
@@ -174,6 +196,7 @@ impl Answer {
             headers: Vec::new(),
             body: Vec::new(),
             trailers: Vec::new(),
+            unfinished: false,
             delay: Duration::ZERO,
         }
     }
@@ -196,6 +219,13 @@ impl Answer {
     #[must_use]
     pub fn trailer(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.trailers.push(line(name, value));
+        self
+    }
+
+    /// Lets the end of the answer never come.
+    #[must_use]
+    pub fn unfinished(mut self) -> Self {
+        self.unfinished = true;
         self
     }
 
@@ -300,7 +330,21 @@ pub fn line(name: &str, value: impl Into<Vec<u8>>) -> HeaderLine {
 
 fn check_request(request: &Request) -> Result<(), String> {
     check_names("headers", &request.headers)?;
-    check_names("trailers", &request.trailers)
+    check_names("trailers", &request.trailers)?;
+    if request.unfinished && !request.trailers.is_empty() {
+        return Err("trailers: a request that is unfinished has none".into());
+    }
+    match request.disconnect {
+        None if request.unfinished => {
+            Err("unfinished: nobody answers it; say when the client leaves with `disconnect`"
+                .into())
+        }
+        Some(disconnect) if disconnect > LONGEST_WAIT => {
+            let bound = "15s, after which every client leaves";
+            Err(format!("disconnect: {disconnect:?} is above the bound of {bound}"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_answer(answer: &Answer) -> Result<(), String> {
@@ -309,11 +353,19 @@ fn check_answer(answer: &Answer) -> Result<(), String> {
         return Err(format!("status: {status} is not between 200 and 599"));
     }
     check_names("headers", &answer.headers)?;
-    check_names("trailers", &answer.trailers)
+    check_names("trailers", &answer.trailers)?;
+    if answer.unfinished && !answer.trailers.is_empty() {
+        return Err("trailers: an answer that is unfinished has none".into());
+    }
+    Ok(())
 }
 
 fn check_meets(meets: &Meets) -> Result<(), String> {
     match meets {
+        Meets::Http(Answer { unfinished: true, .. })
+        | Meets::Reset(Some(Answer { unfinished: true, .. })) => {
+            Err("answer.unfinished: a callout is answered whole; write `never` or `reset`".into())
+        }
         Meets::Http(answer) | Meets::Reset(Some(answer)) => {
             check_answer(answer).map_err(|what| format!("answer.{what}"))
         }

@@ -32,6 +32,8 @@ pub enum ExpectedOutcome {
     Reset,
     /// No answer.
     Nothing,
+    /// The client leaves before it has a whole response.
+    Left,
 }
 
 /// An expected response.

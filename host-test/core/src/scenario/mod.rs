@@ -9,6 +9,7 @@ mod configure;
 mod configured;
 mod expect;
 mod read;
+mod together;
 mod value;
 mod written;
 
@@ -34,6 +35,7 @@ pub use expect::{
     ExpectedUpstream, HeaderExpectations,
 };
 pub use read::{ReadError, configuration};
+pub use together::{Timed, Together};
 pub use value::{ClockStep, Matcher};
 
 /// A header line: name in lower case and value, both bytes.
@@ -228,6 +230,8 @@ impl fmt::Display for HostName {
 pub enum Step {
     /// A client sends a request, once or several times.
     Request(Box<RequestStep>),
+    /// Clients send several requests, which are under way at the same time.
+    Together(Together),
     /// Time passes.
     Advance(AdvanceStep),
     /// The wall clock is set.
@@ -246,10 +250,23 @@ impl Step {
     pub fn callouts(&self) -> &[PlannedCallout] {
         match self {
             Self::Request(step) => &step.callouts,
+            Self::Together(together) => &together.callouts,
             Self::Advance(step) => &step.callouts,
             Self::Configure { callouts, .. } => callouts,
             Self::Clock(_) => &[],
         }
+    }
+}
+
+impl Step {
+    /// The requests that are sent in this step.
+    pub fn requests(&self) -> impl Iterator<Item = &RequestStep> {
+        let (alone, together) = match self {
+            Self::Request(step) => (Some(&**step), [].as_slice()),
+            Self::Together(together) => (None, together.requests.as_slice()),
+            Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => (None, [].as_slice()),
+        };
+        alone.into_iter().chain(together.iter().map(|timed| &timed.step))
     }
 }
 
@@ -298,6 +315,10 @@ pub struct Request {
     pub body: Vec<Vec<u8>>,
     /// Trailer lines.
     pub trailers: Vec<HeaderLine>,
+    /// The client sends the end of its body never.
+    pub unfinished: bool,
+    /// How long after it began to send the client closes its connection, unless the response is whole.
+    pub disconnect: Option<Duration>,
 }
 
 /// What the upstream does with a request.
@@ -320,6 +341,8 @@ pub struct Answer {
     pub body: Vec<Vec<u8>>,
     /// Trailer lines.
     pub trailers: Vec<HeaderLine>,
+    /// The upstream sends the end of its body never.
+    pub unfinished: bool,
     /// How long it takes from the whole request to the answer.
     pub delay: Duration,
 }

@@ -19,11 +19,12 @@ use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
+use super::together::{self, RawTimed, Together};
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
 use super::{
-    AdvanceStep, Answer, BUFFER_LIMIT, Fault, FilterSource, FilterUse, HeaderLine, HostName, Only,
-    PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
+    AdvanceStep, Answer, BUFFER_LIMIT, ConfigureStep, Fault, FilterSource, FilterUse, HeaderLine,
+    HostName, Only, PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
 use crate::yaml::{self, InvalidYaml};
 
@@ -165,8 +166,7 @@ impl RawScenario {
                 .into());
         }
         for (index, step) in steps.iter().enumerate() {
-            let Step::Request(step) = step else { continue };
-            if on_envoy && !step.faults.is_empty() {
+            if on_envoy && step.requests().any(|step| !step.faults.is_empty()) {
                 return Err(format!(
                     "steps[{index}].faults: a real Envoy cannot be told to fail; \
                      add only: {{ on: [wasmtime, native], reason: … }}"
@@ -252,21 +252,33 @@ enum RawStep {
     Done(Step),
     Request(Box<RequestStep>, RawMeanwhile),
     Configure(RawConfigure, Vec<PlannedCallout>),
+    Together(Vec<RawTimed>, Vec<PlannedCallout>),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawMeanwhile {
+pub(super) struct RawMeanwhile {
     configure: RawConfigure,
+}
+
+impl RawMeanwhile {
+    pub(super) fn check(self, filters: &[FilterUse]) -> Result<ConfigureStep, String> {
+        self.configure.check(filters)
+    }
 }
 
 impl RawStep {
     fn check(self, filters: &[FilterUse]) -> Result<Step, String> {
         match self {
             Self::Done(step) => Ok(step),
-            Self::Request(mut step, RawMeanwhile { configure }) => {
-                step.meanwhile = Some(configure.check(filters)?);
+            Self::Request(mut step, meanwhile) => {
+                step.meanwhile = Some(meanwhile.check(filters)?);
                 Ok(Step::Request(step))
+            }
+            Self::Together(requests, callouts) => {
+                let requests = requests.into_iter().map(|request| request.check(filters));
+                let requests = requests.collect::<Result<_, _>>()?;
+                Ok(Step::Together(Together { requests, callouts }))
             }
             Self::Configure(configure, callouts) => {
                 let configure = configure.check(filters)?;
@@ -278,8 +290,10 @@ impl RawStep {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StepFields {
+pub(super) struct StepFields {
     request: Option<RawRequest>,
+    together: Option<Vec<RawTimed>>,
+    after: Option<Span>,
     repeat: Option<NonZeroUsize>,
     worker: Option<usize>,
     upstream: Option<RawUpstream>,
@@ -300,6 +314,9 @@ impl<'de> Deserialize<'de> for RawStep {
             Self::Done(step) => step.check(),
             Self::Request(step, _) => step.check(),
             Self::Configure(_, callouts) => check_callouts(callouts),
+            Self::Together(requests, callouts) => {
+                together::check_raw(requests).and_then(|()| check_callouts(callouts))
+            }
         };
         checked.map_err(de::Error::custom)?;
         Ok(step)
@@ -308,6 +325,16 @@ impl<'de> Deserialize<'de> for RawStep {
 
 impl StepFields {
     fn check(self) -> Result<RawStep, String> {
+        if self.after.is_some() {
+            return Err("`after` belongs to one of the requests of `together`".into());
+        }
+        if self.is_request() {
+            let (step, meanwhile) = self.request()?;
+            return Ok(match meanwhile {
+                Some(meanwhile) => RawStep::Request(step, meanwhile),
+                None => RawStep::Done(Step::Request(step)),
+            });
+        }
         let beside = [
             ("repeat", self.repeat.is_some()),
             ("worker", self.worker.is_some()),
@@ -320,46 +347,69 @@ impl StepFields {
         let callouts_beside = self.callouts.is_some().then_some(&"callouts");
         let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
         let callouts = callouts.collect::<Result<Vec<_>, _>>();
-        match (self.request, self.advance, self.clock, self.configure) {
-            (None, Some(Span(by)), None, None) => match beside {
+        match (self.request, self.together, self.advance, self.clock, self.configure) {
+            (None, Some(requests), None, None, None) => match beside {
+                None => Ok(RawStep::Together(requests, callouts?)),
+                Some(key) => Err(format!("`{key}` belongs to a request, not to `together`")),
+            },
+            (None, None, Some(Span(by)), None, None) => match beside {
                 None => Ok(RawStep::Done(Step::Advance(AdvanceStep { by, callouts: callouts? }))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
             },
-            (None, None, Some(by), None) => match beside.or(callouts_beside) {
+            (None, None, None, Some(by), None) => match beside.or(callouts_beside) {
                 None => Ok(RawStep::Done(Step::Clock(by))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
             },
-            (None, None, None, Some(configure)) => match beside {
+            (None, None, None, None, Some(configure)) => match beside {
                 None => Ok(RawStep::Configure(configure, callouts?)),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `configure`")),
             },
-            (Some(request), None, None, None) => {
-                let repeat = self.repeat.unwrap_or_else(one);
-                if repeat.get() > MOST_REPEATS {
-                    return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
-                }
-                let step = Box::new(RequestStep {
-                    request: request.check(),
-                    repeat,
-                    worker: self.worker,
-                    upstream: self.upstream.unwrap_or_default().check()?,
-                    callouts: callouts?,
-                    faults: self
-                        .faults
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(RawFault::check)
-                        .collect::<Result<_, _>>()?,
-                    meanwhile: None,
-                    expect: self.expect.unwrap_or_default().check()?,
-                });
-                Ok(match self.meanwhile {
-                    Some(meanwhile) => RawStep::Request(step, meanwhile),
-                    None => RawStep::Done(Step::Request(step)),
-                })
+            _ => {
+                Err("a step is one of `request`, `together`, `advance`, `clock` and `configure`"
+                    .into())
             }
-            _ => Err("a step is one of `request`, `advance`, `clock` and `configure`".into()),
         }
+    }
+
+    /// One of several requests at once, and how long after the first it is sent.
+    pub(super) fn timed(
+        self,
+    ) -> Result<(Duration, Box<RequestStep>, Option<RawMeanwhile>), String> {
+        if !self.is_request() {
+            return Err("together: each is a `request`, and `after` and what belongs to it".into());
+        }
+        let after = self.after.map_or(Duration::ZERO, |Span(after)| after);
+        let (step, meanwhile) = self.request()?;
+        Ok((after, step, meanwhile))
+    }
+
+    fn is_request(&self) -> bool {
+        let is_other = self.together.is_some()
+            || self.advance.is_some()
+            || self.clock.is_some()
+            || self.configure.is_some();
+        self.request.is_some() && !is_other
+    }
+
+    fn request(self) -> Result<(Box<RequestStep>, Option<RawMeanwhile>), String> {
+        let request = self.request.ok_or("request: missing")?;
+        let repeat = self.repeat.unwrap_or_else(one);
+        if repeat.get() > MOST_REPEATS {
+            return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
+        }
+        let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
+        let faults = self.faults.unwrap_or_default().into_iter().map(RawFault::check);
+        let step = Box::new(RequestStep {
+            request: request.check(),
+            repeat,
+            worker: self.worker,
+            upstream: self.upstream.unwrap_or_default().check()?,
+            callouts: callouts.collect::<Result<_, _>>()?,
+            faults: faults.collect::<Result<_, _>>()?,
+            meanwhile: None,
+            expect: self.expect.unwrap_or_default().check()?,
+        });
+        Ok((step, self.meanwhile))
     }
 }
 
@@ -378,6 +428,9 @@ struct RawRequest {
     body: Body,
     #[serde(default)]
     trailers: Vec<RawLine>,
+    #[serde(default)]
+    unfinished: bool,
+    disconnect: Option<Span>,
 }
 
 impl RawRequest {
@@ -389,6 +442,8 @@ impl RawRequest {
             headers: lines(self.headers),
             body: self.body.0,
             trailers: lines(self.trailers),
+            unfinished: self.unfinished,
+            disconnect: self.disconnect.map(|Span(disconnect)| disconnect),
         }
     }
 }
@@ -405,6 +460,8 @@ pub(super) struct RawUpstream {
     trailers: Vec<RawLine>,
     delay: Option<Span>,
     #[serde(default)]
+    unfinished: bool,
+    #[serde(default)]
     reset: bool,
 }
 
@@ -412,6 +469,7 @@ impl RawUpstream {
     pub(super) fn check(self) -> Result<Upstream, String> {
         let answers = self.status.is_some()
             || self.delay.is_some()
+            || self.unfinished
             || !(self.headers.is_empty() && self.body.0.is_empty() && self.trailers.is_empty());
         if self.reset {
             return if answers {
@@ -425,6 +483,7 @@ impl RawUpstream {
             headers: lines(self.headers),
             body: self.body.0,
             trailers: lines(self.trailers),
+            unfinished: self.unfinished,
             delay: self.delay.map_or(Duration::ZERO, |Span(delay)| delay),
         }))
     }
@@ -467,9 +526,10 @@ impl RawExpectation {
             None => None,
             Some(WordOr::Word(word)) if word == "reset" => Some(ExpectedOutcome::Reset),
             Some(WordOr::Word(word)) if word == "none" => Some(ExpectedOutcome::Nothing),
+            Some(WordOr::Word(word)) if word == "left" => Some(ExpectedOutcome::Left),
             Some(WordOr::Word(word)) => {
                 return Err(format!(
-                    "expect.response: `{word}`; write `reset`, `none` or a response"
+                    "expect.response: `{word}`; write `reset`, `none`, `left` or a response"
                 ));
             }
             Some(WordOr::Other(response)) => Some(ExpectedOutcome::Response(ExpectedResponse {

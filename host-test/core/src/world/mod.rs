@@ -75,6 +75,8 @@ pub struct World {
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     /// Streams of which guests have asked for something, in that order.
     pub(crate) asked: VecDeque<StreamId>,
+    /// The last callback has sent a local reply, to whatever stream.
+    pub(crate) has_answered: bool,
     /// Root contexts that are to be deleted.
     pub(crate) ended: VecDeque<Link>,
     pub(crate) faults: Vec<ArmedFault>,

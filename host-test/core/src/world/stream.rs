@@ -237,6 +237,7 @@ impl World {
         grpc_status: u32,
     ) -> Reply {
         self.note_asked(scope);
+        self.has_answered = true;
         // As on Envoy: from a root context there is nobody to answer, which is no error.
         let Some((stream, _)) = self.at_stage_mut(scope) else {
             return Reply::OK;
