@@ -8,11 +8,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use tollgate_abi::{BufferType, Function};
+use tollgate_abi::BufferType;
 
-use crate::host;
 use crate::host_error::HostError;
 use crate::live::{Request, Response};
+use crate::window::Window;
 
 /// The whole body of a request, while it is held.
 pub type RequestBody = BodyView<Whole<Request>>;
@@ -53,7 +53,7 @@ pub type UpstreamData = BodyView<Chunk<Upstream>>;
 /// ```
 #[derive(Debug)]
 pub struct BodyView<P> {
-    len: usize,
+    window: Window,
     is_last: bool,
     limits: Limits,
     part: PhantomData<P>,
@@ -117,14 +117,14 @@ impl<M: Buffered> Buffered for Chunk<M> {
 }
 
 impl<M: Buffered> BodyView<Whole<M>> {
-    pub(crate) const fn whole(len: usize, limits: Limits) -> Self {
-        Self { len, is_last: true, limits, part: PhantomData }
+    pub(crate) const fn whole(window: Window, limits: Limits) -> Self {
+        Self { window, is_last: true, limits, part: PhantomData }
     }
 }
 
 impl<M: Buffered> BodyView<Chunk<M>> {
-    pub(crate) const fn chunk(len: usize, is_last: bool, limits: Limits) -> Self {
-        Self { len, is_last, limits, part: PhantomData }
+    pub(crate) const fn chunk(window: Window, is_last: bool, limits: Limits) -> Self {
+        Self { window, is_last, limits, part: PhantomData }
     }
 
     /// Whether nothing of this body, or from this side of the connection, follows. It may be a chunk
@@ -137,12 +137,12 @@ impl<M: Buffered> BodyView<Chunk<M>> {
 impl<P: Buffered> BodyView<P> {
     /// How many bytes there are, also after changes.
     pub fn len(&self) -> usize {
-        self.len
+        self.window.len
     }
 
     /// Whether there is no byte.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.window.len == 0
     }
 
     /// Whether there is no place for bytes either: the message has no body, or its trailers have come
@@ -157,19 +157,7 @@ impl<P: Buffered> BodyView<P> {
     ///
     /// [`HostError`] when the host refuses, or gives fewer than there are.
     pub fn read(&self, range: Range<usize>) -> Result<Vec<u8>, HostError> {
-        let start = range.start.min(self.len);
-        let expected = range.end.min(self.len).saturating_sub(start);
-        if expected == 0 {
-            return Ok(Vec::new());
-        }
-        let function = Function::GetBufferBytes;
-        let bytes = host::buffer(P::BUFFER, word(start), word(expected))?;
-        match bytes.len() {
-            // As Envoy answers where the buffer is not that of the callback.
-            0 => Err(HostError::NotInPhase { function }),
-            size if size != expected => Err(HostError::WrongSize { function, size, expected }),
-            _ => Ok(bytes),
-        }
+        self.window.read(P::BUFFER, range)
     }
 
     /// Reads all bytes.
@@ -178,7 +166,7 @@ impl<P: Buffered> BodyView<P> {
     ///
     /// [`HostError`] when the host refuses, or gives fewer than there are.
     pub fn bytes(&self) -> Result<Vec<u8>, HostError> {
-        self.read(0..self.len)
+        self.read(0..self.len())
     }
 
     /// Puts `bytes` in the place of all there are.
@@ -187,7 +175,7 @@ impl<P: Buffered> BodyView<P> {
     ///
     /// [`BodyError`] when it may not have as many bytes, or when the host refuses.
     pub fn replace(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), BodyError> {
-        self.change(0..self.len, bytes.as_ref())
+        self.change(0..self.len(), bytes.as_ref())
     }
 
     /// Puts `bytes` before those there are.
@@ -205,7 +193,7 @@ impl<P: Buffered> BodyView<P> {
     ///
     /// [`BodyError`] when there may not be more bytes, or when the host refuses.
     pub fn append(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), BodyError> {
-        self.change(self.len..self.len, bytes.as_ref())
+        self.change(self.len()..self.len(), bytes.as_ref())
     }
 
     /// Puts `bytes` in the place of those of a range, which begins at 0 or at the end.
@@ -219,12 +207,12 @@ impl<P: Buffered> BodyView<P> {
         range: Range<usize>,
         bytes: impl AsRef<[u8]>,
     ) -> Result<(), BodyError> {
-        let Range { start, end } = range;
-        if start > end || end > self.len {
-            return Err(BodyError::OutOfRange { start, end, len: self.len });
+        let (Range { start, end }, len) = (range, self.len());
+        if start > end || end > len {
+            return Err(BodyError::OutOfRange { start, end, len });
         }
-        if start > 0 && start < self.len {
-            return Err(BodyError::Inside { start, len: self.len });
+        if start > 0 && start < len {
+            return Err(BodyError::Inside { start, len });
         }
         self.change(start..end, bytes.as_ref())
     }
@@ -235,7 +223,7 @@ impl<P: Buffered> BodyView<P> {
         if replaced == 0 && bytes.is_empty() {
             return Ok(());
         }
-        let from = self.len;
+        let from = self.len();
         let to = from.saturating_sub(replaced).saturating_add(bytes.len());
         match self.limits {
             Limits::Absent => return Err(BodyError::Absent { added: bytes.len() }),
@@ -245,15 +233,8 @@ impl<P: Buffered> BodyView<P> {
         if u32::try_from(to).is_err() {
             return Err(BodyError::TooLong { len: to });
         }
-        host::set_buffer(P::BUFFER, word(range.start), word(replaced), bytes)?;
-        self.len = to;
-        Ok(())
+        Ok(self.window.change(P::BUFFER, range, bytes)?)
     }
-}
-
-/// A size as the host takes it: no buffer of a module has more bytes.
-fn word(size: usize) -> u32 {
-    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 /// Why bytes were not changed.

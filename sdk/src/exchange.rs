@@ -297,7 +297,7 @@ async fn response(exchange: Rc<Exchange>) -> Response {
         Poll::Pending
     })
     .await;
-    let headers = ResponseHeaders::new(exchange.response.has_ended());
+    let headers = ResponseHeaders::new(exchange.response.ends_with_headers());
     Response { exchange, headers }
 }
 

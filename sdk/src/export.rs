@@ -11,6 +11,8 @@ use tollgate_abi::CallbackKind;
 /// // A chain, which the proxy calls once for all of its filters. Its configuration is an object with
 /// // the configuration of each under its name.
 /// tollgate::export!("edge" = [Tenants, Stamp]);
+/// // Both: a root id may stand for a chain.
+/// tollgate::export!("bundle" = { "stamp" => Stamp, "edge" => [Tenants, Stamp] });
 /// ```
 ///
 /// It defines `_initialize`, and four custom sections for whoever finishes the module: in
@@ -84,24 +86,29 @@ macro_rules! registration {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __module {
-    ($module:ident, $name:literal = { $($root_id:literal => $filter:ty),+ $(,)? }) => {
-        $crate::__parts!(Part, $crate::__private::First; $($root_id => $filter,)+);
+    ($module:ident, $name:literal = { $($rooted:tt)+ }) => {
+        struct Part<At>(::std::marker::PhantomData<At>);
+        $crate::__rooted!(Part, $crate::__private::First; $($rooted)+);
         $crate::__instance!(
             $module,
             $name,
-            $crate::__one_of!(Part, $crate::__private::First; $($root_id,)+)
+            $crate::__one_of!(Part, $crate::__private::First; $($rooted)+)
         );
     };
     ($module:ident, $name:literal = [ $($filter:ty),+ $(,)? ]) => {
-        $crate::__parts!(Part, $crate::__private::First; $("" => $filter,)+);
+        struct Part<At>(::std::marker::PhantomData<At>);
+        $crate::__links!(Part, $crate::__private::First, $crate::__private::First; $($filter,)+);
         $crate::__instance!(
             $module,
             $name,
-            $crate::__chain!(Part, $crate::__private::First; $($filter,)+)
+            $crate::__chain!(
+                Part, $crate::__private::First, $crate::__private::First; $($filter,)+
+            )
         );
     };
     ($module:ident, $filter:ty) => {
-        $crate::__parts!(Part, $crate::__private::First; "" => $filter,);
+        struct Part<At>(::std::marker::PhantomData<At>);
+        $crate::__handled!(Part, $crate::__private::First, $filter);
         $crate::__instance!(
             $module,
             <$filter as $crate::Filter>::NAME,
@@ -131,16 +138,11 @@ macro_rules! __instance {
     };
 }
 
-/// Makes a type for each filter, which knows its phases.
+/// Has a type know the phases of a filter.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __parts {
-    ($part:ident, $at:ty; $($root_id:literal => $filter:ty,)+) => {
-        struct $part<At>(::std::marker::PhantomData<At>);
-        $crate::__parts!(@ $part, $at; $($root_id => $filter,)+);
-    };
-    (@ $part:ident, $at:ty;) => {};
-    (@ $part:ident, $at:ty; $root_id:literal => $filter:ty, $($rest:tt)*) => {
+macro_rules! __handled {
+    ($part:ident, $at:ty, $filter:ty) => {
         impl $crate::__private::Handled for $part<$at> {
             type Filter = $filter;
             const HANDLERS: $crate::__private::Handlers<$filter> = {
@@ -179,12 +181,41 @@ macro_rules! __parts {
                 .compatible()
             };
         }
+    };
+}
 
+/// Has types know what a root id stands for, each at its place.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rooted {
+    ($part:ident, $at:ty;) => {};
+    ($part:ident, $at:ty;
+     $root_id:literal => [ $($filter:ty),+ $(,)? ] $(, $($rest:tt)*)?) => {
+        $crate::__links!($part, $at, $crate::__private::First; $($filter,)+);
         impl $crate::__private::Rooted for $part<$at> {
             const ROOT_ID: &'static str = $root_id;
+            type Plugin = $crate::__chain!($part, $at, $crate::__private::First; $($filter,)+);
         }
+        $crate::__rooted!($part, $crate::__private::Next<$at>; $($($rest)*)?);
+    };
+    ($part:ident, $at:ty; $root_id:literal => $filter:ty $(, $($rest:tt)*)?) => {
+        $crate::__handled!($part, $at, $filter);
+        impl $crate::__private::Rooted for $part<$at> {
+            const ROOT_ID: &'static str = $root_id;
+            type Plugin = $crate::__private::Single<$part<$at>>;
+        }
+        $crate::__rooted!($part, $crate::__private::Next<$at>; $($($rest)*)?);
+    };
+}
 
-        $crate::__parts!(@ $part, $crate::__private::Next<$at>; $($rest)*);
+/// Has types know the phases of the filters of a chain.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __links {
+    ($part:ident, $at:ty, $place:ty;) => {};
+    ($part:ident, $at:ty, $place:ty; $filter:ty, $($rest:ty,)*) => {
+        $crate::__handled!($part, ($at, $place), $filter);
+        $crate::__links!($part, $at, $crate::__private::Next<$place>; $($rest,)*);
     };
 }
 
@@ -192,10 +223,16 @@ macro_rules! __parts {
 #[macro_export]
 macro_rules! __one_of {
     ($part:ident, $at:ty;) => { $crate::__private::Nothing };
-    ($part:ident, $at:ty; $filter:tt, $($rest:tt)*) => {
+    ($part:ident, $at:ty; $root_id:literal => [ $($filter:ty),+ $(,)? ] $(, $($rest:tt)*)?) => {
         $crate::__private::OneOf<
-            $crate::__private::Single<$part<$at>>,
-            $crate::__one_of!($part, $crate::__private::Next<$at>; $($rest)*),
+            $part<$at>,
+            $crate::__one_of!($part, $crate::__private::Next<$at>; $($($rest)*)?),
+        >
+    };
+    ($part:ident, $at:ty; $root_id:literal => $filter:ty $(, $($rest:tt)*)?) => {
+        $crate::__private::OneOf<
+            $part<$at>,
+            $crate::__one_of!($part, $crate::__private::Next<$at>; $($($rest)*)?),
         >
     };
 }
@@ -203,11 +240,11 @@ macro_rules! __one_of {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __chain {
-    ($part:ident, $at:ty;) => { $crate::__private::End };
-    ($part:ident, $at:ty; $filter:ty, $($rest:tt)*) => {
+    ($part:ident, $at:ty, $place:ty;) => { $crate::__private::End };
+    ($part:ident, $at:ty, $place:ty; $filter:ty, $($rest:ty,)*) => {
         $crate::__private::Chain<
-            $crate::__private::Single<$part<$at>>,
-            $crate::__chain!($part, $crate::__private::Next<$at>; $($rest)*),
+            $crate::__private::Single<$part<($at, $place)>>,
+            $crate::__chain!($part, $at, $crate::__private::Next<$place>; $($rest,)*),
         >
     };
 }

@@ -103,6 +103,7 @@ mod logging;
 mod reply;
 mod root;
 mod runtime;
+mod window;
 
 pub use body::{
     BodyError, BodyView, Buffered, DownstreamData, RequestBody, RequestChunk, ResponseBody,

@@ -68,31 +68,22 @@ impl World {
                 let lines = self.lines(*map);
                 done(Answer::Bytes(pairs::encode(&lines).unwrap_or_default()))
             }
+            Call::GetHeaderMapValue { map, name } => {
+                let lines = self.lines(*map);
+                match lines.into_iter().find(|(own, _)| own.as_bytes() == name.as_slice()) {
+                    Some((_, value)) => done(Answer::Bytes(value)),
+                    None => refused(Status::NotFound),
+                }
+            }
             Call::AddHeaderMapValue { .. }
             | Call::ReplaceHeaderMapValue { .. }
             | Call::RemoveHeaderMapValue { .. } => match self.contexts.get(&effective) {
                 Some(Context::Stream(_)) => Reply::OK,
                 Some(Context::Root(_)) | None => refused(Status::BadArgument),
             },
-            Call::GetBufferBytes { buffer, start, max_size } => {
-                let bytes = self.bytes(*buffer);
-                let number = |word: u32| usize::try_from(word).unwrap_or(usize::MAX);
-                let from = bytes.get(number(*start)..).unwrap_or_default();
-                done(Answer::Bytes(from.iter().copied().take(number(*max_size)).collect()))
-            }
-            Call::SetBufferBytes { buffer, value, .. } => {
-                let side = match buffer {
-                    BufferType::HttpRequestBody => Side::Request,
-                    _ => Side::Response,
-                };
-                match self.stream(effective) {
-                    Some(stream) => {
-                        stream.lane(side).body.clone_from(value);
-                        Reply::OK
-                    }
-                    None => refused(Status::BadArgument),
-                }
-            }
+            Call::GetBufferBytes { .. }
+            | Call::GetBufferStatus { .. }
+            | Call::SetBufferBytes { .. } => self.carry_out_on_bytes(call),
             Call::SendLocalResponse { .. } => match self.stream(effective) {
                 Some(stream) => {
                     stream.replied = true;
@@ -136,6 +127,42 @@ impl World {
                 Reply::OK
             }
             other => self.carry_out_beside(other),
+        }
+    }
+
+    /// Carries out what is done to a buffer.
+    fn carry_out_on_bytes(&mut self, call: &Call) -> Reply {
+        let effective = self.effective();
+        let number = |word: u32| usize::try_from(word).unwrap_or(usize::MAX);
+        match call {
+            Call::GetBufferBytes { buffer, start, max_size } => {
+                let bytes = self.bytes(*buffer);
+                let from = bytes.get(number(*start)..).unwrap_or_default();
+                Reply::Done(Answer::Bytes(from.iter().copied().take(number(*max_size)).collect()))
+            }
+            Call::GetBufferStatus { buffer } => {
+                let size = self.bytes(*buffer).len();
+                Reply::Done(Answer::Buffer { size, flags: 0 })
+            }
+            Call::SetBufferBytes { buffer, start, size, value } => {
+                let side = match buffer {
+                    BufferType::HttpRequestBody => Side::Request,
+                    _ => Side::Response,
+                };
+                match self.stream(effective).map(|stream| &mut stream.lane(side).body) {
+                    Some(body) if *start == 0 => {
+                        let replaced = number(*size).min(body.len());
+                        body.splice(..replaced, value.iter().copied());
+                        Reply::OK
+                    }
+                    Some(body) if number(*start) >= body.len() => {
+                        body.extend_from_slice(value);
+                        Reply::OK
+                    }
+                    Some(_) | None => Reply::refused(Status::BadArgument, ""),
+                }
+            }
+            _ => Reply::refused(Status::Unimplemented, ""),
         }
     }
 

@@ -276,6 +276,11 @@ impl Driver {
         match (word, is_headers) {
             (0, _) => lane.go_on(),
             (1, _) => lane.held = Some(Hold::Piece),
+            // It goes on later, and is not shown again.
+            (2, false) => {
+                lane.held = Some(Hold::Piece);
+                lane.body.clear();
+            }
             (4, true) => lane.held = Some(Hold::All),
             _ => world.violations.push(format!("a callback of {side:?} returned {word}")),
         }
@@ -406,11 +411,15 @@ impl Driver {
         };
         if let Context::Stream(stream) = world.contexts.entry(context).or_insert(unknown) {
             stream.is_sound = false;
-            // Headers begin it anew.
+            // A piece of a message begins it anew.
             stream.logged &= !matches!(
                 callback,
                 Callback::RequestHeaders { .. }
+                    | Callback::RequestBody { .. }
+                    | Callback::RequestTrailers { .. }
                     | Callback::ResponseHeaders { .. }
+                    | Callback::ResponseBody { .. }
+                    | Callback::ResponseTrailers { .. }
                     | Callback::ContextCreate { .. }
             );
         }

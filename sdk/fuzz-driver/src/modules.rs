@@ -8,8 +8,9 @@ use crate::case::RootId;
 use crate::filters::Noting;
 use crate::world::Root;
 
-/// The root ids of the fixtures, and whether the filter follows exchanges. The last is none.
-const FIXTURES: [(&str, bool); 13] = [
+/// The root ids of the fixtures, and whether the filter follows exchanges, so that nothing more comes of
+/// it once it has answered. Filters of a chain see what one of them has answered. The last is none.
+const FIXTURES: [(&str, bool); 37] = [
     ("asking", true),
     ("chaining", true),
     ("conversing", true),
@@ -22,6 +23,30 @@ const FIXTURES: [(&str, bool); 13] = [
     ("sharing", true),
     ("shouting", true),
     ("waiting", true),
+    ("again", true),
+    ("asks", true),
+    ("ends", false),
+    ("follows", true),
+    ("holds", true),
+    ("late", true),
+    ("passes", false),
+    ("tags", false),
+    ("wraps", false),
+    ("asks-again", false),
+    ("asks-ends", false),
+    ("asks-tags", false),
+    ("ends-asks", false),
+    ("follows-wraps", false),
+    ("late-asks-late", false),
+    ("passes-asks", false),
+    ("passes-asks-passes", false),
+    ("passes-holds-wraps", false),
+    ("passes-wraps", false),
+    ("tags-asks", false),
+    ("tags-tags", false),
+    ("wraps-asks", false),
+    ("wraps-holds", false),
+    ("wraps-passes", false),
     ("nobody", false),
 ];
 

@@ -10,12 +10,13 @@ use crate::host;
 use crate::host_error::HostError;
 use crate::live::{Message, MessageHeaders, Request, Response};
 use crate::reply::{LocalReply, StatusCode};
+use crate::window::Window;
 
 /// Whether what a callback brought goes on to the next filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
-    /// It goes on, with what was held before.
-    Open,
+    /// It goes on, with what was held before: so many bytes.
+    Open(usize),
     /// It is held.
     Held,
 }
@@ -23,8 +24,8 @@ pub enum Passage {
 /// A part of a body, as a callback brings it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// How many bytes there are, with those that are held.
-    pub len: usize,
+    /// Its bytes, with those that are held.
+    pub window: Window,
     /// Whether the message ends here.
     pub is_last: bool,
 }
@@ -160,7 +161,7 @@ impl<F: Filter, M: Direction> BodyPhases<F, M> {
         headers: &mut MessageHeaders<M>,
     ) -> Outcome {
         if headers.is_end_of_stream() {
-            return self.end_with(filter, stream, 0).map_err(M::before_head_leaves);
+            return self.end_without_bytes(filter, stream).map_err(M::before_head_leaves);
         }
         if self.whole.is_none() && !self.resizes() {
             return Ok(());
@@ -183,8 +184,9 @@ impl<F: Filter, M: Direction> BodyPhases<F, M> {
         &self,
         filter: &F,
         stream: &mut F::Stream,
-        Part { len, is_last }: Part,
+        Part { window, is_last }: Part,
     ) -> Result<Passage, M::End> {
+        let len = window.len;
         let limits = if self.resizes() { Limits::Resize } else { Limits::KeepLength };
         if let Some(whole) = &self.whole {
             if len > whole.max_bytes {
@@ -193,29 +195,47 @@ impl<F: Filter, M: Direction> BodyPhases<F, M> {
             if !is_last {
                 return Ok(Passage::Held);
             }
-            (whole.on)(filter, stream, &mut BodyView::whole(len, limits))?;
-        } else if let Some(chunks) = &self.chunks {
-            (chunks.on)(filter, stream, &mut BodyView::chunk(len, is_last, limits))?;
+            let mut body = BodyView::whole(window, limits);
+            (whole.on)(filter, stream, &mut body)?;
+            return Ok(Passage::Open(body.len()));
         }
-        Ok(Passage::Open)
+        if let Some(chunks) = &self.chunks {
+            let mut chunk = BodyView::chunk(window, is_last, limits);
+            (chunks.on)(filter, stream, &mut chunk)?;
+            return Ok(Passage::Open(chunk.len()));
+        }
+        Ok(Passage::Open(len))
     }
 
-    /// The trailers have come: what was held is whole.
-    pub(super) fn before_trailers(&self, filter: &F, stream: &mut F::Stream) -> Result<(), M::End> {
-        let held = if self.whole.is_some() { host::buffer_size(M::BUFFER)? } else { 0 };
-        self.end_with(filter, stream, held)
+    /// The trailers have come: what was held is whole. Gives how many bytes of it go on.
+    pub(super) fn before_trailers(
+        &self,
+        filter: &F,
+        stream: &mut F::Stream,
+        held: Option<Window>,
+    ) -> Result<usize, M::End> {
+        let window = match held {
+            Some(window) => window,
+            None if self.whole.is_some() => Window::all(host::buffer_size(M::BUFFER)?),
+            None => Window::all(0),
+        };
+        if window.len == 0 {
+            return self.end_without_bytes(filter, stream).map(|()| 0);
+        }
+        match self.on_part(filter, stream, Part { window, is_last: true })? {
+            Passage::Open(len) => Ok(len),
+            Passage::Held => Ok(window.len),
+        }
     }
 
-    /// The message ends outside of a part of its body, with `len` bytes held. Where none are held there
-    /// is no buffer to put some into.
-    fn end_with(&self, filter: &F, stream: &mut F::Stream, len: usize) -> Result<(), M::End> {
-        if len > 0 {
-            return self.on_part(filter, stream, Part { len, is_last: true }).map(|_| ());
-        }
+    /// The message ends outside of a part of its body, with nothing held: there is no buffer to put
+    /// something into.
+    fn end_without_bytes(&self, filter: &F, stream: &mut F::Stream) -> Result<(), M::End> {
+        let window = Window::all(0);
         if let Some(whole) = &self.whole {
-            (whole.on)(filter, stream, &mut BodyView::whole(0, Limits::Absent))?;
+            (whole.on)(filter, stream, &mut BodyView::whole(window, Limits::Absent))?;
         } else if let Some(chunks) = &self.chunks {
-            (chunks.on)(filter, stream, &mut BodyView::chunk(0, true, Limits::Absent))?;
+            (chunks.on)(filter, stream, &mut BodyView::chunk(window, true, Limits::Absent))?;
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ impl From<Unserved> for CloseConnection {
 /// the same numbers stand for the same.
 pub(super) fn settle<E>(outcome: Result<Passage, E>, end: impl FnOnce(E)) -> u32 {
     let action = match outcome {
-        Ok(Passage::Open) => BodyAction::Continue,
+        Ok(Passage::Open(_)) => BodyAction::Continue,
         Ok(Passage::Held) => BodyAction::StopIterationAndBuffer,
         Err(why) => {
             end(why);
@@ -58,7 +58,7 @@ pub(super) fn settle<E>(outcome: Result<Passage, E>, end: impl FnOnce(E)) -> u32
 /// Resets a stream by a reply, which is too late where the head has left: `proxy_close_stream` crashes
 /// Envoy 1.40 in `proxy_on_response_trailers`.
 #[cold]
-pub(super) fn reset(end: &ResetStream) {
+pub(crate) fn reset(end: &ResetStream) {
     if let Some(cause) = end.cause() {
         log::warn!("the stream is reset: {cause}");
     }

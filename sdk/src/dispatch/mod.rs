@@ -7,31 +7,32 @@
 //! No state is borrowed while a filter runs, so that a host may call back in the middle of a host call.
 
 pub(crate) mod bodies;
-mod compose;
+mod chain;
 mod contexts;
 mod ends;
+mod one_of;
 mod plugin;
 pub(crate) mod single;
-
-use std::rc::Rc;
 
 use tollgate_abi::{BufferType, Callback, CallbackKind, HeadersAction, StreamType};
 
 use self::bodies::{Part, Passage};
-pub use self::compose::{Chain, End, First, Next, Nothing, OneOf, Rooted};
+pub use self::chain::{Chain, End};
 use self::contexts::{Roots, Streams};
-use self::ends::{Unserved, close, reset, settle};
+pub(crate) use self::ends::reset;
+use self::ends::{Unserved, close, settle};
+pub use self::one_of::{First, Next, Nothing, OneOf, Rooted};
 pub(crate) use self::plugin::Configuration;
 pub use self::plugin::{Phases, Plugin, callbacks, needs};
 use crate::body::{BodyView, Limits};
 use crate::config::Document;
-use crate::exchange::Request;
 use crate::filter::{ConfigureError, Outcome};
 use crate::live::{
     LoggedExchange, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
 };
 use crate::root::Root;
-use crate::runtime::{self, Direction, Exchange, Piece, send};
+use crate::runtime::{self, Direction, Flow, Piece, send};
+use crate::window::Window;
 use crate::{callout, host, logging};
 
 /// A filter for an engine that links it natively and needs no module.
@@ -125,8 +126,13 @@ impl<P: Plugin> Instance<P> {
     #[inline]
     #[expect(clippy::too_many_lines, reason = "one arm for each callback")]
     fn call(&self, callback: Callback) -> u32 {
+        if P::PHASES.flows
+            && let Some(returned) = self.call_flow(callback)
+        {
+            return returned;
+        }
         if P::PHASES.has_tasks()
-            && let Some(returned) = self.call_tasks(callback)
+            && let Some(returned) = Self::call_tasks(callback)
         {
             return returned;
         }
@@ -147,13 +153,14 @@ impl<P: Plugin> Instance<P> {
                 carry_out(outcome, StreamType::HttpRequest)
             }
             Callback::RequestBody { context, size, end_of_stream } if P::PHASES.request_body => {
-                let part = Part { len: size, is_last: end_of_stream };
+                let part = Part { window: Window::all(size), is_last: end_of_stream };
                 let outcome =
                     self.in_stream(context, |plugin, stream| plugin.on_request_body(stream, part));
                 settle(outcome, |reply| send(&reply, StreamType::HttpRequest))
             }
             Callback::RequestTrailers { context, .. } if P::PHASES.request_trailers => {
                 let outcome = self.in_stream(context, |plugin, stream| {
+                    plugin.before_request_trailers(stream, None)?;
                     plugin.on_request_trailers(stream, &mut RequestTrailers::new(true))
                 });
                 carry_out(outcome, StreamType::HttpRequest)
@@ -165,36 +172,39 @@ impl<P: Plugin> Instance<P> {
                 carry_out(outcome, StreamType::HttpResponse)
             }
             Callback::ResponseBody { context, size, end_of_stream } if P::PHASES.response_body => {
-                let part = Part { len: size, is_last: end_of_stream };
+                let part = Part { window: Window::all(size), is_last: end_of_stream };
                 let outcome =
                     self.in_stream(context, |plugin, stream| plugin.on_response_body(stream, part));
                 settle(outcome, |end| reset(&end))
             }
             Callback::ResponseTrailers { context, .. } if P::PHASES.response_trailers => {
                 let outcome = self.in_stream(context, |plugin, stream| {
+                    plugin.before_response_trailers(stream, None)?;
                     plugin.on_response_trailers(stream, &mut ResponseTrailers::new(true))
                 });
-                settle(outcome.map(|()| Passage::Open), |end| reset(&end))
+                settle(outcome.map(|()| Passage::Open(0)), |end| reset(&end))
             }
             Callback::NewConnection { context } if P::PHASES.connection => {
                 let outcome = self.in_stream(context, Plugin::on_connection);
-                settle(outcome.map(|()| Passage::Open), |end| close(&end))
+                settle(outcome.map(|()| Passage::Open(0)), |end| close(&end))
             }
             Callback::DownstreamData { context, size, end_of_stream }
                 if P::PHASES.downstream_data =>
             {
                 let outcome = self.in_stream(context, |plugin, stream| {
-                    let mut data = BodyView::chunk(size, end_of_stream, Limits::Resize);
+                    let mut data =
+                        BodyView::chunk(Window::all(size), end_of_stream, Limits::Resize);
                     plugin.on_downstream_data(stream, &mut data)
                 });
-                settle(outcome.map(|()| Passage::Open), |end| close(&end))
+                settle(outcome.map(|()| Passage::Open(0)), |end| close(&end))
             }
             Callback::UpstreamData { context, size, end_of_stream } if P::PHASES.upstream_data => {
                 let outcome = self.in_stream(context, |plugin, stream| {
-                    let mut data = BodyView::chunk(size, end_of_stream, Limits::Resize);
+                    let mut data =
+                        BodyView::chunk(Window::all(size), end_of_stream, Limits::Resize);
                     plugin.on_upstream_data(stream, &mut data)
                 });
-                settle(outcome.map(|()| Passage::Open), |end| close(&end))
+                settle(outcome.map(|()| Passage::Open(0)), |end| close(&end))
             }
             Callback::DownstreamConnectionClose { context, peer } if P::PHASES.downstream_close => {
                 self.note(context, |plugin, stream| {
@@ -209,6 +219,9 @@ impl<P: Plugin> Instance<P> {
                 plugin.on_log(stream, &mut LoggedExchange::new());
             }),
             Callback::Delete { context } => {
+                if P::PHASES.flows || P::PHASES.has_tasks() {
+                    runtime::ended(context);
+                }
                 self.streams.ended(context);
                 self.roots.ended(context);
                 0
@@ -235,38 +248,43 @@ impl<P: Plugin> Instance<P> {
         }
     }
 
+    /// Runs a callback of a stream that goes from filter to filter, and gives what it returned.
+    fn call_flow(&self, callback: Callback) -> Option<u32> {
+        use Direction::{Request, Response};
+
+        let context = callback.context();
+        let (direction, piece) = match callback {
+            Callback::RequestHeaders { end_of_stream, .. } => {
+                return Some(runtime::begin(self.flow(context)?, end_of_stream));
+            }
+            Callback::RequestBody { size, end_of_stream, .. } => {
+                (Request, Piece::Body { size, end_of_stream })
+            }
+            Callback::RequestTrailers { .. } => (Request, Piece::Trailers),
+            Callback::ResponseHeaders { end_of_stream, .. } => {
+                (Response, Piece::Headers { end_of_stream })
+            }
+            Callback::ResponseBody { size, end_of_stream, .. } => {
+                (Response, Piece::Body { size, end_of_stream })
+            }
+            Callback::ResponseTrailers { .. } => (Response, Piece::Trailers),
+            Callback::Log { .. } => {
+                match runtime::over(context) {
+                    Some(flow) => flow.log(),
+                    // The request never came here.
+                    None => self.flow(context)?.log(),
+                }
+                return Some(0);
+            }
+            _ => return None,
+        };
+        runtime::arrived(context, direction, piece)
+            .or_else(|| self.flowing(context).map(|_| HeadersAction::Continue.into()))
+    }
+
     /// Runs a callback of a plugin that has tasks, as far as it is theirs: gives what it returned.
-    fn call_tasks(&self, callback: Callback) -> Option<u32> {
+    fn call_tasks(callback: Callback) -> Option<u32> {
         match callback {
-            Callback::RequestHeaders { context, end_of_stream, .. } if self.follows(context) => {
-                return Some(self.follow(context, end_of_stream));
-            }
-            Callback::RequestBody { context, size, end_of_stream } if self.follows(context) => {
-                let piece = Piece::Body { size, end_of_stream };
-                return Some(runtime::arrived(context, Direction::Request, piece));
-            }
-            Callback::RequestTrailers { context, .. } if self.follows(context) => {
-                return Some(runtime::arrived(context, Direction::Request, Piece::Trailers));
-            }
-            Callback::ResponseHeaders { context, end_of_stream, .. } if self.follows(context) => {
-                let piece = Piece::Headers { end_of_stream };
-                return Some(runtime::arrived(context, Direction::Response, piece));
-            }
-            Callback::ResponseBody { context, size, end_of_stream } if self.follows(context) => {
-                let piece = Piece::Body { size, end_of_stream };
-                return Some(runtime::arrived(context, Direction::Response, piece));
-            }
-            Callback::ResponseTrailers { context, .. } if self.follows(context) => {
-                return Some(runtime::arrived(context, Direction::Response, Piece::Trailers));
-            }
-            Callback::Log { context } => {
-                self.stop_following(context);
-                return None;
-            }
-            Callback::Delete { context } => {
-                runtime::ended(context);
-                return None;
-            }
             Callback::Tick { context } => runtime::tick(context),
             Callback::HttpCallResponse { token, headers, body_size, trailers, .. } => {
                 callout::answered(token, headers, body_size, trailers);
@@ -305,38 +323,15 @@ impl<P: Plugin> Instance<P> {
         }
     }
 
-    /// Whether the plugin of a stream has an asynchronous handler.
-    fn follows(&self, context: u32) -> bool {
-        P::PHASES.exchange.is_some()
-            && self
-                .streams
-                .root_of(context, &self.roots)
-                .is_some_and(|(_, plugin)| plugin.phases().exchange.is_some())
+    /// The root of a stream that goes from filter to filter, with its plugin.
+    fn flowing(&self, context: u32) -> Option<(u32, P)> {
+        self.streams.root_of(context, &self.roots).filter(|(_, plugin)| plugin.phases().flows)
     }
 
-    /// Begins to follow an exchange, and gives what its first callback returns.
-    fn follow(&self, context: u32, end_of_stream: bool) -> u32 {
-        let Some((root, plugin)) = self.streams.root_of(context, &self.roots) else {
-            send(&Unserved::NotConfigured.into(), StreamType::HttpRequest);
-            return HeadersAction::StopIteration.into();
-        };
-        let bodies = plugin.phases().exchange.unwrap_or_default();
-        let exchange = Rc::new(Exchange::new(context, bodies, end_of_stream));
-        let request = Request::new(Rc::clone(&exchange), end_of_stream);
-        match plugin.follow(Rc::clone(&exchange), request) {
-            Some(handler) => runtime::begin(&exchange, root, handler),
-            None => HeadersAction::Continue.into(),
-        }
-    }
-
-    /// Drops the handler of an exchange that is over; what it leaves is the stream's state.
-    fn stop_following(&self, context: u32) {
-        let Some(exchange) = runtime::over(context) else { return };
-        let plugin = self.streams.root_of(context, &self.roots);
-        if let (Some((_, plugin)), Some(mut stream)) = (plugin, self.streams.take(context)) {
-            plugin.regain(&mut stream, &exchange);
-            self.streams.put_back(context, stream);
-        }
+    /// A stream at its beginning.
+    fn flow(&self, context: u32) -> Option<Flow> {
+        let (root, plugin) = self.flowing(context)?;
+        Some(Flow::new(context, root, plugin.links()))
     }
 
     fn in_stream<T, E: From<Unserved>>(

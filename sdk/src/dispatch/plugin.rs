@@ -18,7 +18,8 @@ use crate::live::{
 };
 use crate::reply::LocalReply;
 use crate::root::Root;
-use crate::runtime::{Exchange, Handler};
+use crate::runtime::{Exchange, Handler, Link};
+use crate::window::Window;
 
 /// What runs under a root context: a filter with its configuration. A clone is the same one.
 pub trait Plugin: Clone + 'static {
@@ -46,6 +47,11 @@ pub trait Plugin: Clone + 'static {
     /// The JSON Schema of its configuration.
     fn schema(generator: &mut SchemaGenerator) -> Schema;
 
+    /// The same as a part of another.
+    fn subschema(generator: &mut SchemaGenerator) -> Schema {
+        Self::schema(generator)
+    }
+
     /// The request headers are there.
     ///
     /// # Errors
@@ -60,8 +66,22 @@ pub trait Plugin: Clone + 'static {
     /// # Errors
     ///
     /// The reply that the client gets in place of the upstream's.
-    fn on_request_body(&self, _: &mut Self::Stream, _: Part) -> Result<Passage, LocalReply> {
-        Ok(Passage::Open)
+    fn on_request_body(&self, _: &mut Self::Stream, part: Part) -> Result<Passage, LocalReply> {
+        Ok(Passage::Open(part.window.len))
+    }
+
+    /// The request trailers are there, so that what was held of the body is whole; `None`: the plugin
+    /// alone knows how much that is. Gives how many bytes of it go on.
+    ///
+    /// # Errors
+    ///
+    /// The reply that the client gets in place of the upstream's.
+    fn before_request_trailers(
+        &self,
+        _: &mut Self::Stream,
+        held: Option<Window>,
+    ) -> Result<usize, LocalReply> {
+        Ok(held.map_or(0, |held| held.len))
     }
 
     /// The request trailers are there.
@@ -87,8 +107,22 @@ pub trait Plugin: Clone + 'static {
     /// # Errors
     ///
     /// [`ResetStream`] when the response must not go on.
-    fn on_response_body(&self, _: &mut Self::Stream, _: Part) -> Result<Passage, ResetStream> {
-        Ok(Passage::Open)
+    fn on_response_body(&self, _: &mut Self::Stream, part: Part) -> Result<Passage, ResetStream> {
+        Ok(Passage::Open(part.window.len))
+    }
+
+    /// The response trailers are there, so that what was held of the body is whole; `None`: the plugin
+    /// alone knows how much that is. Gives how many bytes of it go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ResetStream`] when the response must not go on.
+    fn before_response_trailers(
+        &self,
+        _: &mut Self::Stream,
+        held: Option<Window>,
+    ) -> Result<usize, ResetStream> {
+        Ok(held.map_or(0, |held| held.len))
     }
 
     /// The response trailers are there.
@@ -153,6 +187,11 @@ pub trait Plugin: Clone + 'static {
         Self::PHASES
     }
 
+    /// Its filters at a stream that begins, each with its own state: where [`Phases::flows`] says so.
+    fn links(&self) -> Vec<Box<dyn Link>> {
+        vec![Box::new(Linked { plugin: self.clone(), stream: Self::Stream::default() })]
+    }
+
     /// The handler that follows an exchange, if [`Phases::exchange`] says that there is one. It leaves
     /// the stream's state with the exchange.
     fn follow(&self, _: Rc<Exchange>, _: Request) -> Option<Handler> {
@@ -198,6 +237,14 @@ pub struct Phases {
     pub log: bool,
     /// All of an exchange, with an asynchronous handler that treats bodies like this.
     pub exchange: Option<Bodies>,
+    /// It holds request bodies until they are whole.
+    pub holds_request: bool,
+    /// It holds response bodies until they are whole.
+    pub holds_response: bool,
+    /// What it holds of a request, one filter of it hands to the next: see [`Flow`](crate::runtime::Flow).
+    pub flows: bool,
+    /// It holds headers, and wants to see what follows them.
+    pub headers_alone: bool,
     /// Something goes on in the background.
     pub background: bool,
 }
@@ -218,6 +265,10 @@ impl Phases {
         upstream_close: false,
         log: false,
         exchange: None,
+        holds_request: false,
+        holds_response: false,
+        flows: false,
+        headers_alone: false,
         background: false,
     };
 
@@ -242,8 +293,56 @@ impl Phases {
                 (one @ Some(_), None) => one,
                 (None, other) => other,
             },
+            holds_request: self.holds_request || other.holds_request,
+            holds_response: self.holds_response || other.holds_response,
+            flows: self.flows || other.flows,
+            headers_alone: self.headers_alone || other.headers_alone,
             background: self.background || other.background,
         }
+    }
+
+    /// The phases of both, one after the other in a chain: what follows headers comes to the one also
+    /// while the other holds them.
+    ///
+    /// # Panics
+    ///
+    /// While compiling, when no proxy runs both in one chain.
+    #[must_use]
+    pub const fn then(self, next: Self) -> Self {
+        assert!(
+            !(self.has_tcp() && next.has_http() || self.has_http() && next.has_tcp()),
+            "a chain has filters of HTTP and of TCP, which no proxy runs in one chain; make two \
+             modules of it"
+        );
+        let mut both = self.or(next);
+        both.flows |= both.request_body || both.response_body;
+        // Whoever was not asked about a request does not meet its response.
+        both.request_headers |= both.flows;
+        both.headers_alone |= self.follows_messages() && next.exchange.is_some()
+            || next.follows_messages() && self.exchange.is_some();
+        both
+    }
+
+    /// Whether it takes part in what follows headers.
+    const fn follows_messages(self) -> bool {
+        self.request_body
+            || self.request_trailers
+            || self.response_body
+            || self.response_trailers
+            || matches!(self.exchange, Some(Bodies::AfterHeaders | Bodies::WithHeaders))
+    }
+
+    /// Whether it takes part in responses.
+    pub(super) const fn has_response(self) -> bool {
+        self.response_headers || self.response_body || self.response_trailers
+    }
+
+    /// Whether it takes part in HTTP exchanges.
+    const fn has_http(self) -> bool {
+        self.request_headers
+            || self.response_headers
+            || self.follows_messages()
+            || self.exchange.is_some()
     }
 
     /// Whether it takes part in TCP connections.
@@ -272,7 +371,8 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
     let phases = P::PHASES;
     let tasks = phases.has_tasks();
     let follows = phases.exchange.is_some();
-    let bodies = matches!(phases.exchange, Some(Bodies::AfterHeaders | Bodies::WithHeaders));
+    let bodies = matches!(phases.exchange, Some(Bodies::AfterHeaders | Bodies::WithHeaders))
+        || phases.headers_alone;
     [
         Some(CallbackKind::ContextCreate),
         Some(CallbackKind::Configure),
@@ -301,9 +401,55 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
 /// The settings that a plugin with this module needs, one a line: names of fields of Envoy's
 /// `PluginConfig`.
 pub const fn needs<P: Plugin>() -> &'static str {
-    match P::PHASES.exchange {
-        Some(Bodies::WithHeaders) => "allow_on_headers_stop_iteration\n",
-        Some(Bodies::Untouched | Bodies::AfterHeaders) | None => "",
+    if P::PHASES.headers_alone { "allow_on_headers_stop_iteration\n" } else { "" }
+}
+
+/// A filter at a stream, with its state.
+struct Linked<P: Plugin> {
+    plugin: P,
+    stream: P::Stream,
+}
+
+impl<P: Plugin> Link for Linked<P> {
+    fn phases(&self) -> Phases {
+        self.plugin.phases()
+    }
+
+    fn on_request_headers(&mut self, request: &mut RequestHeaders) -> Outcome {
+        self.plugin.on_request_headers(&mut self.stream, request)
+    }
+
+    fn on_request_body(&mut self, part: Part) -> Result<Passage, LocalReply> {
+        self.plugin.on_request_body(&mut self.stream, part)
+    }
+
+    fn on_request_trailers(&mut self, held: Window) -> Result<usize, LocalReply> {
+        let len = self.plugin.before_request_trailers(&mut self.stream, Some(held))?;
+        self.plugin.on_request_trailers(&mut self.stream, &mut RequestTrailers::new(true))?;
+        Ok(len)
+    }
+
+    fn on_response_headers(&mut self, response: &mut ResponseHeaders) -> Outcome {
+        self.plugin.on_response_headers(&mut self.stream, response)
+    }
+
+    fn on_response_body(&mut self, part: Part) -> Result<Passage, ResetStream> {
+        self.plugin.on_response_body(&mut self.stream, part)
+    }
+
+    fn on_response_trailers(&mut self, held: Window) -> Result<usize, ResetStream> {
+        let len = self.plugin.before_response_trailers(&mut self.stream, Some(held))?;
+        self.plugin.on_response_trailers(&mut self.stream, &mut ResponseTrailers::new(true))?;
+        Ok(len)
+    }
+
+    fn follow(&self, exchange: Rc<Exchange>, request: Request) -> Option<Handler> {
+        self.plugin.follow(exchange, request)
+    }
+
+    fn on_log(&mut self, of: &Exchange, exchange: &mut LoggedExchange) {
+        self.plugin.regain(&mut self.stream, of);
+        self.plugin.on_log(&mut self.stream, exchange);
     }
 }
 

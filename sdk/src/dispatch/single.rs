@@ -29,6 +29,7 @@ use crate::live::{
 use crate::reply::LocalReply;
 use crate::root::Root;
 use crate::runtime::{Exchange, Handler};
+use crate::window::Window;
 
 /// [`OnRequestHeaders`], as a function.
 pub type RequestHeadersHandler<F> =
@@ -301,6 +302,10 @@ impl<H: Handled> Plugin for Single<H> {
                 Some((_, bodies)) => Some(bodies),
                 None => None,
             },
+            holds_request: Self::REQUEST_BODY.whole.is_some(),
+            holds_response: Self::RESPONSE_BODY.whole.is_some(),
+            flows: H::HANDLERS.exchange.is_some(),
+            headers_alone: matches!(H::HANDLERS.exchange, Some((_, Bodies::WithHeaders))),
             background: H::HANDLERS.background.is_some(),
         }
     };
@@ -316,6 +321,10 @@ impl<H: Handled> Plugin for Single<H> {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         <H::Filter as Filter>::Config::json_schema(generator)
+    }
+
+    fn subschema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<<H::Filter as Filter>::Config>()
     }
 
     fn on_request_headers(
@@ -340,7 +349,18 @@ impl<H: Handled> Plugin for Single<H> {
         if const { Self::REQUEST_BODY.is_wanted() } {
             return const { &Self::REQUEST_BODY }.on_part(&self.0, stream, part);
         }
-        Ok(Passage::Open)
+        Ok(Passage::Open(part.window.len))
+    }
+
+    fn before_request_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        held: Option<Window>,
+    ) -> Result<usize, LocalReply> {
+        if const { Self::REQUEST_BODY.is_wanted() } {
+            return const { &Self::REQUEST_BODY }.before_trailers(&self.0, stream, held);
+        }
+        Ok(held.map_or(0, |held| held.len))
     }
 
     fn on_request_trailers(
@@ -348,9 +368,6 @@ impl<H: Handled> Plugin for Single<H> {
         stream: &mut Self::Stream,
         trailers: &mut RequestTrailers,
     ) -> Outcome {
-        if const { Self::REQUEST_BODY.is_wanted() } {
-            const { &Self::REQUEST_BODY }.before_trailers(&self.0, stream)?;
-        }
         const { H::HANDLERS.request_trailers }.map_or(Ok(()), |on| on(&self.0, stream, trailers))
     }
 
@@ -376,7 +393,18 @@ impl<H: Handled> Plugin for Single<H> {
         if const { Self::RESPONSE_BODY.is_wanted() } {
             return const { &Self::RESPONSE_BODY }.on_part(&self.0, stream, part);
         }
-        Ok(Passage::Open)
+        Ok(Passage::Open(part.window.len))
+    }
+
+    fn before_response_trailers(
+        &self,
+        stream: &mut Self::Stream,
+        held: Option<Window>,
+    ) -> Result<usize, ResetStream> {
+        if const { Self::RESPONSE_BODY.is_wanted() } {
+            return const { &Self::RESPONSE_BODY }.before_trailers(&self.0, stream, held);
+        }
+        Ok(held.map_or(0, |held| held.len))
     }
 
     fn on_response_trailers(
@@ -384,9 +412,6 @@ impl<H: Handled> Plugin for Single<H> {
         stream: &mut Self::Stream,
         trailers: &mut ResponseTrailers,
     ) -> Result<(), ResetStream> {
-        if const { Self::RESPONSE_BODY.is_wanted() } {
-            const { &Self::RESPONSE_BODY }.before_trailers(&self.0, stream)?;
-        }
         const { H::HANDLERS.response_trailers }.map_or(Ok(()), |on| on(&self.0, stream, trailers))
     }
 

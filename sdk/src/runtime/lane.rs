@@ -1,15 +1,14 @@
-//! The two sides of an exchange: how far its handler has let each go, and what the host holds.
+//! The two sides of an exchange at one filter: what has come, what the filter holds, and how far it has
+//! let each side go.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::task::{Poll, Waker};
 
-use tollgate_abi::{BodyAction, BufferType, HeadersAction, StreamType, TrailersAction};
+use tollgate_abi::{BufferType, StreamType};
 
-use super::{close, send};
-use crate::filter::Outcome;
-use crate::host;
 use crate::host_error::HostError;
+use crate::window::Window;
 
 /// What an asynchronous handler has to do with bodies, and what that asks of the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,32 +42,42 @@ pub(crate) enum Direction {
     Response,
 }
 
+impl Direction {
+    pub(super) fn stream(self) -> StreamType {
+        match self {
+            Self::Request => StreamType::HttpRequest,
+            Self::Response => StreamType::HttpResponse,
+        }
+    }
+
+    fn buffer(self) -> BufferType {
+        match self {
+            Self::Request => BufferType::HttpRequestBody,
+            Self::Response => BufferType::HttpResponseBody,
+        }
+    }
+}
+
 /// A part of a message that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    Headers {
-        end_of_stream: bool,
-    },
-    /// `size` is of all that the host shows: what it holds, and what has come.
-    Body {
-        size: usize,
-        end_of_stream: bool,
-    },
+    Headers { end_of_stream: bool },
+    Body { size: usize, end_of_stream: bool },
     Trailers,
 }
 
-/// How far the handler has let a side go.
+/// How far a filter has let a side go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     /// Nothing has left.
     Headers,
-    /// The headers have left; the handler follows the body.
+    /// The headers have left; the filter follows the body.
     Body,
     /// All of it goes on.
     Passed,
 }
 
-/// What the handler waits for in the body.
+/// What an asynchronous handler waits for in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Nothing,
@@ -76,20 +85,43 @@ enum Wanted {
     Whole,
 }
 
-/// An exchange whose handler runs.
+/// How far headers or trailers have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// They have not come.
+    Away,
+    /// They have come, and the filter has not seen them.
+    Waits,
+    /// The filter has them.
+    Shown,
+    /// They went on.
+    Gone,
+}
+
+/// What is to be done next with what has come to a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Show(Kind),
+    Pass(Kind),
+}
+
+/// A kind of piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Headers,
+    Body,
+    Trailers,
+}
+
+/// An exchange, as one filter has it.
 pub struct Exchange {
-    pub(crate) context: u32,
     pub(crate) bodies: Bodies,
     pub(crate) request: Lane,
     pub(crate) response: Lane,
-    /// The handler has answered in place of the upstream.
-    replied: Cell<bool>,
-    /// It has done so in the callback that runs, which must not let the stream go on.
-    replies_now: Cell<bool>,
     /// Nothing is left to decide: the stream is over, or was answered by others.
     is_abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// The stream's state, once the handler has ended.
+    /// The stream's state, once an asynchronous handler has ended.
     state: RefCell<Option<Box<dyn Any>>>,
 }
 
@@ -97,56 +129,46 @@ pub struct Exchange {
 pub(crate) struct Lane {
     direction: Direction,
     position: Cell<Position>,
-    /// What came last.
-    last: Cell<Piece>,
-    /// Callbacks of it that run, each of which says itself what becomes of it.
-    callbacks: Cell<u32>,
-    /// The host holds it.
-    is_held: Cell<bool>,
-    wanted: Cell<Wanted>,
-    has_headers: Cell<bool>,
+    headers: Cell<Progress>,
+    /// The message ends with its headers.
+    headers_end: Cell<bool>,
+    /// Bytes of the body that have come and that the filter has not seen. `None`: not even a part
+    /// without bytes.
+    waiting: Cell<Option<usize>>,
+    /// Bytes of the body that the filter has, as far as it has let nothing of them go.
+    held: Cell<Option<usize>>,
+    /// The end has come with them.
+    body_ends: Cell<bool>,
+    trailers: Cell<Progress>,
+    /// The filter has seen the end.
     ended: Cell<bool>,
-    /// Bytes of the body that the host shows.
-    size: Cell<usize>,
-    /// Of these, bytes that the handler was given.
+    wanted: Cell<Wanted>,
+    /// Of the bytes that the filter has, those that its handler was given.
     given: Cell<usize>,
+    /// Bytes before these in the buffer of the host.
+    start: Cell<usize>,
+    /// There are none behind these.
+    is_tail: Cell<bool>,
 }
 
 impl Exchange {
-    /// An exchange whose request headers have come.
-    pub(crate) fn new(context: u32, bodies: Bodies, end_of_stream: bool) -> Self {
-        let request = Lane::new(Direction::Request);
-        request.arrived(Piece::Headers { end_of_stream });
+    /// An exchange of which nothing has come.
+    pub(super) fn new(bodies: Bodies) -> Self {
         Self {
-            context,
             bodies,
-            request,
+            request: Lane::new(Direction::Request),
             response: Lane::new(Direction::Response),
-            replied: Cell::new(false),
-            replies_now: Cell::new(false),
             is_abandoned: Cell::new(false),
             waker: RefCell::new(None),
             state: RefCell::new(None),
         }
     }
 
-    pub(crate) fn lane(&self, direction: Direction) -> &Lane {
+    pub(super) fn lane(&self, direction: Direction) -> &Lane {
         match direction {
             Direction::Request => &self.request,
             Direction::Response => &self.response,
         }
-    }
-
-    /// Takes note of a piece. `false`: the response has come before the handler let the request go, and
-    /// there is nothing left to decide.
-    pub(super) fn arrived(&self, direction: Direction, piece: Piece) -> bool {
-        self.lane(direction).arrived(piece);
-        self.replies_now.set(false);
-        let waker = self.waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        direction == Direction::Request || self.request.position.get() != Position::Headers
     }
 
     /// Wakes this waker when a piece comes.
@@ -154,72 +176,27 @@ impl Exchange {
         *self.waker.borrow_mut() = Some(waker.clone());
     }
 
+    /// A piece has come.
+    pub(super) fn wake(&self) {
+        let waker = self.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Nothing is left to decide.
     pub(super) fn abandon(&self) {
         self.is_abandoned.set(true);
     }
 
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.get()
+    }
+
     /// Lets both sides go.
     pub(super) fn pass(&self) {
-        self.request.position.set(Position::Passed);
-        self.response.position.set(Position::Passed);
-    }
-
-    /// The handler has ended.
-    pub(super) fn finish(&self, outcome: Outcome) {
-        if self.is_abandoned.get() {
-            return;
-        }
-        let head_has_left =
-            self.response.has_headers.get() && self.response.position.get() != Position::Headers;
-        self.pass();
-        let Err(reply) = outcome else { return };
-        self.replied.set(true);
-        self.replies_now.set(true);
-        if head_has_left {
-            log::error!("the stream is closed: the response had left when it was refused");
-            close(StreamType::HttpRequest);
-        } else {
-            send(&reply, StreamType::HttpRequest);
-        }
-    }
-
-    /// Lets go what the host holds and the handler does not, but for a side whose callback runs.
-    pub(super) fn settle(&self) {
-        for lane in [&self.request, &self.response] {
-            // The host may call back in the midst of each call.
-            if self.replied.get() || self.is_abandoned.get() {
-                return;
-            }
-            if lane.callbacks.get() == 0 && lane.is_held.get() && lane.passes() {
-                lane.release();
-                if let Err(error) = host::continue_stream(lane.stream()) {
-                    log::error!("the stream is closed, as it could not go on: {error}");
-                    self.replied.set(true);
-                    close(lane.stream());
-                }
-            }
-        }
-    }
-
-    /// What the callback of a side returns.
-    pub(super) fn answer(&self, direction: Direction) -> u32 {
-        let lane = self.lane(direction);
-        lane.callbacks.set(lane.callbacks.get().saturating_sub(1));
-        if lane.passes() && !self.replies_now.get() {
-            lane.release();
-            return Lane::PASS;
-        }
-        lane.is_held.set(true);
-        match lane.last.get() {
-            // While headers are held like this, no body comes that could let them go.
-            Piece::Headers { .. } if self.bodies != Bodies::WithHeaders => {
-                HeadersAction::StopAllIterationAndWatermark.into()
-            }
-            Piece::Headers { .. } => HeadersAction::StopIteration.into(),
-            Piece::Body { .. } => BodyAction::StopIterationAndBuffer.into(),
-            Piece::Trailers => TrailersAction::StopIteration.into(),
-        }
+        self.request.go_on(Position::Passed);
+        self.response.go_on(Position::Passed);
     }
 
     /// Keeps the stream's state when the handler is dropped.
@@ -243,49 +220,156 @@ impl Lane {
         Self {
             direction,
             position: Cell::new(Position::Headers),
-            last: Cell::new(Piece::Headers { end_of_stream: false }),
-            callbacks: Cell::new(0),
-            is_held: Cell::new(false),
-            wanted: Cell::new(Wanted::Nothing),
-            has_headers: Cell::new(false),
+            headers: Cell::new(Progress::Away),
+            headers_end: Cell::new(false),
+            waiting: Cell::new(None),
+            held: Cell::new(None),
+            body_ends: Cell::new(false),
+            trailers: Cell::new(Progress::Away),
             ended: Cell::new(false),
-            size: Cell::new(0),
+            wanted: Cell::new(Wanted::Nothing),
             given: Cell::new(0),
+            start: Cell::new(0),
+            is_tail: Cell::new(true),
         }
     }
 
-    fn arrived(&self, piece: Piece) {
-        self.last.set(piece);
-        self.callbacks.set(self.callbacks.get().saturating_add(1));
+    /// A piece comes from the host, or from the filter before. `size` is of new bytes.
+    pub(super) fn arrived(&self, piece: Piece) {
         match piece {
             Piece::Headers { end_of_stream } => {
-                self.has_headers.set(true);
-                self.ended.set(end_of_stream);
+                self.headers.set(Progress::Waits);
+                self.headers_end.set(end_of_stream);
             }
             Piece::Body { size, end_of_stream } => {
-                self.size.set(size);
-                self.ended.set(end_of_stream);
+                let waiting = self.waiting.get().unwrap_or(0);
+                self.waiting.set(Some(waiting.saturating_add(size)));
+                self.body_ends.set(self.body_ends.get() || end_of_stream);
             }
-            Piece::Trailers => self.ended.set(true),
+            Piece::Trailers => self.trailers.set(Progress::Waits),
         }
     }
 
-    /// Whether what came last may go on.
-    fn passes(&self) -> bool {
-        match (self.position.get(), self.last.get()) {
-            (Position::Passed, _) | (Position::Body, Piece::Headers { .. }) => true,
-            (Position::Body, Piece::Body { .. }) => {
-                self.wanted.get() == Wanted::Chunk && self.given.get() >= self.size.get()
+    /// What is to be done next, if something is. A body comes with the headers, or waits until these have
+    /// gone on.
+    pub(super) fn next(&self, bodies: Bodies) -> Option<Next> {
+        let headers_gone = match self.headers.get() {
+            Progress::Away => return None,
+            Progress::Waits => return Some(Next::Show(Kind::Headers)),
+            Progress::Shown if self.position.get() != Position::Headers => {
+                return Some(Next::Pass(Kind::Headers));
             }
-            (Position::Headers, _) | (Position::Body, Piece::Trailers) => false,
+            Progress::Shown if bodies != Bodies::WithHeaders => return None,
+            Progress::Shown => false,
+            Progress::Gone => true,
+        };
+        if self.waiting.get().is_some() {
+            return Some(Next::Show(Kind::Body));
+        }
+        if headers_gone && self.held.get().is_some_and(|held| self.lets_go(held)) {
+            return Some(Next::Pass(Kind::Body));
+        }
+        match self.trailers.get() {
+            Progress::Waits => Some(Next::Show(Kind::Trailers)),
+            Progress::Shown if self.position.get() == Position::Passed => {
+                Some(Next::Pass(Kind::Trailers))
+            }
+            Progress::Shown | Progress::Away | Progress::Gone => None,
         }
     }
 
-    /// It goes on: what comes next is a buffer of its own.
-    fn release(&self) {
-        self.is_held.set(false);
-        self.size.set(0);
-        self.given.set(0);
+    /// Whether the bytes that the filter has may go on.
+    fn lets_go(&self, held: usize) -> bool {
+        match self.position.get() {
+            Position::Passed => true,
+            Position::Body => self.wanted.get() == Wanted::Chunk && self.given.get() >= held,
+            Position::Headers => false,
+        }
+    }
+
+    /// The filter is about to see a piece.
+    pub(super) fn shown(&self, kind: Kind) {
+        match kind {
+            Kind::Headers => {
+                self.headers.set(Progress::Shown);
+                self.ended.set(self.headers_end.get());
+            }
+            Kind::Body => {
+                let waiting = self.waiting.take().unwrap_or(0);
+                self.held.set(Some(self.held.get().unwrap_or(0).saturating_add(waiting)));
+                self.ended.set(self.body_ends.get());
+                // Whoever waits is asked again.
+                self.wanted.set(Wanted::Nothing);
+            }
+            Kind::Trailers => {
+                self.trailers.set(Progress::Shown);
+                self.ended.set(true);
+            }
+        }
+    }
+
+    /// A piece leaves; gives it as the next filter gets it.
+    pub(super) fn leaves(&self, kind: Kind) -> Piece {
+        match kind {
+            Kind::Headers => {
+                self.headers.set(Progress::Gone);
+                Piece::Headers { end_of_stream: self.headers_end.get() }
+            }
+            Kind::Body => {
+                self.given.set(0);
+                let size = self.held.take().unwrap_or(0);
+                Piece::Body { size, end_of_stream: self.body_ends.get() }
+            }
+            Kind::Trailers => {
+                self.trailers.set(Progress::Gone);
+                Piece::Trailers
+            }
+        }
+    }
+
+    /// Whether the headers are here.
+    pub(super) fn has_headers_now(&self) -> bool {
+        matches!(self.headers.get(), Progress::Waits | Progress::Shown)
+    }
+
+    /// Whether a part of the body is here, perhaps without bytes.
+    pub(super) fn has_body_now(&self) -> bool {
+        self.waiting.get().is_some() || self.held.get().is_some()
+    }
+
+    /// Whether anything is here.
+    pub(super) fn has_something(&self) -> bool {
+        self.has_headers_now()
+            || self.has_body_now()
+            || matches!(self.trailers.get(), Progress::Waits | Progress::Shown)
+    }
+
+    /// Bytes of the body that are here.
+    pub(super) fn bytes(&self) -> usize {
+        self.waiting.get().unwrap_or(0).saturating_add(self.held.get().unwrap_or(0))
+    }
+
+    /// The host shows no more of the bytes that are here.
+    pub(super) fn forget_bytes(&self) {
+        self.waiting.set(self.waiting.get().map(|_| 0));
+        self.held.set(self.held.get().map(|_| 0));
+    }
+
+    /// Says where the bytes that are here lie in the buffer of the host.
+    pub(super) fn place(&self, start: usize, is_tail: bool) {
+        self.start.set(start);
+        self.is_tail.set(is_tail);
+    }
+
+    /// The bytes that the filter has.
+    pub(super) fn window(&self) -> Window {
+        let is_tail = self.is_tail.get() && self.waiting.get().is_none();
+        Window { start: self.start.get(), len: self.held_bytes(), is_tail }
+    }
+
+    /// The filter has changed how many bytes it has.
+    pub(super) fn resized(&self, len: usize) {
+        self.held.set(self.held.get().map(|_| len));
     }
 
     /// Lets the side go so far.
@@ -293,33 +377,43 @@ impl Lane {
         self.position.set(position);
     }
 
-    /// Whether the headers have come.
-    pub(crate) fn has_headers(&self) -> bool {
-        self.has_headers.get()
+    pub(super) fn position(&self) -> Position {
+        self.position.get()
     }
 
-    /// Whether all of the message has come.
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Whether the filter has seen the headers.
+    pub(crate) fn has_headers(&self) -> bool {
+        matches!(self.headers.get(), Progress::Shown | Progress::Gone)
+    }
+
+    /// Whether the message ends with its headers.
+    pub(crate) fn ends_with_headers(&self) -> bool {
+        self.headers_end.get()
+    }
+
+    /// Whether the filter has seen the end of the body.
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
     }
 
     /// Whether the message ended with trailers.
     pub(crate) fn has_trailers(&self) -> bool {
-        self.last.get() == Piece::Trailers
+        matches!(self.trailers.get(), Progress::Shown | Progress::Gone)
     }
 
     /// Bytes of the body that have come and are held.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.size.get()
+        self.held.get().unwrap_or(0)
     }
 
     /// The next bytes that the handler was not given, `None` at the end. Pending: it has to wait.
     pub(crate) fn chunk(&self) -> Poll<Result<Option<Vec<u8>>, HostError>> {
-        let (given, size) = (self.given.get(), self.size.get());
+        let (given, size) = (self.given.get(), self.held_bytes());
         if given < size {
             self.wanted.set(Wanted::Nothing);
             self.given.set(size);
-            return Poll::Ready(self.read(given, size.saturating_sub(given)).map(Some));
+            let bytes = self.window().read(self.direction.buffer(), given..size);
+            return Poll::Ready(bytes.map(Some));
         }
         if self.ended.get() {
             // The end stays with what was given last, until the handler lets it go.
@@ -337,35 +431,15 @@ impl Lane {
             return Poll::Pending;
         }
         self.wanted.set(Wanted::Nothing);
-        Poll::Ready(self.read(0, self.size.get()))
+        let window = self.window();
+        Poll::Ready(window.read(self.direction.buffer(), 0..window.len))
     }
 
     /// Replaces the bytes of the body that are held.
     pub(crate) fn replace(&self, body: &[u8]) -> Result<(), HostError> {
-        host::set_buffer(self.buffer(), 0, u32::MAX, body)?;
-        self.size.set(body.len());
+        let mut window = self.window();
+        window.change(self.direction.buffer(), 0..window.len, body)?;
+        self.resized(body.len());
         Ok(())
-    }
-
-    fn read(&self, start: usize, size: usize) -> Result<Vec<u8>, HostError> {
-        if size == 0 {
-            return Ok(Vec::new());
-        }
-        let word = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        host::buffer(self.buffer(), word(start), word(size))
-    }
-
-    fn buffer(&self) -> BufferType {
-        match self.direction {
-            Direction::Request => BufferType::HttpRequestBody,
-            Direction::Response => BufferType::HttpResponseBody,
-        }
-    }
-
-    fn stream(&self) -> StreamType {
-        match self.direction {
-            Direction::Request => StreamType::HttpRequest,
-            Direction::Response => StreamType::HttpResponse,
-        }
     }
 }

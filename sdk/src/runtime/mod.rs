@@ -6,7 +6,10 @@
 //!
 //! Not here: what tasks wait for. A filter without an asynchronous handler links none of this.
 
+mod flow;
 mod lane;
+mod link;
+mod station;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -20,9 +23,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tollgate_abi::StreamType;
 
+pub(crate) use self::flow::Flow;
 pub use self::lane::Bodies;
 pub(crate) use self::lane::Exchange;
 pub(crate) use self::lane::{Direction, Lane, Piece, Position};
+pub(crate) use self::link::Link;
 pub use self::timers::{Elapsed, Sleep, sleep, timeout};
 pub(crate) use self::timers::{kept as kept_timers, tick};
 use crate::filter::Outcome;
@@ -42,17 +47,32 @@ thread_local! {
 
 #[derive(Default)]
 struct Runtime {
-    /// By context: each has at most one.
-    tasks: RefCell<BTreeMap<u32, Task>>,
+    /// The streams whose pieces go from filter to filter, by context.
+    flows: RefCell<BTreeMap<u32, Rc<Flow>>>,
+    tasks: RefCell<BTreeMap<TaskId, Task>>,
     ready: Arc<Ready>,
     running: Cell<Option<Running>>,
+}
+
+/// A task by its context, and by the filter that it is of: each has at most one there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TaskId {
+    context: u32,
+    at: usize,
+}
+
+impl TaskId {
+    /// What goes on in the background of a root.
+    const fn of_root(context: u32) -> Self {
+        Self { context, at: 0 }
+    }
 }
 
 struct Task {
     root: u32,
     handler: State,
     /// `None` for what goes on in the background of a root.
-    exchange: Option<Rc<Exchange>>,
+    flow: Option<Rc<Flow>>,
     waker: Arc<TaskWaker>,
 }
 
@@ -69,7 +89,7 @@ enum State {
 struct Taken {
     handler: Handler,
     root: u32,
-    exchange: Option<Rc<Exchange>>,
+    flow: Option<Rc<Flow>>,
     waker: Arc<TaskWaker>,
 }
 
@@ -85,39 +105,29 @@ pub(crate) fn running() -> Option<Running> {
     RUNTIME.with(|runtime| runtime.running.get())
 }
 
-/// Begins the task of an exchange with its request headers, and gives what the callback returns.
-pub(crate) fn begin(exchange: &Rc<Exchange>, root: u32, handler: Handler) -> u32 {
+/// Begins a stream with its request headers, and gives what the callback returns.
+pub(crate) fn begin(flow: Flow, end_of_stream: bool) -> u32 {
     RUNTIME.with(|runtime| {
-        let context = exchange.context;
-        runtime.spawn(context, root, Some(Rc::clone(exchange)), handler);
-        runtime.wake(context);
-        runtime.run(context);
-        exchange.answer(Direction::Request)
+        let flow = Rc::new(flow);
+        runtime.end(flow.context);
+        runtime.flows.borrow_mut().insert(flow.context, Rc::clone(&flow));
+        runtime.arrived(&flow, Direction::Request, Piece::Headers { end_of_stream })
     })
 }
 
 /// Begins a task of a root: it is polled when the root ticks first, not while it is configured, when
 /// the proxy may only be trying the configuration out.
 pub(crate) fn begin_in_background(root: u32, handler: Handler) {
-    RUNTIME.with(|runtime| runtime.spawn(root, root, None, handler));
+    RUNTIME.with(|runtime| runtime.spawn(TaskId::of_root(root), root, None, handler));
     timers::soon(root);
 }
 
-/// A piece of a message has come to an exchange; gives what the callback returns.
-pub(crate) fn arrived(context: u32, direction: Direction, piece: Piece) -> u32 {
+/// A piece of a message has come to a stream; gives what the callback returns. `None`: the stream has not
+/// begun here.
+pub(crate) fn arrived(context: u32, direction: Direction, piece: Piece) -> Option<u32> {
     RUNTIME.with(|runtime| {
-        let exchange = runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone());
-        let Some(exchange) = exchange else { return Lane::PASS };
-        if exchange.arrived(direction, piece) {
-            runtime.wake(context);
-        } else {
-            // It was answered before its handler let it go: by the proxy itself, or by another filter.
-            exchange.abandon();
-            runtime.end_handler(context);
-            exchange.pass();
-        }
-        runtime.run(context);
-        exchange.answer(direction)
+        let flow = runtime.flow(context)?;
+        Some(runtime.arrived(&flow, direction, piece))
     })
 }
 
@@ -131,14 +141,13 @@ pub(crate) fn run(current: u32) {
 /// where a stream is deleted, a host may not be told what becomes of another.
 pub(crate) fn ended(context: u32) {
     RUNTIME.with(|runtime| {
-        let task = runtime.tasks.borrow_mut().remove(&context);
-        abandon(task);
-        let of_root: Vec<u32> = {
+        runtime.end(context);
+        let of_root: Vec<TaskId> = {
             let tasks = runtime.tasks.borrow();
             tasks.iter().filter(|(_, task)| task.root == context).map(|(&id, _)| id).collect()
         };
-        for stream in of_root {
-            runtime.end_handler(stream);
+        for task in of_root {
+            runtime.end_handler(task);
         }
         timers::ended(context);
         if let Some(root) = runtime.ready_root() {
@@ -149,40 +158,71 @@ pub(crate) fn ended(context: u32) {
 
 /// Drops what goes on in the background of a root.
 pub(crate) fn end_in_background(root: u32) {
-    RUNTIME.with(|runtime| {
-        let task = runtime.tasks.borrow_mut().remove(&root);
-        abandon(task);
-    });
+    RUNTIME.with(|runtime| runtime.end(root));
 }
 
-/// Drops the handler of a stream that is about to be logged, and gives the exchange.
-pub(crate) fn over(context: u32) -> Option<Rc<Exchange>> {
+/// Drops the handlers of a stream that is about to be logged, and gives the stream.
+pub(crate) fn over(context: u32) -> Option<Rc<Flow>> {
     RUNTIME.with(|runtime| {
-        let exchange = runtime.tasks.borrow().get(&context).and_then(|task| task.exchange.clone());
-        if let Some(exchange) = &exchange {
-            exchange.abandon();
+        let flow = runtime.flow(context)?;
+        flow.end();
+        for task in runtime.tasks_of(context) {
+            runtime.end_handler(task);
         }
-        runtime.end_handler(context);
-        exchange
+        Some(flow)
     })
 }
 
-/// How many tasks there are, and how often one is to be polled.
+/// How many streams and tasks there are, and how often one is to be polled.
 pub(crate) fn kept() -> usize {
-    RUNTIME.with(|runtime| runtime.tasks.borrow().len().saturating_add(runtime.ready.len()))
+    RUNTIME.with(|runtime| {
+        let flows = runtime.flows.borrow().len();
+        let tasks = runtime.tasks.borrow().len();
+        flows.saturating_add(tasks).saturating_add(runtime.ready.len())
+    })
 }
 
 impl Runtime {
-    fn spawn(&self, context: u32, root: u32, exchange: Option<Rc<Exchange>>, handler: Handler) {
-        let ready = Arc::clone(&self.ready);
-        let waker = Arc::new(TaskWaker { context, is_ready: AtomicBool::new(false), ready });
-        let task = Task { root, handler: State::Waits(handler), exchange, waker };
-        let before = self.tasks.borrow_mut().insert(context, task);
-        abandon(before);
+    fn flow(&self, context: u32) -> Option<Rc<Flow>> {
+        self.flows.borrow().get(&context).cloned()
     }
 
-    fn wake(&self, context: u32) {
-        let waker = self.tasks.borrow().get(&context).map(|task| Arc::clone(&task.waker));
+    fn arrived(&self, flow: &Rc<Flow>, direction: Direction, piece: Piece) -> u32 {
+        flow.arrived(direction, piece);
+        self.run(flow.context);
+        flow.settle();
+        flow.answer(direction)
+    }
+
+    /// Ends what there is of a context. What is dropped may call the host, or wake others.
+    fn end(&self, context: u32) {
+        let flow = self.flows.borrow_mut().remove(&context);
+        if let Some(flow) = &flow {
+            flow.end();
+        }
+        for id in self.tasks_of(context) {
+            let task = self.tasks.borrow_mut().remove(&id);
+            drop(task);
+        }
+        drop(flow);
+    }
+
+    fn tasks_of(&self, context: u32) -> Vec<TaskId> {
+        let all = TaskId { context, at: 0 }..=TaskId { context, at: usize::MAX };
+        self.tasks.borrow().range(all).map(|(&id, _)| id).collect()
+    }
+
+    fn spawn(&self, id: TaskId, root: u32, flow: Option<Rc<Flow>>, handler: Handler) {
+        let ready = Arc::clone(&self.ready);
+        let waker = Arc::new(TaskWaker { id, is_ready: AtomicBool::new(false), ready });
+        let task = Task { root, handler: State::Waits(handler), flow, waker };
+        let before = self.tasks.borrow_mut().insert(id, task);
+        // What is dropped may call the host, or wake others.
+        drop(before);
+    }
+
+    fn wake(&self, id: TaskId) {
+        let waker = self.tasks.borrow().get(&id).map(|task| Arc::clone(&task.waker));
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -191,20 +231,20 @@ impl Runtime {
     /// The root of a task that is ready. Those that have ended are taken off the list.
     fn ready_root(&self) -> Option<u32> {
         loop {
-            let context = self.ready.first()?;
+            let id = self.ready.first()?;
             let lives = |task: &&Task| !matches!(task.handler, State::Ended);
-            if let Some(task) = self.tasks.borrow().get(&context).filter(lives) {
+            if let Some(task) = self.tasks.borrow().get(&id).filter(lives) {
                 return Some(task.root);
             }
             self.ready.pop();
         }
     }
 
-    fn end_handler(&self, context: u32) {
+    fn end_handler(&self, id: TaskId) {
         let handler = self
             .tasks
             .borrow_mut()
-            .get_mut(&context)
+            .get_mut(&id)
             .map(|task| std::mem::replace(&mut task.handler, State::Ended));
         // What is dropped may call the host, or wake others.
         drop(handler);
@@ -221,10 +261,11 @@ impl Runtime {
                 }
                 break;
             }
-            let Some(context) = self.ready.pop() else { break };
-            let Some(Taken { handler, root, exchange, waker }) = self.take(context) else {
+            let Some(id) = self.ready.pop() else { break };
+            let Some(Taken { handler, root, flow, waker }) = self.take(id) else {
                 continue;
             };
+            let context = id.context;
             if effective != context && host::set_effective_context(context).is_err() {
                 // The stream is gone, and the host has not told.
                 self.leave(&waker, State::Ended);
@@ -237,11 +278,8 @@ impl Runtime {
                 continue;
             }
             let outcome = self.poll(Running { context, root }, handler, &waker);
-            if let Some(exchange) = exchange {
-                if let Some(outcome) = outcome {
-                    exchange.finish(outcome);
-                }
-                exchange.settle();
+            if let Some(flow) = flow {
+                flow.polled(id.at, outcome);
             } else if let Some(Err(reply)) = outcome {
                 log::error!("a background task ended with status {}", reply.status());
             }
@@ -252,15 +290,19 @@ impl Runtime {
         }
     }
 
-    fn take(&self, context: u32) -> Option<Taken> {
+    fn take(&self, id: TaskId) -> Option<Taken> {
         let mut tasks = self.tasks.borrow_mut();
-        let task = tasks.get_mut(&context)?;
+        let task = tasks.get_mut(&id)?;
         task.waker.is_ready.store(false, Ordering::Relaxed);
+        // It looks again when the answer of another filter comes by.
+        if task.flow.as_ref().is_some_and(|flow| flow.is_answered()) {
+            return None;
+        }
         match std::mem::replace(&mut task.handler, State::Runs { is_woken: false }) {
             State::Waits(handler) => Some(Taken {
                 handler,
                 root: task.root,
-                exchange: task.exchange.clone(),
+                flow: task.flow.clone(),
                 waker: Arc::clone(&task.waker),
             }),
             // The host calls back while it is called: what the handler has looked at before may have
@@ -306,14 +348,14 @@ impl Runtime {
     /// Whether a task is being polled, and not another one of its context.
     fn runs(&self, waker: &Arc<TaskWaker>) -> bool {
         let tasks = self.tasks.borrow();
-        tasks.get(&waker.context).is_some_and(|task| task.runs(waker))
+        tasks.get(&waker.id).is_some_and(|task| task.runs(waker))
     }
 
     /// Says what becomes of a task that was polled, if it is still there; gives whether it was woken
     /// meanwhile.
     fn leave(&self, waker: &Arc<TaskWaker>, next: State) -> bool {
         let mut tasks = self.tasks.borrow_mut();
-        let Some(task) = tasks.get_mut(&waker.context).filter(|task| task.runs(waker)) else {
+        let Some(task) = tasks.get_mut(&waker.id).filter(|task| task.runs(waker)) else {
             return false;
         };
         matches!(std::mem::replace(&mut task.handler, next), State::Runs { is_woken: true })
@@ -326,24 +368,16 @@ impl Task {
     }
 }
 
-/// Drops a task with its handler. What is dropped may call the host, or wake others.
-fn abandon(task: Option<Task>) {
-    if let Some(Task { exchange: Some(exchange), .. }) = &task {
-        exchange.abandon();
-    }
-    drop(task);
-}
-
-/// The contexts of the tasks that are to be polled.
+/// The tasks that are to be polled.
 #[derive(Default)]
-struct Ready(Mutex<VecDeque<u32>>);
+struct Ready(Mutex<VecDeque<TaskId>>);
 
 impl Ready {
-    fn push(&self, context: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(context);
+    fn push(&self, id: TaskId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(id);
     }
 
-    fn first(&self) -> Option<u32> {
+    fn first(&self) -> Option<TaskId> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).front().copied()
     }
 
@@ -351,13 +385,13 @@ impl Ready {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn pop(&self) -> Option<u32> {
+    fn pop(&self) -> Option<TaskId> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
 struct TaskWaker {
-    context: u32,
+    id: TaskId,
     /// It is in the list.
     is_ready: AtomicBool,
     ready: Arc<Ready>,
@@ -370,7 +404,7 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_ready.swap(true, Ordering::Relaxed) {
-            self.ready.push(self.context);
+            self.ready.push(self.id);
         }
     }
 }

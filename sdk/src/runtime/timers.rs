@@ -168,7 +168,7 @@ impl Timer {
             waker.wake();
         }
         if let Some(context) = self.task {
-            super::RUNTIME.with(|runtime| runtime.wake(context));
+            super::RUNTIME.with(|runtime| runtime.wake(super::TaskId::of_root(context)));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod bodies;
+mod chains;
 mod configured;
 mod connections;
 mod exchange;
