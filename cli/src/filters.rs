@@ -66,6 +66,21 @@ pub(crate) type Scenarios = Vec<(PathBuf, Scenario)>;
 ///
 /// The first file that is not a scenario, with line and column, or a folder without any.
 pub(crate) fn read_scenarios(paths: &[PathBuf]) -> Result<Scenarios> {
+    let files = scenario_files(paths)?.into_iter();
+    files
+        .map(|file| {
+            let scenario = Scenario::read(&file).with_context(|| format!("{}", file.display()))?;
+            Ok((file, scenario))
+        })
+        .collect()
+}
+
+/// The files named, and in folders every YAML file below a folder `scenarios`.
+///
+/// # Errors
+///
+/// A folder without any.
+pub(crate) fn scenario_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -81,13 +96,7 @@ pub(crate) fn read_scenarios(paths: &[PathBuf]) -> Result<Scenarios> {
             files.push(path.clone());
         }
     }
-    files
-        .into_iter()
-        .map(|file| {
-            let scenario = Scenario::read(&file).with_context(|| format!("{}", file.display()))?;
-            Ok((file, scenario))
-        })
-        .collect()
+    Ok(files)
 }
 
 fn collect(folder: &Path, in_scenarios: bool, files: &mut Vec<PathBuf>) -> Result<()> {

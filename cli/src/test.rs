@@ -1,22 +1,23 @@
-//! `tollgate test`: play scenarios and judge what comes of them.
+//! `tollgate test`: play scenarios and suites, and judge what comes of them.
+
+mod cases;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use regex::Regex;
+use serde_json::json;
 use tollgate_host::offline::Offline;
-use tollgate_host::proxy::ProxyHost;
-use tollgate_host::report::{Case, Report, Verdict};
-use tollgate_host::run::run;
+use tollgate_host::report::Report;
 use tollgate_host::scenario::{FilterUse, HostName};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
-use crate::filters::{BuiltIns, Modules, Scenarios, linked, read_scenarios, refuse_unloadable};
+use crate::filters::{BuiltIns, Modules, linked, refuse_unloadable};
 use crate::{Format, Outcome, print};
+use cases::{Case, Host, Order};
 
 /// The virtual environment into which `cargo ci` fetches Envoy.
 const FETCHED_ENVOY: &str = "target/envoy/venv";
@@ -24,7 +25,8 @@ const FETCHED_ENVOY: &str = "target/envoy/venv";
 /// Arguments of `tollgate test`.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Scenario files, or folders: every YAML file below a folder named `scenarios`.
+    /// Scenario files and suites of Service Extensions, or folders: every YAML file below a folder
+    /// named `scenarios`.
     #[arg(default_value = ".")]
     paths: Vec<PathBuf>,
     /// Where the scenarios run.
@@ -33,12 +35,33 @@ pub(crate) struct Test {
     /// The Envoy binary; else `$TOLLGATE_ENVOY`, then `PATH`, then the one that `cargo ci` fetched.
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
-    /// How many scenarios run at once; by default as many as there are processors.
+    /// Only those whose names match.
+    #[arg(long, value_name = "REGEX")]
+    name: Option<Regex>,
+    /// Tell what would run, and run nothing.
+    #[arg(long, conflicts_with_all = ["junit", "watch", "fail_fast"])]
+    list: bool,
+    /// How many run at once; by default as many as there are processors.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Begin no other once one has failed.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Go on, and run again what changes: scenarios, modules, configurations.
+    #[arg(long, conflicts_with = "format")]
+    watch: bool,
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Write a report in the format of JUnit, too.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// The module for suites, in place of the one that they name.
+    #[arg(long, value_name = "FILE.wasm")]
+    filter: Option<String>,
+    /// The configuration for suites, handed over as it is, in place of the one that they name.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -61,93 +84,87 @@ impl Test {
     ///
     /// What cannot be read or run at all: a scenario, a module, a missing Envoy.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let scenarios = read_scenarios(&self.paths)?;
+        if self.watch {
+            return watch::watch(&self);
+        }
+        let cases = self.selected()?;
+        if self.list {
+            print(&self.listed(&cases)?)?;
+            return Ok(Outcome::Done);
+        }
+        self.play(&cases)
+    }
+
+    /// The cases that the arguments name, in order.
+    fn selected(&self) -> Result<Vec<Case>> {
+        let mut cases = cases::read(&self.paths, self.filter.as_deref(), self.config.as_deref())?;
+        if let Some(name) = &self.name {
+            let all = cases.len();
+            cases.retain(|case| name.is_match(case.name()));
+            if cases.is_empty() {
+                bail!("--name: none of {all} names matches `{name}`; --list shows them");
+            }
+        }
+        Ok(cases)
+    }
+
+    fn listed(&self, cases: &[Case]) -> Result<String> {
+        let place = |case: &Case| (case.file.display().to_string(), case.name().to_owned());
+        Ok(match self.format {
+            Format::Json => {
+                let cases = cases.iter().map(place);
+                let cases: Vec<_> =
+                    cases.map(|(file, name)| json!({ "file": file, "name": name })).collect();
+                serde_json::to_string_pretty(&json!({ "cases": cases }))?
+            }
+            Format::Text => {
+                let lines = cases.iter().map(place);
+                lines.map(|(file, name)| format!("{file}: {name}")).collect::<Vec<_>>().join("\n")
+            }
+        })
+    }
+
+    /// Plays cases and tells what came of them.
+    fn play(&self, cases: &[Case]) -> Result<Outcome> {
+        let order = Order { jobs: self.jobs, fail_fast: self.fail_fast };
         let report = match self.on {
             On::Wasmtime => {
-                let modules = Modules::new(self.built_ins)?;
-                for filter in filters(&scenarios) {
+                let modules = Modules::new(self.built_ins.clone())?;
+                for filter in cases.iter().flat_map(Case::filters) {
                     modules.load(&filter.source)?;
                 }
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
-                play_all(&scenarios, &Offline::new(HostName::Wasmtime, &loader), self.jobs)?
+                let host = Offline::new(HostName::Wasmtime, &loader);
+                cases::play_all(cases, &Host::Offline(host), order)?
             }
             On::Native => {
-                play_all(&scenarios, &Offline::new(HostName::Native, &linked), self.jobs)?
+                let host = Offline::new(HostName::Native, &linked);
+                cases::play_all(cases, &Host::Offline(host), order)?
             }
             On::Envoy => {
-                for filter in filters(&scenarios) {
+                for filter in cases.iter().flat_map(Case::filters) {
                     let (file, bytes) = self.built_ins.read(&filter.source)?;
                     refuse_unloadable(&file, &bytes)?;
                 }
                 let envoy = find_envoy(self.envoy.as_deref(), Path::new(FETCHED_ENVOY))?;
                 let host = EnvoyHost::new(envoy, self.built_ins.folder());
-                play_all(&scenarios, &host, self.jobs)?
+                cases::play_all(cases, &Host::Envoy(host), order)?
             }
         };
-        print(&match self.format {
-            Format::Json => serde_json::to_string_pretty(&report)?,
-            Format::Text => text(&report),
-        })?;
+        self.tell(&report)?;
         Ok(if report.failed == 0 { Outcome::Done } else { Outcome::Failed })
     }
-}
 
-fn filters(scenarios: &Scenarios) -> impl Iterator<Item = &FilterUse> {
-    scenarios.iter().flat_map(|(_, scenario)| &scenario.filters)
-}
-
-/// Plays scenarios side by side; the report keeps their order.
-fn play_all(
-    scenarios: &Scenarios,
-    host: &dyn ProxyHost,
-    jobs: Option<NonZeroUsize>,
-) -> Result<Report> {
-    let jobs =
-        jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let next = AtomicUsize::new(0);
-    let cases = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.min(scenarios.len()) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((file, scenario)) = scenarios.get(index) else { return };
-                    let case = run(scenario, host)
-                        .map(|verdict| Case {
-                            file: file.display().to_string(),
-                            name: scenario.name.clone(),
-                            host: host.name(),
-                            verdict,
-                        })
-                        .with_context(|| format!("{}", file.display()));
-                    cases.lock().unwrap_or_else(PoisonError::into_inner).push((index, case));
-                }
-            });
+    fn tell(&self, report: &Report) -> Result<()> {
+        if let Some(file) = &self.junit {
+            let text = report.junit()?;
+            std::fs::write(file, text)
+                .with_context(|| format!("{} cannot be written", file.display()))?;
         }
-    });
-    let mut cases = cases.into_inner().unwrap_or_else(PoisonError::into_inner);
-    cases.sort_by_key(|(index, _)| *index);
-    cases.into_iter().map(|(_, case)| case).collect()
-}
-
-fn text(report: &Report) -> String {
-    let mut lines = Vec::new();
-    for case in &report.cases {
-        let Case { file, name, host, verdict } = case;
-        let place = format!("{host}  {file}: {name}");
-        match verdict {
-            Verdict::Passed => lines.push(format!("ok      {place}")),
-            Verdict::Skipped { reason } => {
-                lines.push(format!("skipped {place}\n        {}", reason.trim()));
-            }
-            Verdict::Failed { failures } => {
-                lines.push(format!("FAILED  {place}"));
-                lines.extend(failures.iter().map(|failure| {
-                    format!("        {}", failure.to_string().replace('\n', "\n        "))
-                }));
-            }
-        }
+        print(&match self.format {
+            Format::Json => serde_json::to_string_pretty(report)?,
+            Format::Text => report.text(),
+        })?;
+        Ok(())
     }
-    lines.push(report.to_string());
-    lines.join("\n")
 }

@@ -4,7 +4,8 @@
 //! [`Call`](tollgate_abi::Call), the answer goes out as a [`Reply`](tollgate_abi::Reply). It does no
 //! I/O and knows no clock but its own. An engine runs the guests ([`engine`]), the driver carries
 //! requests through them in virtual time ([`offline`]), scenarios say what is expected ([`scenario`])
-//! and the runner judges ([`run`]), the same for every proxy ([`proxy`]).
+//! and the runner judges ([`run`]), the same for every proxy ([`proxy`]). Suites of Service Extensions
+//! are played on the same state without a proxy ([`suite`]).
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod proxy;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod suite;
 pub mod transcript;
 pub mod world;
 pub mod yaml;

@@ -1,6 +1,11 @@
 //! What came of scenarios: verdicts and the failures behind them.
 
+pub(crate) mod difference;
+mod junit;
+mod text;
+
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -18,6 +23,9 @@ pub struct Case {
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// How long it took, in real time. JSON, which is the same every time, does not tell.
+    #[serde(skip)]
+    pub took: Duration,
 }
 
 /// A verdict.
@@ -50,7 +58,7 @@ impl Verdict {
 pub struct Failure {
     /// Where: the step, or the start.
     pub place: String,
-    /// What, on one line.
+    /// What, on one line; below it the difference, when it has more than one.
     pub what: String,
 }
 
@@ -69,8 +77,16 @@ pub struct Report {
     pub failed: usize,
     /// How many do not run on this host.
     pub skipped: usize,
+    /// How many were left out after the first that failed.
+    #[serde(skip_serializing_if = "is_none")]
+    pub left_out: usize,
     /// Each of them, in order.
     pub cases: Vec<Case>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl FromIterator<Case> for Report {
@@ -93,6 +109,9 @@ impl fmt::Display for Report {
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;
         if self.skipped > 0 {
             write!(f, ", {} skipped", self.skipped)?;
+        }
+        if self.left_out > 0 {
+            write!(f, ", {} left out", self.left_out)?;
         }
         Ok(())
     }

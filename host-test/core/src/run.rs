@@ -9,7 +9,7 @@ use crate::proxy::{
     Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
     Response, StartError,
 };
-use crate::report::{Failure, Verdict};
+use crate::report::{Failure, Verdict, difference};
 use crate::scenario::{
     ConfigureStep, Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, PlannedCallout, Request,
@@ -18,6 +18,12 @@ use crate::scenario::{
 
 /// Failures after which a scenario is given up: what follows repeats them.
 const ENOUGH_FAILURES: usize = 8;
+
+/// As many header lines as can be compared at a glance.
+const FEW_LINES: usize = 2;
+
+/// Stands above a difference.
+const DIFFERS: &str = "differs (- expected, + got)";
 
 /// Plays a scenario on a host.
 ///
@@ -363,9 +369,15 @@ fn judge_received(
 }
 
 fn judge_value(what: &str, expected: Option<&Matcher>, got: &[u8], fail: &mut dyn FnMut(String)) {
-    if let Some(expected) = expected.filter(|expected| !expected.matches(got)) {
-        fail(format!("{what}: expected {expected}, got \"{}\"", got.escape_ascii()));
-    }
+    let Some(expected) = expected.filter(|expected| !expected.matches(got)) else { return };
+    let difference = match expected {
+        Matcher::Exact(expected) => difference::of_texts(expected, got),
+        Matcher::Contains(_) => None,
+    };
+    fail(match difference {
+        Some(difference) => format!("{what}: {DIFFERS}\n{difference}"),
+        None => format!("{what}: expected {expected}, got \"{}\"", got.escape_ascii()),
+    });
 }
 
 /// Each listed name must have the listed lines, no more and no fewer, in their order.
@@ -394,12 +406,17 @@ fn judge_headers(
         let matches = wanted.len() == got.len()
             && wanted.iter().zip(&got).all(|(wanted, got)| wanted.matches(got));
         if !matches {
-            fail(format!(
-                "{what} {}: expected {}, got {}",
-                name.escape_ascii(),
-                list(wanted.iter().map(ToString::to_string)),
-                list(got.iter().map(|value| format!("\"{}\"", value.escape_ascii()))),
-            ));
+            let name = name.escape_ascii();
+            let got: Vec<Quoted<'_>> = got.into_iter().map(Quoted).collect();
+            let is = |wanted: &&Matcher, got: &Quoted<'_>| wanted.matches(got.0);
+            fail(if wanted.len().max(got.len()) > FEW_LINES {
+                let difference = difference::of_lines(&wanted, &got, is);
+                format!("{what} {name}: {DIFFERS}\n{difference}")
+            } else {
+                let wanted = list(wanted.iter().map(ToString::to_string));
+                let got = list(got.iter().map(ToString::to_string));
+                format!("{what} {name}: expected {wanted}, got {got}")
+            });
         }
     }
     for name in &expected.absent {
@@ -408,6 +425,15 @@ fn judge_headers(
             let got = list(got.iter().map(|value| format!("\"{}\"", value.escape_ascii())));
             fail(format!("{what} {}: expected none, got {got}", name.escape_ascii()));
         }
+    }
+}
+
+/// A value as it is told.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn load(
+    pub(super) fn load(
         world: &mut World,
         loader: &Loader<'_>,
         filter: &FilterUse,
@@ -46,30 +46,11 @@ impl Filter {
 
 /// Boots a proxy; a failure gives the world back for its transcript.
 pub(super) fn boot(
-    mut world: World,
+    world: World,
     loader: &Loader<'_>,
     scenario: &Scenario,
 ) -> Result<Run, Box<(StartError, World)>> {
-    let workers = scenario.workers.get();
-    let chains = vec![Vec::new(); workers];
-    let clients = (1_u64..).take(workers).map(|number| vec![Client::new(number)]).collect();
-    world.buffer_limit = scenario.buffer_limit;
-    let mut run = Run {
-        world,
-        filters: Vec::new(),
-        tried: BTreeMap::new(),
-        guests: Vec::new(),
-        chains,
-        retiring: false,
-        idle: vec![0; workers],
-        clients,
-        requests: 0,
-        flows: BTreeMap::new(),
-        events: VecDeque::new(),
-        clusters: Clusters::of(scenario),
-        elsewhere: None,
-        retired_fuel: None,
-    };
+    let mut run = Run::new(world, scenario);
     match run.boot_all(loader, scenario) {
         Ok(()) => Ok(run),
         Err(error) => Err(Box::new((error, run.world))),
@@ -77,6 +58,28 @@ pub(super) fn boot(
 }
 
 impl Run {
+    /// A proxy without a VM.
+    pub(super) fn new(mut world: World, scenario: &Scenario) -> Self {
+        let workers = scenario.workers.get();
+        world.buffer_limit = scenario.buffer_limit;
+        Self {
+            world,
+            filters: Vec::new(),
+            tried: BTreeMap::new(),
+            guests: Vec::new(),
+            chains: vec![Vec::new(); workers],
+            retiring: false,
+            idle: vec![0; workers],
+            clients: (1_u64..).take(workers).map(|number| vec![Client::new(number)]).collect(),
+            requests: 0,
+            flows: BTreeMap::new(),
+            events: VecDeque::new(),
+            clusters: Clusters::of(scenario),
+            elsewhere: None,
+            retired_fuel: None,
+        }
+    }
+
     fn boot_all(&mut self, loader: &Loader<'_>, scenario: &Scenario) -> Result<(), StartError> {
         let upstream = scenario.proxy.cluster.name.clone();
         self.world.callouts.clusters =
@@ -136,7 +139,7 @@ impl Run {
         }
     }
 
-    fn make_vm(&mut self, filter: &Filter, place: Place) -> Result<VmId, StartError> {
+    pub(super) fn make_vm(&mut self, filter: &Filter, place: Place) -> Result<VmId, StartError> {
         let first_log = self.world.logs.len();
         let vm = self.world.add_vm(Vm::new(filter.plugin, place));
         let instance = filter.module.instantiate();
@@ -164,7 +167,7 @@ impl Run {
         }
     }
 
-    fn make_root(&mut self, plugin: PluginId, vm: VmId) -> Result<Link, StartError> {
+    pub(super) fn make_root(&mut self, plugin: PluginId, vm: VmId) -> Result<Link, StartError> {
         let first_log = self.world.logs.len();
         let size_of = |bytes: fn(&Plugin) -> &Vec<u8>| {
             self.world.plugin(plugin).map_or(0, |plugin| bytes(plugin).len())

@@ -13,6 +13,7 @@ mod ends;
 mod held;
 mod phases;
 mod scripted;
+mod staged;
 mod streams;
 mod wire;
 
@@ -34,6 +35,7 @@ use boot::Filter;
 use elsewhere::Elsewhere;
 pub use elsewhere::{CalloutId, CalloutKind, Incoming, Outgoing};
 use scripted::Outcomes;
+pub(crate) use staged::{Left, Stage};
 use streams::{Client, Flow};
 pub use streams::{Event, Head, Over, Part, Sent, StreamId};
 

@@ -19,6 +19,7 @@ mod protobuf;
 mod queue;
 mod service;
 mod shared;
+mod staged;
 mod stream;
 mod vm;
 mod wasi;
@@ -38,6 +39,7 @@ pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, 
 pub(crate) use filter_state::FilterState;
 pub(crate) use header::Lines;
 pub(crate) use notes::{Notes, flags};
+pub(crate) use staged::{SortedHeaders, Staged};
 pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
@@ -86,6 +88,8 @@ pub struct World {
     kept_bytes: usize,
     /// What a guest did that does harm to a whole Envoy.
     pub(crate) harm: Option<String>,
+    /// Set when the guest belongs to a suite and has no proxy around it.
+    pub(crate) staged: Option<Staged>,
     random: Random,
     scope: Option<Scope>,
     transcript: Option<Vec<Entry>>,
@@ -178,6 +182,9 @@ impl World {
             return Reply::Trap {
                 why: "this function is not available before the VM starts".into(),
             };
+        }
+        if let Some(reply) = self.answer_staged(&scope, call) {
+            return reply;
         }
         if is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(&scope, call) {
             let phase = scope.callback.map_or("the start", |callback| callback.kind().name());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tollgate_abi::{
-    AbiVersion, Call, Callback, CallbackKind, LogLevel, Reply, Serialized, Status, pairs,
+    AbiVersion, Answer, Call, Callback, CallbackKind, LogLevel, Reply, Serialized, Status, pairs,
 };
 use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use tollgate_host::offline::{Offline, Run};
@@ -18,6 +18,12 @@ use tollgate_host::world::World;
 pub(crate) type Behaviour = fn(&mut World, &Callback) -> Result<u32, Trap>;
 
 pub(crate) struct Scripted(Behaviour);
+
+impl Scripted {
+    pub(crate) fn new(behaviour: Behaviour) -> Self {
+        Self(behaviour)
+    }
+}
 
 impl Module for Scripted {
     fn code(&self) -> CodeId {
@@ -108,4 +114,14 @@ pub(crate) fn status(reply: &Reply) -> Status {
         Reply::Refused { status, .. } | Reply::Failed { status, .. } => *status,
         Reply::Trap { why } => panic!("{why}"),
     }
+}
+
+/// The lines of a header map that a guest got, as `name: value`.
+pub(crate) fn lines(reply: &Reply) -> Vec<String> {
+    let Reply::Done(Answer::Pairs(Serialized(bytes))) = reply else { panic!("{reply:?}") };
+    let pairs = pairs::Pairs::parse(bytes).unwrap();
+    let line = |(name, value): (&[u8], &[u8])| {
+        format!("{}: {}", name.escape_ascii(), value.escape_ascii())
+    };
+    pairs.iter().map(line).collect()
 }

@@ -1,0 +1,153 @@
+//! A report as CI systems read it.
+//!
+//! Source: the schema of Jenkins' xUnit plugin, which GitLab, GitHub's actions and others read.
+
+use std::io;
+
+use quick_xml::Writer;
+use quick_xml::events::BytesText;
+
+use super::{Case, Report, Verdict};
+
+impl Report {
+    /// The report as `JUnit` writes one: a suite for each file, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the writer cannot write.
+    pub fn junit(&self) -> io::Result<String> {
+        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+        let suites: Vec<&[Case]> = self.cases.chunk_by(|one, next| one.file == next.file).collect();
+        let all = counts(&self.cases);
+        let whole = writer.create_element("testsuites").with_attributes(attributes(&all));
+        whole.write_inner_content(|writer| {
+            for cases in suites {
+                let Some(first) = cases.first() else { continue };
+                let counts = counts(cases);
+                writer
+                    .create_element("testsuite")
+                    .with_attribute(("name", printable(&first.file).as_str()))
+                    .with_attributes(attributes(&counts))
+                    .write_inner_content(|writer| {
+                        cases.iter().try_for_each(|case| write_case(writer, case))
+                    })?;
+            }
+            Ok(())
+        })?;
+        let mut bytes = writer.into_inner();
+        bytes.push(b'\n');
+        let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+        Ok(format!("{head}{}", String::from_utf8_lossy(&bytes)))
+    }
+}
+
+fn write_case(writer: &mut Writer<Vec<u8>>, case: &Case) -> io::Result<()> {
+    let took = seconds(case);
+    let element = writer
+        .create_element("testcase")
+        .with_attribute(("name", printable(&case.name).as_str()))
+        .with_attribute(("classname", printable(&case.file).as_str()))
+        .with_attribute(("file", printable(&case.file).as_str()))
+        .with_attribute(("time", took.as_str()));
+    match &case.verdict {
+        Verdict::Passed => element.write_empty().map(drop),
+        Verdict::Skipped { reason } => element
+            .write_inner_content(|writer| {
+                let reason = printable(reason.trim());
+                let skipped = writer.create_element("skipped");
+                skipped.with_attribute(("message", reason.as_str())).write_empty().map(drop)
+            })
+            .map(drop),
+        Verdict::Failed { failures } => element
+            .write_inner_content(|writer| {
+                for failure in failures {
+                    let text = printable(&failure.to_string());
+                    let first = text.lines().next().unwrap_or_default();
+                    writer
+                        .create_element("failure")
+                        .with_attribute(("message", first))
+                        .write_text_content(BytesText::new(&text))?;
+                }
+                Ok(())
+            })
+            .map(drop),
+    }
+}
+
+/// How many cases there are, of each verdict, and how long they took.
+fn counts(cases: &[Case]) -> [(&'static str, String); 4] {
+    let count = |is: fn(&Verdict) -> bool| {
+        cases.iter().filter(|case| is(&case.verdict)).count().to_string()
+    };
+    let took: std::time::Duration = cases.iter().map(|case| case.took).sum();
+    [
+        ("tests", cases.len().to_string()),
+        ("failures", count(|verdict| matches!(verdict, Verdict::Failed { .. }))),
+        ("skipped", count(|verdict| matches!(verdict, Verdict::Skipped { .. }))),
+        ("time", format!("{:.3}", took.as_secs_f64())),
+    ]
+}
+
+fn attributes<'a>(
+    counts: &'a [(&'static str, String)],
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    counts.iter().map(|&(name, ref value)| (name, value.as_str()))
+}
+
+fn seconds(case: &Case) -> String {
+    format!("{:.3}", case.took.as_secs_f64())
+}
+
+/// A text without the characters that XML cannot say.
+fn printable(text: &str) -> String {
+    let is_sayable = |c: char| {
+        matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
+            || c > '\u{ffff}'
+    };
+    text.chars().map(|c| if is_sayable(c) { c } else { '\u{fffd}' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::report::Failure;
+    use crate::scenario::HostName;
+
+    #[test]
+    fn a_report_reads_as_of_junit() {
+        let case = |file: &str, name: &str, verdict| Case {
+            file: file.into(),
+            name: name.into(),
+            host: HostName::Wasmtime,
+            verdict,
+            took: Duration::from_millis(1500),
+        };
+        let failure = Failure { place: "step 1".into(), what: "a < \"b\"\u{1}\n- c".into() };
+        let report: Report = [
+            case("a.yaml", "passes & so on", Verdict::Passed),
+            case("a.yaml", "fails", Verdict::Failed { failures: vec![failure] }),
+            case("b.yaml", "does not run", Verdict::Skipped { reason: "why".into() }),
+        ]
+        .into_iter()
+        .collect();
+        let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites tests="3" failures="1" skipped="1" time="4.500">
+  <testsuite name="a.yaml" tests="2" failures="1" skipped="0" time="3.000">
+    <testcase name="passes &amp; so on" classname="a.yaml" file="a.yaml" time="1.500"/>
+    <testcase name="fails" classname="a.yaml" file="a.yaml" time="1.500">
+      <failure message="step 1: a &lt; &quot;b&quot;�">step 1: a &lt; &quot;b&quot;�
+- c</failure>
+    </testcase>
+  </testsuite>
+  <testsuite name="b.yaml" tests="1" failures="0" skipped="1" time="1.500">
+    <testcase name="does not run" classname="b.yaml" file="b.yaml" time="1.500">
+      <skipped message="why"/>
+    </testcase>
+  </testsuite>
+</testsuites>
+"#;
+        assert_eq!(report.junit().unwrap(), expected);
+    }
+}

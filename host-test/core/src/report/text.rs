@@ -1,0 +1,28 @@
+//! A report for people.
+
+use super::{Case, Report, Verdict};
+
+impl Report {
+    /// A line for each case, what was not as expected below it, and the counts.
+    pub fn text(&self) -> String {
+        let mut lines = Vec::new();
+        for case in &self.cases {
+            let Case { file, name, host, verdict, .. } = case;
+            let place = format!("{host}  {file}: {name}");
+            match verdict {
+                Verdict::Passed => lines.push(format!("ok      {place}")),
+                Verdict::Skipped { reason } => {
+                    lines.push(format!("skipped {place}\n        {}", reason.trim()));
+                }
+                Verdict::Failed { failures } => {
+                    lines.push(format!("FAILED  {place}"));
+                    lines.extend(failures.iter().map(|failure| {
+                        format!("        {}", failure.to_string().replace('\n', "\n        "))
+                    }));
+                }
+            }
+        }
+        lines.push(self.to_string());
+        lines.join("\n")
+    }
+}
