@@ -10,6 +10,7 @@ use tollgate_host::proxy::{ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_module::Module;
 
+use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, read_configuration, refuse_unloadable};
 use crate::{Format, Outcome, print};
 
@@ -17,11 +18,13 @@ use crate::{Format, Outcome, print};
 #[derive(Args)]
 pub(crate) struct Check {
     /// The module: a file, or the name of a built-in filter.
-    #[arg(value_name = "FILE.wasm")]
-    module: String,
+    #[arg(value_name = "FILE.wasm", required_unless_present = "from", conflicts_with = "from")]
+    file: Option<String>,
     /// Its configuration, YAML or JSON; the module itself judges it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    from: From,
     /// Write the JSON Schema of its configuration to standard output, and nothing else.
     #[arg(long, conflicts_with_all = ["config", "format"])]
     schema: bool,
@@ -67,7 +70,11 @@ impl Check {
     ///
     /// A module that no proxy would load, and what cannot be read.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let source = FilterSource::parse(&self.module)?;
+        let deployed = self.from.filter()?;
+        let source = match &deployed {
+            Some(filter) => filter.source.clone(),
+            None => FilterSource::parse(self.file.as_deref().unwrap_or_default())?,
+        };
         let (file, bytes) = self.built_ins.read(&source)?;
         refuse_unloadable(&file, &bytes)?;
         if self.schema {
@@ -75,8 +82,13 @@ impl Check {
             return Ok(Outcome::Done);
         }
         let mut findings = inspect(&file, &bytes)?;
-        if let Some(config) = &self.config {
-            findings.configuration = Some(configure(self.built_ins, source, config)?);
+        let configured = match (deployed, &self.config) {
+            (Some(filter), _) => Some(filter),
+            (None, Some(config)) => Some(FilterUse::new(source, read_configuration(config)?)),
+            (None, None) => None,
+        };
+        if let Some(filter) = configured {
+            findings.configuration = Some(configure(self.built_ins, filter)?);
         }
         let refused = matches!(findings.configuration, Some(Configuration::Refused { .. }));
         print(&match self.format {
@@ -119,9 +131,8 @@ fn schema(file: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
     })
 }
 
-/// Lets the module judge a configuration, offline, as a proxy would.
-fn configure(built_ins: BuiltIns, source: FilterSource, config: &Path) -> Result<Configuration> {
-    let filter = FilterUse::new(source, read_configuration(config)?);
+/// Lets the module judge its configuration, offline, as a proxy would.
+fn configure(built_ins: BuiltIns, filter: FilterUse) -> Result<Configuration> {
     let modules = Modules::new(built_ins)?;
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader);

@@ -8,6 +8,7 @@
 mod build;
 mod check;
 mod demo;
+mod deployed;
 mod filters;
 mod new;
 mod serve;

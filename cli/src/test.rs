@@ -15,6 +15,7 @@ use tollgate_host::report::Report;
 use tollgate_host::scenario::{FilterUse, HostName};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
+use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, linked, refuse_unloadable};
 use crate::{Format, Outcome, print};
 use cases::{Case, Host, Order};
@@ -63,6 +64,8 @@ pub(crate) struct Test {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
+    from: From,
+    #[command(flatten)]
     built_ins: BuiltIns,
 }
 
@@ -98,6 +101,11 @@ impl Test {
     /// The cases that the arguments name, in order.
     fn selected(&self) -> Result<Vec<Case>> {
         let mut cases = cases::read(&self.paths, self.filter.as_deref(), self.config.as_deref())?;
+        if let Some(filters) = self.from.filters()? {
+            for case in &mut cases {
+                case.test_filters(&filters)?;
+            }
+        }
         if let Some(name) = &self.name {
             let all = cases.len();
             cases.retain(|case| name.is_match(case.name()));

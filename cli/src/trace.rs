@@ -10,6 +10,7 @@ use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 
+use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, linked};
 use crate::{Outcome, print};
 
@@ -21,6 +22,8 @@ pub(crate) struct Trace {
     /// The engine that runs the filters.
     #[arg(long, value_enum, default_value = "wasmtime")]
     on: Engine,
+    #[command(flatten)]
+    from: From,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -41,7 +44,11 @@ impl Trace {
     /// What cannot be read or run at all.
     pub(crate) fn run(self) -> Result<Outcome> {
         let file = self.scenario.display();
-        let scenario = Scenario::read(&self.scenario).with_context(|| format!("{file}"))?;
+        let mut scenario = Scenario::read(&self.scenario).with_context(|| format!("{file}"))?;
+        if let Some(filters) = self.from.filters()? {
+            scenario.filters = filters;
+            scenario.check().with_context(|| format!("{file}"))?;
+        }
         match self.on {
             Engine::Native => trace(&scenario, &Offline::new(HostName::Native, &linked)),
             Engine::Wasmtime => {

@@ -55,6 +55,26 @@ impl Case {
         }
     }
 
+    /// Puts filters in the place of its own.
+    ///
+    /// # Errors
+    ///
+    /// For a scenario whose steps name filters that are not there, and for a suite.
+    pub(super) fn test_filters(&mut self, filters: &[FilterUse]) -> Result<()> {
+        match &mut self.what {
+            What::Scenario(scenario) => {
+                scenario.filters = filters.to_vec();
+                scenario.check().with_context(|| format!("{}", self.file.display()))
+            }
+            What::Test { .. } => {
+                bail!(
+                    "{}: a suite has no chain; name its module with --filter",
+                    self.file.display()
+                )
+            }
+        }
+    }
+
     /// The files that it is made of, besides modules.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         let config = match &self.what {
@@ -126,6 +146,9 @@ pub(super) fn read(
             }));
         } else {
             let scenario = Scenario::read(&file).with_context(|| format!("{}", file.display()))?;
+            for left in &scenario.left {
+                eprintln!("note: {}: {left}", file.display());
+            }
             cases.push(Case { file, what: What::Scenario(Box::new(scenario)) });
         }
     }

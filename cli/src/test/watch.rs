@@ -96,7 +96,9 @@ fn may_be_new(test: &Test, path: &Path) -> bool {
 /// The files that make a case what it is.
 fn files_of<'a>(test: &'a Test, case: &'a Case) -> impl Iterator<Item = PathBuf> + 'a {
     let modules = case.filters().iter().map(|filter| test.built_ins.file(&filter.source));
-    case.files().map(Path::to_owned).chain(modules).map(|file| resolved(&file))
+    let deployed = test.from.from.iter().cloned();
+    let files = case.files().map(Path::to_owned).chain(modules).chain(deployed);
+    files.map(|file| resolved(&file))
 }
 
 /// The path as changes name it.

@@ -21,6 +21,11 @@ impl CodeId {
         code.hash(&mut hasher);
         Self(hasher.finish())
     }
+
+    /// It as a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// A loaded module.

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod deployed;
 pub mod engine;
 pub mod grpc;
 pub mod offline;

@@ -1,8 +1,9 @@
 //! YAML as scenarios and configurations use it: strict, and the same everywhere.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 
 /// Reads YAML. Only `true` and `false` are booleans: `no`, `on` and the like are text.
 ///
@@ -10,8 +11,24 @@ use serde::de::DeserializeOwned;
 ///
 /// [`InvalidYaml`] with line, column and the lines around it.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, InvalidYaml> {
+    parse_seed(text, PhantomData::<T>)
+}
+
+/// Reads YAML into what `seed` makes of it.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(crate) fn parse_seed<T>(
+    text: &str,
+    seed: impl for<'de> DeserializeSeed<'de, Value = T>,
+) -> Result<T, InvalidYaml> {
     let options = serde_saphyr::options! { strict_booleans: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let read =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            seed.deserialize(deserializer)
+        });
+    read.map_err(|error| {
         let place = error.location();
         InvalidYaml {
             line: place.map_or(1, |place| place.line()),

@@ -8,6 +8,7 @@ mod code;
 mod configure;
 mod configured;
 mod expect;
+mod from;
 mod read;
 mod together;
 mod value;
@@ -67,6 +68,8 @@ pub struct Scenario {
     pub only: Option<Only>,
     /// Set when the proxy must refuse to start: text that its log must contain.
     pub refused: Option<String>,
+    /// What the file that the filters come from configures and no host plays, a line each.
+    pub left: Vec<String>,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -85,6 +88,7 @@ impl Scenario {
             properties: Vec::new(),
             only: None,
             refused: None,
+            left: Vec::new(),
             steps: Vec::new(),
         }
     }
@@ -146,6 +150,15 @@ impl FilterSource {
             Ok(Self::BuiltIn(text.to_owned()))
         } else {
             Err(InvalidFilterSource::Neither { text: text.to_owned() })
+        }
+    }
+
+    /// The same, with a file relative to `folder`.
+    #[must_use]
+    pub fn within(self, folder: &Path) -> Self {
+        match self {
+            Self::File(file) => Self::File(folder.join(file)),
+            Self::BuiltIn(_) => self,
         }
     }
 

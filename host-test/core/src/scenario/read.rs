@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer};
+use serde::de::{self, DeserializeSeed, Deserializer};
 use tollgate_abi::{Function, Status};
 
 use super::callout::RawCallout;
@@ -19,6 +19,7 @@ use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
+use super::from::RawFilters;
 use super::together::{self, RawTimed, Together};
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
@@ -45,14 +46,8 @@ impl Scenario {
             let line = before.split(|&byte| byte == b'\n').count();
             ReadError::NotUtf8 { line, column: last_line.len() + 1 }
         })?;
-        let mut scenario = Self::parse(&text).map_err(ReadError::Invalid)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        for filter in &mut scenario.filters {
-            if let FilterSource::File(file) = &mut filter.source {
-                *file = folder.join(&file);
-            }
-        }
-        Ok(scenario)
+        yaml::parse_seed(&text, Within { folder }).map_err(ReadError::Invalid)
     }
 
     /// Reads a scenario from its text.
@@ -110,7 +105,7 @@ pub fn configuration(value: serde_json::Value) -> Vec<u8> {
 #[serde(deny_unknown_fields)]
 struct RawScenario {
     name: String,
-    filters: Vec<RawFilter>,
+    filters: RawFilters,
     #[serde(default = "one")]
     workers: NonZeroUsize,
     #[serde(default)]
@@ -130,13 +125,26 @@ struct RawScenario {
 
 impl<'de> Deserialize<'de> for Scenario {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Within { folder: Path::new("") }.deserialize(deserializer)
+    }
+}
+
+/// A scenario whose files are relative to a folder.
+struct Within<'a> {
+    folder: &'a Path,
+}
+
+impl<'de> DeserializeSeed<'de> for Within<'_> {
+    type Value = Scenario;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scenario, D::Error> {
         let raw = RawScenario::deserialize(deserializer)?;
-        raw.check().map_err(de::Error::custom)
+        raw.check(self.folder).map_err(de::Error::custom)
     }
 }
 
 impl RawScenario {
-    fn check(self) -> Result<Scenario, String> {
+    fn check(self, folder: &Path) -> Result<Scenario, String> {
         if self.filters.is_empty() {
             return Err("filters: an empty list; name at least one filter".into());
         }
@@ -155,8 +163,7 @@ impl RawScenario {
             (Some(_), true) | (None, false) => {}
         }
         let only = self.only.map(RawOnly::check).transpose()?;
-        let filters: Vec<FilterUse> =
-            self.filters.into_iter().map(RawFilter::check).collect::<Result<_, _>>()?;
+        let (filters, left) = self.filters.check(folder)?;
         let steps: Vec<Step> =
             self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
         let on_envoy = only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy));
@@ -184,6 +191,7 @@ impl RawScenario {
             properties: self.properties.0,
             only,
             refused: self.refused,
+            left,
             steps,
         };
         scenario.check().map_err(|error| error.to_string())?;
@@ -193,7 +201,7 @@ impl RawScenario {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawFilter {
+pub(super) struct RawFilter {
     filter: String,
     name: Option<String>,
     #[serde(default)]
@@ -209,8 +217,9 @@ struct RawFilter {
 }
 
 impl RawFilter {
-    fn check(self) -> Result<FilterUse, String> {
+    pub(super) fn check(self, folder: &Path) -> Result<FilterUse, String> {
         let source = FilterSource::parse(&self.filter).map_err(|error| error.to_string())?;
+        let source = source.within(folder);
         let config = configuration(self.config.unwrap_or_default());
         let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));

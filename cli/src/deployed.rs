@@ -1,0 +1,72 @@
+//! Filters from the files that deploy them: `--from`, `--plugin` and `--module`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tollgate_host::deployed::{Pick, Picked};
+use tollgate_host::scenario::{FilterSource, FilterUse};
+
+/// Which filters of which file.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct From {
+    /// Filters as this file deploys them: Envoy's bootstrap, listener or filter, Istio's `EnvoyFilter` or
+    /// `WasmPlugin`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// The one filter that is meant, by its name there.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+    /// The module of a filter, in place of the one that the file names.
+    #[arg(long = "module", value_name = "NAME=FILE.wasm", value_parser = module)]
+    module: Vec<(String, FilterSource)>,
+}
+
+impl From {
+    /// The filters in the order of their chain; nothing without `--from`. What the file configures and no
+    /// host plays goes to standard error.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, with its place.
+    pub(crate) fn filters(&self) -> Result<Option<Vec<FilterUse>>> {
+        let Some(file) = &self.from else {
+            // Said here, as clap asks for nothing that conflicts with what is there.
+            if self.plugin.is_some() || !self.module.is_empty() {
+                bail!("--plugin and --module choose from a file; name it with --from");
+            }
+            return Ok(None);
+        };
+        let pick =
+            Pick { plugin: self.plugin.clone(), modules: self.module.iter().cloned().collect() };
+        let picked = Picked::read(file, &pick).with_context(|| format!("{}", file.display()))?;
+        for left in &picked.left {
+            eprintln!("note: {}: {left}", file.display());
+        }
+        Ok(Some(picked.filters))
+    }
+
+    /// The only filter; nothing without `--from`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::filters`], and when there are several.
+    pub(crate) fn filter(&self) -> Result<Option<FilterUse>> {
+        let Some(mut filters) = self.filters()? else { return Ok(None) };
+        if filters.len() > 1 {
+            let names: Vec<&str> = filters.iter().map(|filter| filter.name.as_str()).collect();
+            bail!(
+                "{} filters are deployed: {}; choose one with --plugin",
+                names.len(),
+                names.join(", ")
+            );
+        }
+        Ok(filters.pop())
+    }
+}
+
+fn module(text: &str) -> Result<(String, FilterSource), String> {
+    let (name, source) = text.split_once('=').ok_or("write NAME=FILE.wasm")?;
+    let source = FilterSource::parse(source).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), source))
+}

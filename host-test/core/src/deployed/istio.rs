@@ -1,0 +1,116 @@
+//! Filters as Istio deploys them: by EnvoyFilter, WasmPlugin and TrafficExtension.
+
+use super::envoy::{self, Entry};
+use super::tree::Node;
+use super::{Deployed, Invalid, ModuleAt};
+
+/// The filters that patches of an EnvoyFilter put into a chain, in its order.
+pub(super) fn envoy_filter<'a>(
+    document: &'a Node,
+    chain: &mut Vec<&'a Node>,
+) -> Result<(), Invalid> {
+    let patches = document.need("spec")?.find("configPatches");
+    for patch in patches.map_or(Ok(&[][..]), Node::list)? {
+        let apply_to = patch.need("applyTo")?.text()?;
+        let change = patch.need("patch")?;
+        if !matches!(apply_to, "HTTP_FILTER" | "NETWORK_FILTER") {
+            continue;
+        }
+        let Some(value) = change.find("value") else { continue };
+        if matches!(envoy::entry(value)?, Entry::Other) {
+            continue;
+        }
+        let operation = change.need("operation")?;
+        let beside = patch.at(&["match", "listener", "filterChain", "filter", "subFilter"]);
+        let beside = beside.map_or(Ok(""), |filter| filter.text_of("name"))?;
+        let place = chain.iter().position(|node| {
+            !beside.is_empty() && node.text_of("name").is_ok_and(|name| name == beside)
+        });
+        match (operation.text()?, place) {
+            ("INSERT_BEFORE", Some(place)) => chain.insert(place, value),
+            ("INSERT_AFTER", Some(place)) => chain.insert(place + 1, value),
+            // Beside what is not here, as the router is not.
+            ("INSERT_BEFORE" | "INSERT_AFTER" | "ADD", None) => chain.push(value),
+            ("ADD", Some(_)) => chain.push(value),
+            ("INSERT_FIRST", _) => chain.insert(0, value),
+            ("REPLACE", Some(place)) => {
+                if let Some(old) = chain.get_mut(place) {
+                    *old = value;
+                }
+            }
+            ("REPLACE", None) => chain.push(value),
+            (other, _) => {
+                return Err(operation.invalid(format!(
+                    "operation {other} on a filter in Wasm is not played; write INSERT_BEFORE, INSERT_AFTER, INSERT_FIRST, ADD or REPLACE"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A plugin, and what says where it stands in the chain: the least comes first.
+pub(super) struct Ranked {
+    pub(super) plugin: Deployed,
+    pub(super) rank: (u8, i64),
+}
+
+/// Reads a WasmPlugin, or a TrafficExtension with Wasm; nothing when it is for TCP, or has no Wasm.
+///
+/// Source: Istio, `pilot/pkg/model/extensions.go`: what a proxy is configured with for one.
+pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
+    let spec = document.need("spec")?;
+    let is_extension = document.text_of("kind")? == "TrafficExtension";
+    let wasm = match spec.find("wasm") {
+        Some(wasm) if is_extension => wasm,
+        None if is_extension => return Ok(None),
+        Some(_) | None => spec,
+    };
+    if spec.text_of("type")? == "NETWORK" {
+        return Ok(None);
+    }
+    let metadata = document.need("metadata")?;
+    let (namespace, name) = (metadata.text_of("namespace")?, metadata.need("name")?.text()?);
+    let namespace = if namespace.is_empty() { "default" } else { namespace };
+    let url = wasm.need("url")?;
+    let module = match url.text()?.split_once("://") {
+        Some(("file", path)) => ModuleAt::File(path.into()),
+        Some(_) => ModuleAt::Remote(url.text()?.to_owned()),
+        None => ModuleAt::Remote(format!("oci://{}", url.text()?)),
+    };
+    let plugin = Deployed {
+        name: format!("{namespace}.{name}"),
+        plugin: format!("{namespace}.{name}"),
+        root_id: wasm.text_of("pluginName")?.to_owned(),
+        vm_id: String::new(),
+        vm_config: Vec::new(),
+        config: wasm.find("pluginConfig").map_or_else(Vec::new, envoy::json),
+        allow_on_headers_stop_iteration: false,
+        module,
+        left: left(wasm)?,
+        line: document.line,
+    };
+    let phase = match spec.text_of("phase")? {
+        "AUTHN" => 0,
+        "AUTHZ" => 1,
+        "STATS" => 2,
+        _ => 3,
+    };
+    let priority = spec.find("priority").map_or(Ok(0), Node::number)?;
+    Ok(Some(Ranked { plugin, rank: (phase, -priority) }))
+}
+
+fn left(wasm: &Node) -> Result<Vec<String>, Invalid> {
+    let mut left = Vec::new();
+    let strategy = wasm.text_of("failStrategy")?;
+    if !matches!(strategy, "" | "FAIL_CLOSE") {
+        left.push(format!("failStrategy: {strategy} is played as FAIL_CLOSE"));
+    }
+    let variables = wasm.at(&["vmConfig", "env"]).map_or(Ok(&[][..]), Node::list)?;
+    let names = variables.iter().map(|variable| variable.text_of("name"));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    if !names.is_empty() {
+        left.push(format!("vmConfig.env: {} are not set", names.join(", ")));
+    }
+    Ok(left)
+}

@@ -1,0 +1,265 @@
+use super::*;
+
+/// What a text deploys, a line each.
+fn told(text: &str) -> Result<Vec<String>, Invalid> {
+    let show = |filter: Deployed| {
+        let module = match filter.module {
+            ModuleAt::File(file) => format!("file {}", file.display()),
+            ModuleAt::Inline(bytes) => format!("inline {}", bytes.escape_ascii()),
+            ModuleAt::Remote(uri) => uri,
+        };
+        let alone = if filter.allow_on_headers_stop_iteration { " alone" } else { "" };
+        format!(
+            "{} plugin={} root={} vm={} vm_config={} config={} {module}{alone}",
+            filter.name,
+            filter.plugin,
+            filter.root_id,
+            filter.vm_id,
+            filter.vm_config.escape_ascii(),
+            String::from_utf8_lossy(&filter.config),
+        )
+    };
+    parse(text).map(|chain| chain.into_iter().map(show).collect())
+}
+
+const LISTENER: &str = r#"
+static_resources:
+  listeners:
+    - filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                http_filters:
+                  - name: first
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+                      config:
+                        name: one
+                        root_id: r
+                        allow_on_headers_stop_iteration: true
+                        configuration:
+                          "@type": type.googleapis.com/google.protobuf.Struct
+                          value: { rules: [ { requests: 2 } ], strict: true }
+                        vm_config:
+                          vm_id: v
+                          runtime: envoy.wasm.runtime.v8
+                          configuration: { "@type": type.googleapis.com/google.protobuf.BytesValue, value: AP8= }
+                          code: { local: { filename: /etc/one.wasm } }
+                  - name: envoy.filters.http.cors
+                    typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors }
+                  - name: second
+                    typed_config:
+                      "@type": type.googleapis.com/udpa.type.v1.TypedStruct
+                      type_url: type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+                      value:
+                        config:
+                          rootId: r2
+                          vmConfig: { code: { local: { inlineBytes: "aGk=" } } }
+                  - name: envoy.filters.http.router
+"#;
+
+#[test]
+fn a_chain_of_envoy_keeps_its_order() {
+    assert_eq!(
+        told(LISTENER).unwrap(),
+        [
+            r#"first plugin=one root=r vm=v vm_config=\x00\xff config={"rules":[{"requests":2}],"strict":true} file /etc/one.wasm alone"#,
+            "second plugin= root=r2 vm= vm_config= config= inline hi",
+        ]
+    );
+}
+
+#[test]
+fn a_filter_may_stand_alone() {
+    let text = r#"
+name: alone
+typed_config:
+  "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+  config: { vm_config: { code: { remote: { http_uri: { uri: "https://example.com/a.wasm" } } } } }
+"#;
+    let expected = ["alone plugin= root= vm= vm_config= config= https://example.com/a.wasm"];
+    assert_eq!(told(text).unwrap(), expected);
+    let list = format!("- {}", text.trim().replace('\n', "\n  "));
+    assert_eq!(told(&list).unwrap(), expected);
+    assert_eq!(told("kind: Service\nmetadata: { name: a }\n").unwrap(), [""; 0]);
+}
+
+/// Patches of an EnvoyFilter: operation, name, and the name beside which it goes.
+fn patches(patches: &[(&str, &str, &str)]) -> String {
+    let mut text = String::from("kind: EnvoyFilter\nspec:\n  configPatches:\n");
+    for (operation, name, beside) in patches {
+        text.push_str(&format!(
+            r#"  - applyTo: HTTP_FILTER
+    match: {{ listener: {{ filterChain: {{ filter: {{ subFilter: {{ name: {beside} }} }} }} }} }}
+    patch:
+      operation: {operation}
+      value:
+        name: {name}
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+          config: {{ vm_config: {{ code: {{ local: {{ filename: x.wasm }} }} }} }}
+"#
+        ));
+    }
+    text
+}
+
+#[test]
+fn patches_of_istio_make_the_chain() {
+    let check = |list: &[(&str, &str, &str)], expected: &[&str]| {
+        let chain = told(&patches(list)).unwrap();
+        let names: Vec<&str> = chain.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(names, expected, "{list:?}");
+    };
+    let router = "envoy.filters.http.router";
+    check(&[("INSERT_BEFORE", "a", router), ("INSERT_BEFORE", "b", router)], &["a", "b"]);
+    check(&[("INSERT_FIRST", "a", router), ("INSERT_FIRST", "b", router)], &["b", "a"]);
+    check(
+        &[("INSERT_BEFORE", "a", router), ("INSERT_BEFORE", "b", "a"), ("INSERT_AFTER", "c", "b")],
+        &["b", "c", "a"],
+    );
+    check(&[("ADD", "a", router), ("REPLACE", "b", "a")], &["b"]);
+}
+
+#[test]
+fn an_extension_is_found_by_the_name_that_is_discovered() {
+    let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+    let pair = format!(
+        r#"
+kind: EnvoyFilter
+spec:
+  configPatches:
+  - applyTo: EXTENSION_CONFIG
+    patch:
+      operation: ADD
+      value:
+        name: shop/id
+        typed_config:
+          "@type": {wasm}
+          config:
+            name: plugin
+            failure_policy: FAIL_OPEN
+            capability_restriction_config: {{ allowed_capabilities: {{ proxy_log: {{}}, proxy_on_log: {{}} }} }}
+            configuration: {{ "@type": type.googleapis.com/google.protobuf.StringValue, value: "text" }}
+            vm_config:
+              environment_variables: {{ host_env_keys: [ HOME ], key_values: {{ MODE: a }} }}
+              code: {{ remote: {{ http_uri: {{ uri: "oci://example.com/id:1" }} }} }}
+  - applyTo: HTTP_FILTER
+    patch:
+      operation: INSERT_BEFORE
+      value: {{ name: shop/id, config_discovery: {{ config_source: {{ ads: {{}} }}, type_urls: [ {wasm} ] }} }}
+"#
+    );
+    let expected =
+        ["shop/id plugin=plugin root= vm= vm_config= config=text oci://example.com/id:1"];
+    assert_eq!(told(&pair).unwrap(), expected);
+    let left = parse(&pair).unwrap().remove(0).left;
+    assert_eq!(
+        left,
+        [
+            "failure_policy: FAIL_OPEN is played as FAIL_CLOSED",
+            "capability_restriction_config: all is allowed, not only 2 capabilities",
+            "environment_variables: HOME, MODE are not set",
+        ]
+    );
+    let lost = pair.replace("name: shop/id\n", "name: shop/other\n");
+    let error = told(&lost).unwrap_err().to_string();
+    assert!(error.contains("line 23 column") && error.contains("shop/id"), "{error}");
+}
+
+#[test]
+fn plugins_of_istio_stand_by_phase_and_priority() {
+    let plugin = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "kind: {kind}\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ {spec} }}\n---\n"
+        )
+    };
+    let text = [
+        plugin("WasmPlugin", "last", "url: 'example.com/last:1'"),
+        plugin("WasmPlugin", "low", "url: 'file:///low.wasm', phase: AUTHZ, priority: 1"),
+        plugin("WasmPlugin", "high", "url: 'oci://example.com/h', phase: AUTHZ, priority: 10"),
+        plugin("WasmPlugin", "tcp", "url: 'oci://example.com/t', type: NETWORK"),
+        plugin(
+            "TrafficExtension",
+            "first",
+            "phase: AUTHN, wasm: { url: 'oci://example.com/f', pluginName: root, failStrategy: FAIL_RELOAD, pluginConfig: { header: x }, vmConfig: { env: [ { name: MODE } ] } }",
+        ),
+    ]
+    .concat();
+    assert_eq!(
+        told(&text).unwrap(),
+        [
+            r#"shop.first plugin=shop.first root=root vm= vm_config= config={"header":"x"} oci://example.com/f"#,
+            "shop.high plugin=shop.high root= vm= vm_config= config= oci://example.com/h",
+            "shop.low plugin=shop.low root= vm= vm_config= config= file /low.wasm",
+            "shop.last plugin=shop.last root= vm= vm_config= config= oci://example.com/last:1",
+        ]
+    );
+    let left = parse(&text).unwrap().remove(0).left;
+    assert_eq!(
+        left,
+        ["failStrategy: FAIL_RELOAD is played as FAIL_CLOSE", "vmConfig.env: MODE are not set"]
+    );
+}
+
+#[test]
+fn what_is_wrong_is_placed() {
+    let check = |text: &str, line: u64, part: &str| {
+        let error = told(text).expect_err(text);
+        assert_eq!(error.line, line, "{text}: {error}");
+        assert!(error.to_string().contains(part), "{text}: {error}");
+    };
+    check("a: [", 1, "line 1");
+    check(&LISTENER.replace("AP8=", "'?'"), 23, "not base64");
+    check(&LISTENER.replace("local: { filename: /etc/one.wasm }", "local: {}"), 24, "`filename`");
+    check(&LISTENER.replace("google.protobuf.BytesValue", "x.TypedStruct"), 23, "raw protocol");
+    check(&LISTENER.replace("root_id: r\n", "root_id: [ r ]\n"), 15, "text is expected");
+    check(&LISTENER.replace("stop_iteration: true", "stop_iteration: 1"), 16, "true or false");
+    check(&format!("{LISTENER}---{LISTENER}"), 45, "a second chain");
+    check(&patches(&[("MERGE", "a", "b")]), 7, "operation MERGE");
+    let tcp = patches(&[("ADD", "a", "b")]).replace("http.wasm", "network.wasm");
+    check(&tcp, 9, "for TCP");
+    check(
+        "kind: WasmPlugin\nmetadata: { name: a }\nspec: { phase: AUTHN }\n",
+        3,
+        "`url` is missing",
+    );
+}
+
+#[test]
+fn filters_are_picked_by_name_and_given_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("listener.yaml");
+    std::fs::write(&file, LISTENER).unwrap();
+    let pick = |plugin: Option<&str>, modules: &[(&str, &str)]| {
+        let modules = modules
+            .iter()
+            .map(|(name, source)| ((*name).to_owned(), FilterSource::parse(source).unwrap()));
+        Picked::read(&file, &Pick { plugin: plugin.map(str::to_owned), modules: modules.collect() })
+    };
+    let all = pick(None, &[]).unwrap();
+    let names: Vec<&str> = all.filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(names, ["one", "second"]);
+    assert_eq!(all.filters[0].source, FilterSource::File("/etc/one.wasm".into()));
+    let FilterSource::File(inline) = &all.filters[1].source else { panic!("{all:?}") };
+    assert_eq!(std::fs::read(inline).unwrap(), b"hi");
+    for name in ["second", "r2"] {
+        let one = pick(Some(name), &[(name, "ratelimit")]).unwrap();
+        assert_eq!(one.filters.len(), 1);
+        assert_eq!(one.filters[0].source, FilterSource::BuiltIn("ratelimit".into()));
+    }
+    let unknown = pick(Some("third"), &[]).unwrap_err().to_string();
+    assert!(unknown.contains("no filter `third`; there are one, second"), "{unknown}");
+
+    let remote = LISTENER.replace(
+        "local: { filename: /etc/one.wasm }",
+        "remote: { http_uri: { uri: 'oci://a/b' } }",
+    );
+    std::fs::write(&file, remote).unwrap();
+    let error = pick(None, &[]).unwrap_err().to_string();
+    assert!(error.contains("`one` is oci://a/b") && error.contains("one=FILE.wasm"), "{error}");
+    assert_eq!(pick(None, &[("one", "./own.wasm")]).unwrap().filters.len(), 2);
+    std::fs::write(&file, "kind: Service\n").unwrap();
+    assert!(matches!(pick(None, &[]), Err(DeployedError::None)));
+}
