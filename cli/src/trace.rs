@@ -1,27 +1,40 @@
-//! `tollgate trace`: the callbacks and host calls of a scenario, in order.
+//! `tollgate trace`: the callbacks and host calls of a scenario, or of Envoy's own log, in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::ProxyHost;
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
+use tollgate_host::transcript::{Entry, Event, envoy_log, events, html};
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, linked};
-use crate::{Outcome, print};
+use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate trace`.
 #[derive(Args)]
 pub(crate) struct Trace {
     /// The scenario file.
-    scenario: PathBuf,
+    #[arg(required_unless_present = "envoy_log", conflicts_with = "envoy_log")]
+    scenario: Option<PathBuf>,
+    /// What Envoy has logged with `--component-log-level wasm:trace`, in place of a scenario.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    envoy_log: Option<PathBuf>,
     /// The engine that runs the filters.
     #[arg(long, value_enum, default_value = "wasmtime")]
     on: Engine,
+    /// How the transcript is written.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Write a timeline to look at in a browser, in place of the transcript.
+    #[arg(long, value_name = "FILE", conflicts_with = "format")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     from: From,
     #[command(flatten)]
@@ -36,6 +49,17 @@ enum Engine {
     Native,
 }
 
+/// What was traced.
+struct Traced {
+    name: String,
+    /// The lines as a person reads them.
+    lines: Vec<String>,
+    events: Vec<Event>,
+    /// How many lines of a log say nothing of the border.
+    other_lines: usize,
+    verdict: Verdict,
+}
+
 impl Trace {
     /// Runs the command.
     ///
@@ -43,16 +67,40 @@ impl Trace {
     ///
     /// What cannot be read or run at all.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let file = self.scenario.display();
-        let mut scenario = Scenario::read(&self.scenario).with_context(|| format!("{file}"))?;
+        let traced = match (&self.scenario, &self.envoy_log) {
+            (Some(file), _) => self.scenario(file)?,
+            (None, file) => read_log(file.as_deref().unwrap_or(Path::new("")))?,
+        };
+        match (&self.html, self.format) {
+            (Some(file), _) => std::fs::write(file, html(&traced.name, &traced.events))
+                .with_context(|| format!("{} cannot be written", file.display()))?,
+            (None, Format::Json) => print(&serde_json::to_string_pretty(&json!({
+                "name": traced.name,
+                "other_lines": traced.other_lines,
+                "entries": traced.events,
+            }))?)?,
+            (None, Format::Text) => traced.lines.iter().try_for_each(|line| print(line))?,
+        }
+        if traced.other_lines > 0 {
+            eprintln!("note: {} lines say nothing of the border", traced.other_lines);
+        }
+        Ok(tell(&traced.verdict))
+    }
+
+    fn scenario(&self, file: &Path) -> Result<Traced> {
+        let name = file.display();
+        let mut scenario = Scenario::read(file).with_context(|| format!("{name}"))?;
+        for left in &scenario.left {
+            eprintln!("note: {name}: {left}");
+        }
         if let Some(filters) = self.from.filters()? {
             scenario.filters = filters;
-            scenario.check().with_context(|| format!("{file}"))?;
+            scenario.check().with_context(|| format!("{name}"))?;
         }
         match self.on {
             Engine::Native => trace(&scenario, &Offline::new(HostName::Native, &linked)),
             Engine::Wasmtime => {
-                let modules = Modules::new(self.built_ins)?;
+                let modules = Modules::new(self.built_ins.clone())?;
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
                 trace(&scenario, &Offline::new(HostName::Wasmtime, &loader))
             }
@@ -60,26 +108,44 @@ impl Trace {
     }
 }
 
-fn trace(scenario: &Scenario, host: &Offline<'_>) -> Result<Outcome> {
-    if let Some(verdict) = skipped(scenario, host.name()) {
-        return Ok(tell(&verdict));
-    }
-    let (started, mut transcript) = match host.start_recorded(scenario) {
-        Ok(run) => (Ok(run), Vec::new()),
-        Err((error, transcript)) => (Err(error), transcript),
+fn read_log(file: &Path) -> Result<Traced> {
+    let bytes =
+        std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let log = envoy_log(&String::from_utf8_lossy(&bytes));
+    Ok(Traced {
+        name: file.display().to_string(),
+        lines: log.events.iter().map(ToString::to_string).collect(),
+        events: log.events,
+        other_lines: log.other_lines,
+        verdict: Verdict::Passed,
+    })
+}
+
+fn trace(scenario: &Scenario, host: &Offline<'_>) -> Result<Traced> {
+    let traced = |transcript: Vec<(Duration, Entry)>, verdict| Traced {
+        name: scenario.name.clone(),
+        lines: transcript.iter().map(|(_, entry)| entry.to_string()).collect(),
+        events: events(&transcript),
+        other_lines: 0,
+        verdict,
     };
-    let verdict = match judge_start(scenario, started)? {
-        Start::Judged(verdict) => verdict,
-        Start::Running(mut run) => {
-            let failures = play(scenario, &mut run);
-            transcript = run.take_transcript();
-            Verdict::of(failures)
+    if let Some(verdict) = skipped(scenario, host.name()) {
+        return Ok(traced(Vec::new(), verdict));
+    }
+    let (started, transcript) = match host.start_recorded(scenario) {
+        Ok(run) => (Ok(run), Vec::new()),
+        // No time passes while a proxy starts.
+        Err((error, entries)) => {
+            (Err(error), entries.into_iter().map(|entry| (Duration::ZERO, entry)).collect())
         }
     };
-    for entry in &transcript {
-        print(&entry.to_string())?;
-    }
-    Ok(tell(&verdict))
+    Ok(match judge_start(scenario, started)? {
+        Start::Judged(verdict) => traced(transcript, verdict),
+        Start::Running(mut run) => {
+            let verdict = Verdict::of(play(scenario, &mut run));
+            traced(run.take_timed_transcript(), verdict)
+        }
+    })
 }
 
 /// Tells on standard error what was not as expected.

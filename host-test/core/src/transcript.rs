@@ -1,8 +1,16 @@
 //! The transcript: everything that crossed the border between host and guests, in order.
 
+mod envoy_log;
+mod event;
+mod html;
+
 use std::fmt;
 
 use tollgate_abi::{Call, Callback, Fault, Function, Reply};
+
+pub use envoy_log::{EnvoyLog, envoy_log};
+pub use event::{Argument, Event, What, events};
+pub use html::html;
 
 /// One line of a transcript.
 #[derive(Clone, Debug, PartialEq, Eq)]

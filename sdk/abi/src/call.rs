@@ -20,6 +20,13 @@ macro_rules! define_call {
                 match self { $( Self::$variant { .. } => Function::$variant, )* }
             }
 
+            /// The arguments by name, each as the call shows it.
+            pub fn arguments(&self) -> Vec<(&'static str, String)> {
+                match self { $(
+                    Self::$variant { $( $field ),* } => vec![ $( (stringify!($field), Shown($field).to_string()) ),* ],
+                )* }
+            }
+
             /// Reads the arguments of a call.
             ///
             /// # Errors
@@ -56,6 +63,15 @@ macro_rules! define_call {
             }
         }
     };
+}
+
+/// A field as a call shows it.
+struct Shown<'a, T>(&'a T);
+
+impl<T: Field> fmt::Display for Shown<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.show(f)
+    }
 }
 
 crate::host_functions!(define_call);

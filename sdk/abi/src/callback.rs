@@ -118,6 +118,28 @@ macro_rules! define_callback {
                 match self { $( Self::$variant { context, .. } => *context, )* }
             }
 
+            /// The arguments by name.
+            pub fn arguments(&self) -> Vec<(&'static str, String)> {
+                match self { $(
+                    Self::$variant { context, $( $field, )* } => vec![
+                        ("context", context.to_string()),
+                        $( (stringify!($field), $field.to_string()), )*
+                    ],
+                )* }
+            }
+
+            /// The callback whose arguments wasm passed so; nothing when they are of another number.
+            pub fn from_words(kind: CallbackKind, words: &[u32]) -> Option<Self> {
+                let mut words = words.iter().copied();
+                let callback = match kind { $(
+                    CallbackKind::$variant => Self::$variant {
+                        context: words.next()?,
+                        $( $field: Argument::from_word(words.next()?)?, )*
+                    },
+                )* };
+                words.next().is_none().then_some(callback)
+            }
+
             /// The arguments as wasm passes them. Sizes above 4 GiB do not exist in wasm32 and saturate.
             pub fn words(&self, abi: AbiVersion) -> Vec<u32> {
                 let mut words: Vec<u32> = match self { $(
@@ -171,13 +193,18 @@ impl fmt::Display for CallbackKind {
     }
 }
 
-trait Argument {
+trait Argument: Sized {
     fn word(self) -> u32;
+    fn from_word(word: u32) -> Option<Self>;
 }
 
 impl Argument for u32 {
     fn word(self) -> u32 {
         self
+    }
+
+    fn from_word(word: u32) -> Option<Self> {
+        Some(word)
     }
 }
 
@@ -185,11 +212,19 @@ impl Argument for usize {
     fn word(self) -> u32 {
         u32::try_from(self).unwrap_or(u32::MAX)
     }
+
+    fn from_word(word: u32) -> Option<Self> {
+        Self::try_from(word).ok()
+    }
 }
 
 impl Argument for bool {
     fn word(self) -> u32 {
         u32::from(self)
+    }
+
+    fn from_word(word: u32) -> Option<Self> {
+        Some(word != 0)
     }
 }
 
@@ -203,6 +238,18 @@ mod tests {
         assert_eq!(headers.words(AbiVersion::V0_1_0), [2, 5]);
         assert_eq!(headers.words(AbiVersion::V0_2_0), [2, 5, 1]);
         assert_eq!(headers.words(AbiVersion::V0_2_1), [2, 5, 1]);
+    }
+
+    #[test]
+    fn a_callback_is_read_back_from_its_words() {
+        let body = Callback::ResponseBody { context: 2, size: 10, end_of_stream: true };
+        let words = body.words(AbiVersion::V0_2_1);
+        assert_eq!(Callback::from_words(CallbackKind::ResponseBody, &words), Some(body));
+        assert_eq!(Callback::from_words(CallbackKind::ResponseBody, &[2, 10]), None);
+        assert_eq!(Callback::from_words(CallbackKind::Log, &words), None);
+        let arguments = body.arguments();
+        assert_eq!(arguments[0], ("context", "2".to_owned()));
+        assert_eq!(arguments[2], ("end_of_stream", "true".to_owned()));
     }
 
     #[test]

@@ -153,6 +153,11 @@ macro_rules! define_function {
                 match self { $( Self::$variant => &[ $($( <$word_type as Word>::WIDE, )*)* $( <$slot_type as Word>::WIDE, )* ], )* }
             }
 
+            /// The names of the raw words.
+            pub const fn word_names(self) -> &'static [&'static str] {
+                match self { $( Self::$variant => &[ $($( stringify!($word), )*)* $( stringify!($slot), )* ], )* }
+            }
+
             /// How many of the words are arguments; those after say where the answer goes.
             pub(crate) const fn arguments(self) -> usize {
                 match self { $( Self::$variant => { const NAMES: &[&str] = &[ $($( stringify!($word), )*)* ]; NAMES.len() } )* }

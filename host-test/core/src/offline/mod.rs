@@ -159,6 +159,11 @@ impl Run {
         self.world.take_logs()
     }
 
+    /// Takes what the transcript holds so far, each line with the virtual time that had passed.
+    pub fn take_timed_transcript(&mut self) -> Vec<(Duration, Entry)> {
+        self.world.take_timed_transcript()
+    }
+
     /// Log lines of the guests in order, since the start.
     pub fn logs(&self) -> &[LogLine] {
         &self.world.logs

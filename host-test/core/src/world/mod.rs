@@ -25,6 +25,7 @@ mod vm;
 mod wasi;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tollgate_abi::{
     Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
@@ -92,7 +93,8 @@ pub struct World {
     pub(crate) staged: Option<Staged>,
     random: Random,
     scope: Option<Scope>,
-    transcript: Option<Vec<Entry>>,
+    /// With the virtual time that had passed.
+    transcript: Option<Vec<(Duration, Entry)>>,
 }
 
 /// Where the running guest is.
@@ -124,6 +126,11 @@ impl World {
 
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
+        self.take_timed_transcript().into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Takes what the transcript holds so far, each line with the virtual time that had passed.
+    pub fn take_timed_transcript(&mut self) -> Vec<(Duration, Entry)> {
         self.transcript.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -134,8 +141,8 @@ impl World {
             Some(status) => Reply::refused(status, "the scenario asked for this fault"),
             None => self.answer(&call),
         };
-        if let Some(transcript) = &mut self.transcript {
-            transcript.push(Entry::Call { call, reply: reply.clone() });
+        if self.transcript.is_some() {
+            self.note_entry(Entry::Call { call, reply: reply.clone() });
         }
         reply
     }
@@ -148,14 +155,15 @@ impl World {
     }
 
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(transcript) = &mut self.transcript {
-            transcript.push(Entry::Note(text()));
+        if self.transcript.is_some() {
+            self.note_entry(Entry::Note(text()));
         }
     }
 
     pub(crate) fn note_entry(&mut self, entry: Entry) {
+        let now = self.clock.passed();
         if let Some(transcript) = &mut self.transcript {
-            transcript.push(entry);
+            transcript.push((now, entry));
         }
     }
 

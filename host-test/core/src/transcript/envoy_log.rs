@@ -1,0 +1,204 @@
+//! Envoy's own trace of the border, as `--component-log-level wasm:trace` writes it.
+//!
+//! It has the raw words of each call, and not what is in memory: pointers stay numbers. Only the text of
+//! a log line can be told, since Envoy writes it beside the call. Lines that say nothing of the border are
+//! kept as they are.
+
+use std::time::Duration;
+
+use tollgate_abi::{Callback, CallbackKind, Function, Status};
+
+use super::event::{Argument, Event, What, arguments};
+
+/// A log that was read.
+#[derive(Clone, Debug, Default)]
+pub struct EnvoyLog {
+    /// Its lines as events, in order.
+    pub events: Vec<Event>,
+    /// How many lines say nothing of the border.
+    pub other_lines: usize,
+}
+
+/// Reads a log.
+pub fn envoy_log(text: &str) -> EnvoyLog {
+    let mut log = EnvoyLog::default();
+    let mut began = None;
+    let mut at = Duration::ZERO;
+    let mut open: Vec<(String, usize)> = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let head = Head::of(line);
+        if let Some(time) = head.time {
+            at = time.saturating_sub(*began.get_or_insert(time));
+        }
+        let read = crossing(head.message).map(|(way, rest)| match way {
+            Way::In => enter(head.thread, rest),
+            Way::InReturn => leave(rest),
+            Way::Out => {
+                let called = call(rest);
+                if called.is_some() {
+                    open.push((head.thread.to_owned(), log.events.len()));
+                }
+                called
+            }
+            Way::OutReturn => {
+                let last = open.iter().rposition(|(thread, _)| thread == head.thread);
+                let event = last.map(|last| open.remove(last).1);
+                let event = event.and_then(|event| log.events.get_mut(event));
+                let is_answered = event.is_some_and(|event| answer(&mut event.what, rest));
+                is_answered.then_some(Crossed::Answered)
+            }
+        });
+        let what = match read {
+            Some(Some(Crossed::Event(what))) => what,
+            Some(Some(Crossed::Answered)) => continue,
+            Some(None) | None => {
+                log.other_lines += 1;
+                What::Other { text: line.to_owned() }
+            }
+        };
+        log.events.push(Event { at, what });
+    }
+    log
+}
+
+/// What a line of the border comes to.
+enum Crossed {
+    Event(What),
+    /// It completes the event of a line before.
+    Answered,
+}
+
+enum Way {
+    In,
+    InReturn,
+    Out,
+    OutReturn,
+}
+
+/// The begin of a line: `[time][thread][level][component] [source] message`.
+struct Head<'a> {
+    time: Option<Duration>,
+    thread: &'a str,
+    message: &'a str,
+}
+
+impl<'a> Head<'a> {
+    fn of(line: &'a str) -> Self {
+        let mut parts = line.split(']').map(|part| part.trim_start().trim_start_matches('['));
+        let time = parts.next().and_then(time_of_day);
+        let thread = parts.next().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        // Where the message starts does not hang on the format of the log.
+        let start = ["[host->vm]", "[host<-vm]", "[vm->host]", "[vm<-host]"];
+        let start = start.iter().find_map(|mark| line.find(mark));
+        let message = start.and_then(|start| line.get(start..)).unwrap_or(line);
+        Self { time, thread: thread.unwrap_or(""), message }
+    }
+}
+
+fn time_of_day(stamp: &str) -> Option<Duration> {
+    let (_, time) = stamp.split_once(' ')?;
+    let mut parts = time.split(':');
+    let hours: u64 = parts.next()?.parse().ok()?;
+    let minutes: u64 = parts.next()?.parse().ok()?;
+    let (seconds, fraction) = parts.next()?.split_once('.')?;
+    let seconds: u64 = seconds.parse().ok()?;
+    let millis: u64 = fraction.get(..3)?.parse().ok()?;
+    Some(Duration::from_millis(((hours * 60 + minutes) * 60 + seconds) * 1000 + millis))
+}
+
+fn crossing(message: &str) -> Option<(Way, &str)> {
+    let (mark, rest) = message.strip_prefix('[')?.split_once("] ")?;
+    let way = match mark {
+        "host->vm" => Way::In,
+        "host<-vm" => Way::InReturn,
+        "vm->host" => Way::Out,
+        "vm<-host" => Way::OutReturn,
+        _ => return None,
+    };
+    Some((way, rest))
+}
+
+/// Splits `name(1, 2)`.
+fn split_call(text: &str) -> Option<(&str, Vec<&str>)> {
+    let (name, words) = text.trim_end().strip_suffix(')')?.split_once('(')?;
+    let words = words.split(',').map(str::trim).filter(|word| !word.is_empty());
+    Some((name, words.collect()))
+}
+
+fn enter(thread: &str, text: &str) -> Option<Crossed> {
+    let (name, words) = split_call(text)?;
+    // The guest's allocator runs while a call is answered; it is no callback.
+    if matches!(name, "proxy_on_memory_allocate" | "malloc") {
+        return Some(Crossed::Answered);
+    }
+    let numbers: Option<Vec<u32>> = words.iter().map(|word| word.parse().ok()).collect();
+    let callback = CallbackKind::from_name(name)
+        .zip(numbers)
+        .and_then(|(kind, numbers)| Callback::from_words(kind, &numbers));
+    let guest = if thread.is_empty() { "vm".to_owned() } else { format!("thread {thread}") };
+    Some(Crossed::Event(What::Callback {
+        guest,
+        name: name.to_owned(),
+        context: callback.as_ref().map(Callback::context),
+        arguments: match callback {
+            Some(callback) => arguments(callback.arguments()),
+            None => arguments(words.iter().enumerate()),
+        },
+    }))
+}
+
+fn leave(text: &str) -> Option<Crossed> {
+    let (name, value) = text.split_once(" return: ")?;
+    if matches!(name, "proxy_on_memory_allocate" | "malloc") {
+        return Some(Crossed::Answered);
+    }
+    let word = value.parse().ok();
+    let value = match (CallbackKind::from_name(name), word) {
+        (Some(kind), Some(word)) => kind.show_return(word),
+        (_, _) if value == "void" => "nothing".to_owned(),
+        (_, _) => value.to_owned(),
+    };
+    Some(Crossed::Event(What::Return { name: name.to_owned(), value }))
+}
+
+fn call(text: &str) -> Option<Crossed> {
+    let (name, words) = split_call(text)?;
+    let function = function(name);
+    let names = function.map_or(&[][..], Function::word_names);
+    let arguments = words.iter().enumerate().map(|(index, word)| Argument {
+        name: names.get(index).map_or_else(|| index.to_string(), |&name| name.to_owned()),
+        value: (*word).to_owned(),
+    });
+    Some(Crossed::Event(What::Call {
+        function: called(name).to_owned(),
+        arguments: arguments.collect(),
+        status: "no answer".into(),
+        why: None,
+        answer: None,
+    }))
+}
+
+/// Completes a call; whether the line is about it.
+fn answer(call: &mut What, text: &str) -> bool {
+    let Some((name, value)) = text.split_once(" return: ") else { return false };
+    let What::Call { function: earlier, status, .. } = call else { return false };
+    if earlier != called(name) {
+        return false;
+    }
+    *status = match (function(name), value.parse::<u32>()) {
+        (Some(function), Ok(word)) if function.module() == "env" => Status::from(word).to_string(),
+        _ => value.to_owned(),
+    };
+    true
+}
+
+/// The name of a function that Envoy writes, without its module if that is a function of ours.
+fn called(name: &str) -> &str {
+    function(name).map_or(name, |function| function.name())
+}
+
+/// A function as Envoy writes it, with the module that it is imported from.
+fn function(name: &str) -> Option<Function> {
+    let (module, name) = name.split_once('.')?;
+    Function::from_import(module, name)
+}
