@@ -1,10 +1,10 @@
-//! Filters as Istio deploys them: by EnvoyFilter, WasmPlugin and TrafficExtension.
+//! Filters as Istio deploys them: by `EnvoyFilter`, `WasmPlugin` and `TrafficExtension`.
 
 use super::envoy::{self, Entry};
 use super::tree::Node;
 use super::{Deployed, Invalid, ModuleAt};
 
-/// The filters that patches of an EnvoyFilter put into a chain, in its order.
+/// The filters that patches of an `EnvoyFilter` put into a chain, in its order.
 pub(super) fn envoy_filter<'a>(
     document: &'a Node,
     chain: &mut Vec<&'a Node>,
@@ -29,16 +29,14 @@ pub(super) fn envoy_filter<'a>(
         match (operation.text()?, place) {
             ("INSERT_BEFORE", Some(place)) => chain.insert(place, value),
             ("INSERT_AFTER", Some(place)) => chain.insert(place + 1, value),
-            // Beside what is not here, as the router is not.
-            ("INSERT_BEFORE" | "INSERT_AFTER" | "ADD", None) => chain.push(value),
-            ("ADD", Some(_)) => chain.push(value),
             ("INSERT_FIRST", _) => chain.insert(0, value),
             ("REPLACE", Some(place)) => {
                 if let Some(old) = chain.get_mut(place) {
                     *old = value;
                 }
             }
-            ("REPLACE", None) => chain.push(value),
+            // Beside or in place of what is not here, as the router is not.
+            ("INSERT_BEFORE" | "INSERT_AFTER" | "REPLACE", None) | ("ADD", _) => chain.push(value),
             (other, _) => {
                 return Err(operation.invalid(format!(
                     "operation {other} on a filter in Wasm is not played; write INSERT_BEFORE, INSERT_AFTER, INSERT_FIRST, ADD or REPLACE"
@@ -55,9 +53,9 @@ pub(super) struct Ranked {
     pub(super) rank: (u8, i64),
 }
 
-/// Reads a WasmPlugin, or a TrafficExtension with Wasm; nothing when it is for TCP, or has no Wasm.
+/// Reads a `WasmPlugin`, or a `TrafficExtension` with Wasm; nothing when it is for TCP, or has no Wasm.
 ///
-/// Source: Istio, `pilot/pkg/model/extensions.go`: what a proxy is configured with for one.
+/// Source: Istio, `buildPluginConfig` of `pilot/pkg/model/extensions.go`.
 pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
     let spec = document.need("spec")?;
     let is_extension = document.text_of("kind")? == "TrafficExtension";
@@ -79,12 +77,16 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
         None => ModuleAt::Remote(format!("oci://{}", url.text()?)),
     };
     let plugin = Deployed {
-        name: format!("{namespace}.{name}"),
+        name: name.to_owned(),
         plugin: format!("{namespace}.{name}"),
         root_id: wasm.text_of("pluginName")?.to_owned(),
         vm_id: String::new(),
         vm_config: Vec::new(),
-        config: wasm.find("pluginConfig").map_or_else(Vec::new, envoy::json),
+        // An empty one is none.
+        config: wasm
+            .find("pluginConfig")
+            .filter(|config| config.keys().next().is_some())
+            .map_or_else(Vec::new, envoy::json),
         allow_on_headers_stop_iteration: false,
         module,
         left: left(wasm)?,

@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use super::*;
 
 /// What a text deploys, a line each.
@@ -85,11 +87,12 @@ typed_config:
     assert_eq!(told("kind: Service\nmetadata: { name: a }\n").unwrap(), [""; 0]);
 }
 
-/// Patches of an EnvoyFilter: operation, name, and the name beside which it goes.
+/// Patches of an `EnvoyFilter`: operation, name, and the name beside which it goes.
 fn patches(patches: &[(&str, &str, &str)]) -> String {
     let mut text = String::from("kind: EnvoyFilter\nspec:\n  configPatches:\n");
     for (operation, name, beside) in patches {
-        text.push_str(&format!(
+        write!(
+            text,
             r#"  - applyTo: HTTP_FILTER
     match: {{ listener: {{ filterChain: {{ filter: {{ subFilter: {{ name: {beside} }} }} }} }} }}
     patch:
@@ -100,7 +103,8 @@ fn patches(patches: &[(&str, &str, &str)]) -> String {
           "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
           config: {{ vm_config: {{ code: {{ local: {{ filename: x.wasm }} }} }} }}
 "#
-        ));
+        )
+        .unwrap();
     }
     text
 }
@@ -176,7 +180,7 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
         )
     };
     let text = [
-        plugin("WasmPlugin", "last", "url: 'example.com/last:1'"),
+        plugin("WasmPlugin", "last", "url: 'example.com/last:1', pluginConfig: {}"),
         plugin("WasmPlugin", "low", "url: 'file:///low.wasm', phase: AUTHZ, priority: 1"),
         plugin("WasmPlugin", "high", "url: 'oci://example.com/h', phase: AUTHZ, priority: 10"),
         plugin("WasmPlugin", "tcp", "url: 'oci://example.com/t', type: NETWORK"),
@@ -190,10 +194,10 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
     assert_eq!(
         told(&text).unwrap(),
         [
-            r#"shop.first plugin=shop.first root=root vm= vm_config= config={"header":"x"} oci://example.com/f"#,
-            "shop.high plugin=shop.high root= vm= vm_config= config= oci://example.com/h",
-            "shop.low plugin=shop.low root= vm= vm_config= config= file /low.wasm",
-            "shop.last plugin=shop.last root= vm= vm_config= config= oci://example.com/last:1",
+            r#"first plugin=shop.first root=root vm= vm_config= config={"header":"x"} oci://example.com/f"#,
+            "high plugin=shop.high root= vm= vm_config= config= oci://example.com/h",
+            "low plugin=shop.low root= vm= vm_config= config= file /low.wasm",
+            "last plugin=shop.last root= vm= vm_config= config= oci://example.com/last:1",
         ]
     );
     let left = parse(&text).unwrap().remove(0).left;
