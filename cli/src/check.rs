@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
+use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
@@ -12,6 +13,7 @@ use tollgate_module::Module;
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, read_configuration, refuse_unloadable};
+use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate check`.
@@ -31,6 +33,8 @@ pub(crate) struct Check {
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    limits: LimitOptions,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -88,7 +92,8 @@ impl Check {
             (None, None) => None,
         };
         if let Some(filter) = configured {
-            findings.configuration = Some(configure(self.built_ins, filter)?);
+            let limits = self.limits.read()?;
+            findings.configuration = Some(configure(self.built_ins, limits, filter)?);
         }
         let refused = matches!(findings.configuration, Some(Configuration::Refused { .. }));
         print(&match self.format {
@@ -132,10 +137,10 @@ fn schema(file: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
 }
 
 /// Lets the module judge its configuration, offline, as a proxy would.
-fn configure(built_ins: BuiltIns, filter: FilterUse) -> Result<Configuration> {
-    let modules = Modules::new(built_ins)?;
+fn configure(built_ins: BuiltIns, limits: Limits, filter: FilterUse) -> Result<Configuration> {
+    let modules = Modules::new(built_ins, limits)?;
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
-    let host = Offline::new(HostName::Wasmtime, &loader);
+    let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
     match host.start(&Scenario::without_steps(filter)) {
         Ok(_) => Ok(Configuration::Accepted),
         Err(StartError::Refused { words }) => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
     Callout, Configured, Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost,
@@ -43,7 +44,7 @@ impl Demo {
     /// What cannot be read or run at all.
     pub(crate) fn run(self) -> Result<Outcome> {
         let scenarios = read_scenarios(&self.paths)?;
-        let modules = Modules::new(self.built_ins)?;
+        let modules = Modules::new(self.built_ins, Limits::default())?;
         let loader = |filter: &FilterUse| modules.for_scenario(filter);
         let host = Offline::new(HostName::Wasmtime, &loader);
         let mut passed = 0;

@@ -155,8 +155,7 @@ impl Modules {
     /// # Errors
     ///
     /// When the engine cannot run on this machine.
-    pub(crate) fn new(built_ins: BuiltIns) -> Result<Self> {
-        let limits = Limits::default();
+    pub(crate) fn new(built_ins: BuiltIns, limits: Limits) -> Result<Self> {
         let engine = Wasmtime::new(limits, cache_folder()).or_else(|error| {
             eprintln!("warning: modules are compiled anew each time: {error}");
             Wasmtime::new(limits, None)

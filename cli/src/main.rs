@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod deployed;
 mod filters;
+mod limits;
 mod new;
 mod serve;
 mod test;

@@ -17,6 +17,7 @@ use tollgate_host_serve::{Access, Options, Origin, Told, serve};
 use tollgate_module::Module;
 
 use crate::filters::{BuiltIns, Modules, read_configuration};
+use crate::limits::LimitOptions;
 use crate::{Outcome, print};
 
 /// Arguments of `tollgate serve`.
@@ -43,6 +44,8 @@ pub(crate) struct Serve {
     /// Write no line for each request.
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -80,9 +83,11 @@ impl Serve {
     /// Starts the host, or gives the words with which it refused.
     fn start(&self) -> Result<Result<Run, String>> {
         let scenario = self.scenario()?;
-        let modules = Modules::new(self.built_ins.clone())?;
+        let limits = self.limits.read()?;
+        let modules = Modules::new(self.built_ins.clone(), limits)?;
         let loader = |filter: &FilterUse| modules.for_scenario(filter);
-        let mut run = match Offline::new(HostName::Wasmtime, &loader).start_run(&scenario) {
+        let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
+        let mut run = match host.start_run(&scenario) {
             Ok(run) => run,
             Err(StartError::Refused { words }) => return Ok(Err(words)),
             Err(error) => return Err(error.into()),

@@ -17,6 +17,7 @@ use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, linked, refuse_unloadable};
+use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 use cases::{Case, Host, Order};
 
@@ -65,6 +66,11 @@ pub(crate) struct Test {
     config: Option<PathBuf>,
     #[command(flatten)]
     from: From,
+    /// Make the checks of `strict: true` in every scenario: offline, what no proxy looks at.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -106,6 +112,11 @@ impl Test {
                 case.test_filters(&filters)?;
             }
         }
+        if self.strict {
+            for case in &mut cases {
+                case.be_strict();
+            }
+        }
         if let Some(name) = &self.name {
             let all = cases.len();
             cases.retain(|case| name.is_match(case.name()));
@@ -134,19 +145,20 @@ impl Test {
 
     /// Plays cases and tells what came of them.
     fn play(&self, cases: &[Case]) -> Result<Outcome> {
+        let limits = self.limits.read()?;
         let order = Order { jobs: self.jobs, fail_fast: self.fail_fast };
         let report = match self.on {
             On::Wasmtime => {
-                let modules = Modules::new(self.built_ins.clone())?;
+                let modules = Modules::new(self.built_ins.clone(), limits)?;
                 for filter in cases.iter().flat_map(Case::filters) {
                     modules.load(&filter.source)?;
                 }
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
-                let host = Offline::new(HostName::Wasmtime, &loader);
+                let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
                 cases::play_all(cases, &Host::Offline(host), order)?
             }
             On::Native => {
-                let host = Offline::new(HostName::Native, &linked);
+                let host = Offline::new(HostName::Native, &linked).with_limits(limits);
                 cases::play_all(cases, &Host::Offline(host), order)?
             }
             On::Envoy => {

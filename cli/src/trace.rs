@@ -15,6 +15,7 @@ use tollgate_host::transcript::{Entry, Event, envoy_log, events, html};
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, Modules, linked};
+use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate trace`.
@@ -37,6 +38,8 @@ pub(crate) struct Trace {
     html: Option<PathBuf>,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    limits: LimitOptions,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -97,12 +100,17 @@ impl Trace {
             scenario.filters = filters;
             scenario.check().with_context(|| format!("{name}"))?;
         }
+        let limits = self.limits.read()?;
         match self.on {
-            Engine::Native => trace(&scenario, &Offline::new(HostName::Native, &linked)),
+            Engine::Native => {
+                let host = Offline::new(HostName::Native, &linked).with_limits(limits);
+                trace(&scenario, &host)
+            }
             Engine::Wasmtime => {
-                let modules = Modules::new(self.built_ins.clone())?;
+                let modules = Modules::new(self.built_ins.clone(), limits)?;
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
-                trace(&scenario, &Offline::new(HostName::Wasmtime, &loader))
+                let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
+                trace(&scenario, &host)
             }
         }
     }

@@ -55,6 +55,14 @@ impl Case {
         }
     }
 
+    /// Has the checks made that no proxy makes; a suite has its own.
+    pub(super) fn be_strict(&mut self) {
+        match &mut self.what {
+            What::Scenario(scenario) => scenario.strict = true,
+            What::Test { .. } => {}
+        }
+    }
+
     /// Puts filters in the place of its own.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::Serialize;
 use tollgate_abi::{AbiVersion, Callback, CallbackKind};
 
 use crate::world::World;
@@ -69,6 +70,12 @@ pub trait Instance {
 
     /// The size of the guest's memory in bytes; `None` when it has none of its own.
     fn memory_bytes(&self) -> Option<u64>;
+
+    /// How many bytes the host had the guest allocate for its answers, and has not seen to be free again;
+    /// `None` when the engine cannot tell.
+    fn handed_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A guest that ended in the middle of a call. Its instance is not called again.
@@ -77,14 +84,42 @@ pub struct Trap {
     /// What happened, on one line.
     pub message: String,
     /// The functions that were running, innermost first; empty when not known.
-    pub backtrace: Vec<String>,
+    pub backtrace: Vec<Frame>,
+}
+
+/// A function that was running when a guest trapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// Its name, demangled; its number where the module has no names.
+    pub function: String,
+    /// Where in its source it was, when the module knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The column, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        let Some(file) = &self.file else { return Ok(()) };
+        write!(f, " at {file}")?;
+        for number in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{number}")?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        for (depth, function) in self.backtrace.iter().enumerate() {
-            write!(f, "\n  {depth}: {function}")?;
+        for (depth, frame) in self.backtrace.iter().enumerate() {
+            write!(f, "\n  {depth}: {frame}")?;
         }
         Ok(())
     }

@@ -9,9 +9,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod clip;
 pub mod deployed;
 pub mod engine;
 pub mod grpc;
+pub mod limits;
 pub mod offline;
 pub mod proxy;
 pub mod report;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tollgate_abi::LogLevel;
 
+use crate::account::Account;
 use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, HeaderLine, HostName, PlannedCallout, RequestStep,
     Scenario,
@@ -93,6 +94,41 @@ pub trait Proxy {
         &mut self,
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure>;
+
+    /// Takes what guests did since it was taken last that may explain a failure; nothing where the proxy
+    /// cannot tell.
+    fn take_account(&mut self) -> Account {
+        Account::default()
+    }
+
+    /// What guests keep, and make the proxy keep; `None` where the proxy cannot tell.
+    fn footprint(&self) -> Option<Footprint> {
+        None
+    }
+
+    /// Ends every plugin, as a proxy that shuts down does, and gives those that never said that they were
+    /// done. Nothing runs on it afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn end(&mut self) -> Result<Vec<String>, HostFailure> {
+        Ok(Vec::new())
+    }
+}
+
+/// What guests keep, and make the proxy keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// How many metrics were defined; the same one defined again has one more number.
+    pub metrics: u64,
+    /// How many keys shared data has.
+    pub shared_keys: u64,
+    /// Linear memory of all guests, in bytes.
+    pub memory_bytes: u64,
+    /// Memory that the host had guests allocate for its answers and has not seen to be free again, in
+    /// bytes.
+    pub handed_bytes: u64,
 }
 
 /// A request that is about to be sent.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::account::Account;
 use crate::scenario::HostName;
 
 /// What came of one scenario on one host.
@@ -60,11 +61,15 @@ pub struct Failure {
     pub place: String,
     /// What, on one line; below it the difference, when it has more than one.
     pub what: String,
+    /// What guests did meanwhile; it comes with the last failure of a step.
+    #[serde(flatten)]
+    pub account: Account,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        let Self { place, what, account } = self;
+        write!(f, "{place}: {what}{}", account.to_string().replace('\n', "\n  "))
     }
 }
 

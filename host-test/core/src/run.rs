@@ -1,10 +1,12 @@
 //! Plays scenarios and judges what comes of them: the same on every host.
 
 mod callouts;
+mod strict;
 mod together;
 
 use std::fmt;
 
+use crate::account::Account;
 use crate::proxy::{
     Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
     Response, StartError,
@@ -84,7 +86,8 @@ pub fn judge_start<P>(
         (Err(StartError::Refused { words }), None) => words,
         (Err(error @ (StartError::Module(_) | StartError::Host(_))), _) => return Err(error),
     };
-    let failures = vec![Failure { place: "start".into(), what: failure }];
+    let failures =
+        vec![Failure { place: "start".into(), what: failure, account: Account::default() }];
     Ok(Start::Judged(Verdict::Failed { failures }))
 }
 
@@ -101,6 +104,7 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 worker
             })
         };
+        let failed_before = failures.len();
         let result = match step {
             Step::Advance(advance) => proxy.advance(advance).map(|made| {
                 let mut fail = |what: String| failures.push(place.failure(what));
@@ -122,13 +126,20 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 together::play(requests, place, proxy, &mut deal, &mut failures)
             }
         };
-        if let Err(failure) = result {
-            failures.push(place.failure(failure.to_string()));
+        let has_broken = result.map_err(|broken| failures.push(place.failure(broken.to_string())));
+        let account = proxy.take_account();
+        if scenario.strict {
+            failures.extend(strict::breaches(step, &account).map(|what| place.failure(what)));
+        }
+        if let Some(failure) = failures.get_mut(failed_before..).and_then(<[_]>::last_mut) {
+            failure.account = account;
+        }
+        if has_broken.is_err() || failures.len() >= ENOUGH_FAILURES {
             break;
         }
-        if failures.len() >= ENOUGH_FAILURES {
-            break;
-        }
+    }
+    if scenario.strict && failures.is_empty() {
+        strict::judge_end(scenario, proxy, &mut failures);
     }
     failures
 }
@@ -218,7 +229,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn failure(&self, what: String) -> Failure {
-        Failure { place: self.to_string(), what }
+        Failure { place: self.to_string(), what, account: Account::default() }
     }
 }
 

@@ -424,7 +424,7 @@ name: a bomb
 filters: [ { filter: bomb } ]
 steps:
   - request: {}
-    expect: { logs: [ the guest uncompressed more than 67108864 bytes ] }
+    expect: { logs: [ 'the bytes become too many, beyond the limit uncompressed_bytes of 67108864' ] }
 ",
     );
     assert_eq!(verdict, Verdict::Passed);

@@ -65,7 +65,13 @@ fn host_call(function: Function, words: &[u64]) -> u32 {
     let reply =
         reply.unwrap_or_else(|_| Reply::refused(Status::InternalFailure, "the thread is over"));
     // The host is free again: writing the answer runs the guest's allocator.
-    u32::from(reply.deliver(function, words, &mut Process).unwrap_or(Status::InternalFailure))
+    written(&reply, function, words)
+}
+
+/// Writes an answer, and gives what the call returns. The memory of a process takes every answer.
+fn written(reply: &Reply, function: Function, words: &[u64]) -> u32 {
+    let delivered = reply.deliver(function, words, &mut Process);
+    delivered.map_or(Status::InternalFailure, |delivered| delivered.status).into()
 }
 
 /// The test that answers on this thread. It is not borrowed while it does.
@@ -79,10 +85,7 @@ fn scripted() -> Option<Script> {
 
 fn deliver(answer: &Scripted, function: Function, words: &[u64]) -> u32 {
     let size = match answer {
-        Scripted::Reply(reply) => {
-            let status = reply.deliver(function, words, &mut Process);
-            return status.unwrap_or(Status::InternalFailure).into();
-        }
+        Scripted::Reply(reply) => return written(reply, function, words),
         Scripted::NoBytes { size } => *size,
     };
     // Pointer and size come last, but for the number that comes with a shared value.

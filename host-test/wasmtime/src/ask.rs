@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use wasmtime::{Engine, Linker, Module, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Engine, Linker, Module, Store};
 
 use crate::Limits;
+use crate::bounds::Bounds;
 
 /// Why a module has not given a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +50,8 @@ pub(crate) fn ask(
     if module.get_export(export).is_none() {
         return Ok(None);
     }
-    let memory = StoreLimitsBuilder::new().memory_size(limits.memory_bytes).build();
-    let mut store: Store<StoreLimits> = Store::new(engine, memory);
-    store.limiter(|limits| limits);
+    let mut store = Store::new(engine, Bounds::new(limits));
+    store.limiter(|bounds| bounds);
     store.set_fuel(limits.fuel_per_call).map_err(failed)?;
     store.set_epoch_deadline(crate::guest::ticks(limits));
     let mut linker = Linker::new(engine);

@@ -3,22 +3,20 @@
 use tollgate_abi::{AbiVersion, Call, Callback, Function, Memory, PointerWidth, Reply, Stub};
 use tollgate_host::engine::{Instance, Trap};
 use tollgate_host::world::World;
-use wasmtime::{
-    AsContextMut, Caller, Error, InstancePre, Store, StoreLimits, StoreLimitsBuilder, TypedFunc,
-    Val, WasmBacktrace,
-};
+use wasmtime::{AsContextMut, Caller, Error, InstancePre, Store, TypedFunc, Val};
 
+use crate::backtrace::trap;
+use crate::bounds::Bounds;
+use crate::handed::Handed;
 use crate::{EPOCH, Limits};
-
-/// As many elements as a table may have. V8, and so Envoy, has the same bound.
-const MOST_TABLE_ELEMENTS: usize = 10_000_000;
 
 /// What a store carries: the world while the guest runs, and what its host calls need.
 pub(crate) struct Slot {
     world: World,
     memory: Option<wasmtime::Memory>,
     allocate: Option<TypedFunc<u32, u32>>,
-    limits: StoreLimits,
+    bounds: Bounds,
+    handed: Handed,
 }
 
 /// A guest with its memory.
@@ -41,16 +39,15 @@ impl Guest {
             world: World::default(),
             memory: None,
             allocate: None,
-            limits: StoreLimitsBuilder::new()
-                .memory_size(limits.memory_bytes)
-                .memories(1)
-                .table_elements(MOST_TABLE_ELEMENTS)
-                .build(),
+            bounds: Bounds::new(limits),
+            handed: Handed::default(),
         };
         let mut store = Store::new(engine, slot);
-        store.limiter(|slot| &mut slot.limits);
-        arm(&mut store, limits).map_err(|error| trap(&error))?;
-        let instance = linked.instantiate(&mut store).map_err(|error| trap(&error))?;
+        store.limiter(|slot| &mut slot.bounds);
+        arm(&mut store, limits).map_err(|error| trap(&error, limits, None))?;
+        let instance = linked.instantiate(&mut store);
+        let denied = store.data_mut().bounds.take_denied();
+        let instance = instance.map_err(|error| trap(&error, limits, denied))?;
         let memory = instance.get_memory(&mut store, "memory");
         let allocate = ["malloc", "proxy_on_memory_allocate"]
             .iter()
@@ -68,14 +65,15 @@ impl Guest {
             .instance
             .get_func(&mut self.store, name)
             .ok_or_else(|| message(format!("the module does not export {name}")))?;
-        arm(&mut self.store, self.limits).map_err(|error| trap(&error))?;
+        arm(&mut self.store, self.limits).map_err(|error| trap(&error, self.limits, None))?;
         std::mem::swap(&mut self.store.data_mut().world, world);
         let words: Vec<Val> = words.iter().map(|word| Val::I32(word.cast_signed())).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         let result = function.call(&mut self.store, &words, &mut results);
         std::mem::swap(&mut self.store.data_mut().world, world);
         self.fuel_used += used(&self.store, self.limits);
-        result.map_err(|error| trap(&error))?;
+        let denied = self.store.data_mut().bounds.take_denied();
+        result.map_err(|error| trap(&error, self.limits, denied))?;
         Ok(match results.first() {
             Some(Val::I32(word)) => word.cast_unsigned(),
             _ => 0,
@@ -113,6 +111,10 @@ impl Instance for Guest {
         let memory = self.store.data().memory?;
         u64::try_from(memory.data_size(&self.store)).ok()
     }
+
+    fn handed_bytes(&self) -> Option<u64> {
+        Some(self.store.data().handed.bytes())
+    }
 }
 
 /// Serves one host call.
@@ -140,12 +142,15 @@ pub(crate) fn serve(
         return Err(Error::msg(format!("{function}: {why}")));
     }
     let mut memory = GuestMemory { caller: &mut caller, trap: None };
-    let status = reply.deliver(function, bits, &mut memory)?;
+    let delivered = reply.deliver(function, bits, &mut memory)?;
     if let Some(trap) = memory.trap {
         return Err(trap);
     }
+    if let Some(fault) = delivered.fault {
+        caller.data_mut().world.lose(function, fault);
+    }
     if let Some(result) = results.first_mut() {
-        *result = Val::I32(u32::from(status).cast_signed());
+        *result = Val::I32(u32::from(delivered.status).cast_signed());
     }
     Ok(())
 }
@@ -227,7 +232,12 @@ impl Memory for GuestMemory<'_, '_> {
         let allocate = self.caller.data().allocate.clone()?;
         let size = u32::try_from(size).ok()?;
         match allocate.call(self.caller.as_context_mut(), size) {
-            Ok(address) => (address != 0).then(|| u64::from(address)),
+            Ok(0) => None,
+            Ok(address) => {
+                let address = u64::from(address);
+                self.caller.data_mut().handed.add(address, size.into());
+                Some(address)
+            }
             Err(trap) => {
                 self.trap = Some(trap);
                 None
@@ -251,26 +261,6 @@ pub(crate) fn ticks(limits: Limits) -> u64 {
 
 fn used(store: &Store<Slot>, limits: Limits) -> u64 {
     limits.fuel_per_call.saturating_sub(store.get_fuel().unwrap_or(0))
-}
-
-fn trap(error: &Error) -> Trap {
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(|backtrace| {
-        backtrace
-            .frames()
-            .iter()
-            .map(|frame| match frame.func_name() {
-                Some(name) => name.to_owned(),
-                None => format!("function {}", frame.func_index()),
-            })
-            .collect()
-    });
-    let message = match error.downcast_ref::<wasmtime::Trap>() {
-        Some(wasmtime::Trap::OutOfFuel) => "the callback used up its fuel".into(),
-        Some(wasmtime::Trap::Interrupt) => "the callback ran past its deadline".into(),
-        Some(cause) => cause.to_string(),
-        None => error.root_cause().to_string(),
-    };
-    Trap { message, backtrace: backtrace.unwrap_or_default() }
 }
 
 fn message(message: String) -> Trap {

@@ -6,41 +6,24 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod backtrace;
+mod bounds;
 mod guest;
+mod handed;
 mod load;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wasmtime::{Cache, CacheConfig, Config, Engine};
+use wasmtime::{Cache, CacheConfig, Config, Engine, WasmBacktraceDetails};
 
 pub use ask::AskError;
 pub use load::{LoadError, WasmModule};
+pub use tollgate_host::limits::Limits;
 
 /// How often a running guest is asked whether its time is over.
 const EPOCH: Duration = Duration::from_millis(10);
-
-/// What a guest may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Linear memory in bytes. Envoy has no limit of its own but the 1 GiB of its engine.
-    pub memory_bytes: usize,
-    /// Fuel for one callback, about one unit per wasm instruction.
-    pub fuel_per_call: u64,
-    /// Wall-clock time for one callback.
-    pub time_per_call: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 256 << 20,
-            fuel_per_call: 10_000_000_000,
-            time_per_call: Duration::from_secs(10),
-        }
-    }
-}
 
 /// A wasmtime engine; modules that it compiled run on it.
 pub struct Wasmtime {
@@ -57,7 +40,10 @@ impl Wasmtime {
     /// [`EngineError`] when the cache cannot be used or this machine cannot run wasmtime.
     pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self, EngineError> {
         let mut config = Config::new();
-        config.consume_fuel(true).epoch_interruption(true);
+        config
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .wasm_backtrace_details(WasmBacktraceDetails::Enable);
         let cache = cache.map(|folder| {
             let mut config = CacheConfig::new();
             config.with_directory(folder);
@@ -85,7 +71,7 @@ impl Wasmtime {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] when it is not wasm, has no known ABI, or imports what no table lists.
+    /// [`LoadError`] when it is not wasm, is too large, has no known ABI, or imports what no table lists.
     pub fn load(&self, bytes: &[u8]) -> Result<WasmModule, LoadError> {
         load::load(&self.engine, self.limits, bytes)
     }

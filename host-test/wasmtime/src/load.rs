@@ -4,11 +4,16 @@ use std::collections::HashSet;
 use std::fmt;
 
 use tollgate_abi::{AbiVersion, CallbackKind, Function, Stub};
+use tollgate_host::clip::clip_to;
 use tollgate_host::engine::{CodeId, Instance, Module, Trap};
+use tollgate_host::limits::Bounded;
 use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, ValType};
 
 use crate::Limits;
 use crate::guest::{Guest, Slot, serve, serve_stub};
+
+/// How much is told of what is wrong with a module.
+const MOST_WORDS_BYTES: usize = 2000;
 
 /// A module that is compiled and linked to the host functions.
 pub struct WasmModule {
@@ -42,6 +47,11 @@ impl Module for WasmModule {
 pub enum LoadError {
     /// The bytes are not a module that the engine compiles.
     Invalid(String),
+    /// There are more bytes than a module may have.
+    TooLarge {
+        /// How many, the bound, and how to raise it.
+        what: String,
+    },
     /// No version of the ABI is declared.
     NoAbi,
     /// Imports that this host does not serve, each as `module.name`.
@@ -52,6 +62,7 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(why) => write!(f, "not a valid module: {why}"),
+            Self::TooLarge { what } => f.write_str(what),
             Self::NoAbi => f.write_str(
                 "no ABI marker: a Proxy-Wasm module exports proxy_abi_version_0_2_1, _0_2_0 or _0_1_0",
             ),
@@ -65,7 +76,14 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<WasmModule, LoadError> {
-    let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
+    if bytes.len() > limits.module_bytes {
+        let beyond = limits.exceeded(Bounded::module_bytes);
+        let what = format!("the module has {} bytes, {beyond}", bytes.len());
+        return Err(LoadError::TooLarge { what });
+    }
+    let invalid = |error: wasmtime::Error| {
+        LoadError::Invalid(clip_to(&format_args!("{error:#}"), MOST_WORDS_BYTES))
+    };
     let module = wasmtime::Module::from_binary(engine, bytes).map_err(invalid)?;
     let exports = |name: &str| matches!(module.get_export(name), Some(ExternType::Func(_)));
     let abi = AbiVersion::ALL.into_iter().rev().find(|abi| exports(abi.marker()));

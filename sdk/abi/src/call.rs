@@ -27,6 +27,14 @@ macro_rules! define_call {
                 )* }
             }
 
+            /// How many bytes its arguments have, besides numbers.
+            pub fn size_bytes(&self) -> usize {
+                match self { $( Self::$variant { $( $field ),* } => {
+                    let sizes: &[usize] = &[ $( Field::size_bytes($field) ),* ];
+                    sizes.iter().fold(0, |sum, size| sum.saturating_add(*size))
+                } )* }
+            }
+
             /// Reads the arguments of a call.
             ///
             /// # Errors

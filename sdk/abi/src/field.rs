@@ -68,9 +68,18 @@ pub enum Fault {
         /// How many bytes were asked for.
         size: usize,
     },
+    /// The buffers of one call have more bytes together than the host takes at once.
+    TooLarge {
+        /// How many bytes it takes.
+        most: usize,
+    },
     /// The engine passed fewer words than the function takes.
     MissingWord,
 }
+
+/// As many bytes as one call may gather from its buffers: they may overlap, so that a guest's memory is no
+/// bound.
+const MOST_GATHERED_BYTES: usize = 64 << 20;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,6 +88,9 @@ impl fmt::Display for Fault {
                 write!(f, "{size} bytes at {address:#x} leave the guest's memory")
             }
             Self::Allocation { size } => write!(f, "the guest's allocator gave no {size} bytes"),
+            Self::TooLarge { most } => {
+                write!(f, "the buffers of the call have more than {most} bytes together")
+            }
             Self::MissingWord => f.write_str("the engine passed too few arguments"),
         }
     }
@@ -113,6 +125,11 @@ pub struct Destination {
 pub(crate) trait Field: Sized {
     fn take(words: &mut Words<'_>, memory: &impl Memory) -> Result<Self, Fault>;
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// How many bytes it has besides itself.
+    fn size_bytes(&self) -> usize {
+        0
+    }
 }
 
 impl Field for u32 {
@@ -154,6 +171,10 @@ impl Field for Vec<u8> {
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.escape_ascii())
     }
+
+    fn size_bytes(&self) -> usize {
+        self.len()
+    }
 }
 
 impl Field for Serialized {
@@ -171,6 +192,10 @@ impl Field for Serialized {
             write!(f, "{comma}{}: {}", name.escape_ascii(), value.escape_ascii())?;
         }
         f.write_str("]")
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -192,13 +217,21 @@ impl Field for Gathered {
             bytes.iter().rev().fold(0u64, |number, &byte| (number << 8) | u64::from(byte))
         });
         while let (Some(address), Some(size)) = (numbers.next(), numbers.next()) {
-            gathered.extend_from_slice(read(memory, address, size)?);
+            let part = read(memory, address, size)?;
+            if gathered.len().saturating_add(part.len()) > MOST_GATHERED_BYTES {
+                return Err(Fault::TooLarge { most: MOST_GATHERED_BYTES });
+            }
+            gathered.extend_from_slice(part);
         }
         Ok(Self(gathered))
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.show(f)
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The table of host functions: each import of a filter stands here, once.
 
+use crate::enums::Status;
 use crate::field::Word;
 use crate::versions::Versions;
 
@@ -178,6 +179,13 @@ impl Function {
     /// Whether it returns a status. All do but `proc_exit`, which does not return.
     pub const fn returns_status(self) -> bool {
         !matches!(self, Self::ProcExit)
+    }
+
+    /// What it returns when a pointer or a length leaves the guest's memory: of WASI, `EFAULT`.
+    ///
+    /// Source: proxy-wasm-cpp-host, `exports.cc`.
+    pub fn status_of_faults(self) -> Status {
+        if self.module() == "env" { Status::InvalidMemoryAccess } else { Status::Unknown(21) }
     }
 
     /// Whether a module may call it before its contexts exist (`_initialize`, `_start`): Envoy traps

@@ -30,6 +30,6 @@ pub use enums::{
 pub use field::{Destination, Fault, Gathered, Serialized, Word, Words};
 pub use functions::Function;
 pub use memory::{Memory, PointerWidth};
-pub use reply::{Answer, Reply, WrongAnswer};
+pub use reply::{Answer, Delivered, Reply, WrongAnswer};
 pub use versions::{AbiVersion, Versions};
 pub use wasi::Stub;

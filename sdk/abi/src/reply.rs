@@ -21,6 +21,13 @@ pub enum Reply {
         /// What a person is told.
         why: Cow<'static, str>,
     },
+    /// The call was refused because of when it came: what it is about is not there yet, or not any more.
+    Untimely {
+        /// What the guest is told.
+        status: Status,
+        /// What a person is told.
+        why: Cow<'static, str>,
+    },
     /// The call was refused, and gave something even so, as foreign functions of Envoy do.
     Failed {
         /// What the guest is told.
@@ -45,6 +52,31 @@ impl Reply {
     pub fn refused(status: Status, why: impl Into<Cow<'static, str>>) -> Self {
         Self::Refused { status, why: why.into() }
     }
+
+    /// A refusal because of when the call came, with its reason.
+    pub fn untimely(status: Status, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Untimely { status, why: why.into() }
+    }
+
+    /// The status that goes with it, unless the answer cannot be written.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Done(_) => Status::Ok,
+            Self::Refused { status, .. }
+            | Self::Untimely { status, .. }
+            | Self::Failed { status, .. } => *status,
+            Self::Trap { .. } => Status::InternalFailure,
+        }
+    }
+}
+
+/// What became of an answer on its way into the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// What the call returns.
+    pub status: Status,
+    /// Why the guest did not get the answer, if it did not.
+    pub fault: Option<Fault>,
 }
 
 /// The value that comes with a reply.
@@ -97,8 +129,8 @@ pub enum Answer {
 }
 
 impl Reply {
-    /// Writes the answer where the guest wants it, and gives the status that the call returns.
-    /// `words` are all words of the call.
+    /// Writes the answer where the guest wants it, and gives what came of it. `words` are all words of the
+    /// call.
     ///
     /// # Errors
     ///
@@ -108,18 +140,18 @@ impl Reply {
         function: Function,
         words: &[u64],
         memory: &mut impl Memory,
-    ) -> Result<Status, WrongAnswer> {
+    ) -> Result<Delivered, WrongAnswer> {
         match self {
-            Self::Refused { status, .. } => {
+            Self::Refused { status, .. } | Self::Untimely { status, .. } => {
                 // As on Envoy: a callout over HTTP that is not made has the token 0.
                 if matches!(function, Function::HttpCall) && *status != Status::InvalidMemoryAccess
                 {
                     let slots = words.get(function.arguments()..).unwrap_or_default();
                     let _unwritten = Answer::U32(0).write(&mut Words(slots), words, memory);
                 }
-                Ok(*status)
+                Ok(Delivered { status: *status, fault: None })
             }
-            Self::Trap { .. } => Ok(Status::InternalFailure),
+            Self::Trap { .. } => Ok(Delivered { status: self.status(), fault: None }),
             Self::Done(answer) => answer.deliver(Status::Ok, function, words, memory),
             Self::Failed { status, answer, .. } => answer.deliver(*status, function, words, memory),
         }
@@ -127,20 +159,38 @@ impl Reply {
 }
 
 impl Answer {
+    /// How many bytes it has, besides numbers.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Nothing
+            | Self::U32(_)
+            | Self::U64(_)
+            | Self::Size(_)
+            | Self::Buffer { .. }
+            | Self::Sizes { .. } => 0,
+            Self::Bytes(bytes) | Self::Pairs(Serialized(bytes)) | Self::Fill(bytes) => bytes.len(),
+            Self::Status { message, .. } => message.len(),
+            Self::Shared { value, .. } => value.len(),
+            Self::Strings(strings) => strings.iter().map(Vec::len).sum(),
+        }
+    }
+
     fn deliver(
         &self,
         status: Status,
         function: Function,
         words: &[u64],
         memory: &mut impl Memory,
-    ) -> Result<Status, WrongAnswer> {
+    ) -> Result<Delivered, WrongAnswer> {
         let slots = words.get(function.arguments()..).unwrap_or_default();
         match self.write(&mut Words(slots), words, memory) {
-            Ok(()) => Ok(status),
+            Ok(()) => Ok(Delivered { status, fault: None }),
             Err(Fault::MissingWord) => Err(WrongAnswer { function }),
-            Err(Fault::OutOfBounds { .. } | Fault::Allocation { .. }) => {
-                Ok(Status::InvalidMemoryAccess)
-            }
+            Err(
+                fault @ (Fault::OutOfBounds { .. }
+                | Fault::Allocation { .. }
+                | Fault::TooLarge { .. }),
+            ) => Ok(Delivered { status: function.status_of_faults(), fault: Some(fault) }),
         }
     }
 
@@ -186,9 +236,9 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done(answer) => write!(f, "{answer}"),
-            Self::Refused { status, why } | Self::Failed { status, why, .. } => {
-                write!(f, "{status}: {why}")
-            }
+            Self::Refused { status, why }
+            | Self::Untimely { status, why }
+            | Self::Failed { status, why, .. } => write!(f, "{status}: {why}"),
             Self::Trap { why } => write!(f, "trap: {why}"),
         }
     }

@@ -29,6 +29,7 @@ enum Open {
 /// `errno` of WASI preview 1.
 const SUCCESS: u32 = 0;
 const BADF: u32 = 8;
+const FAULT: u32 = 21;
 const NOTDIR: u32 = 20;
 const NOENT: u32 = 44;
 const NOSYS: u32 = 52;
@@ -107,6 +108,18 @@ impl Stub {
     /// For each raw word, whether wasm passes it in 64 bits.
     pub fn words(&self) -> impl ExactSizeIterator<Item = bool> {
         self.words.bytes().map(|letter| letter == b'I')
+    }
+
+    /// Why it answered with this number; `None` when it did what it was asked to.
+    pub fn why(&self, errno: u32) -> Option<&'static str> {
+        Some(match errno {
+            SUCCESS => return None,
+            BADF => "no such file is open",
+            FAULT => "a pointer leaves the guest's memory",
+            NOTDIR => "there are no folders",
+            NOENT => "there are no files",
+            _ => "a proxy does not offer this",
+        })
     }
 
     /// What it answers to its raw words: the number that it returns, `errno` of WASI preview 1, and the

@@ -10,8 +10,14 @@
 
 use proptest::prelude::*;
 use tollgate_abi::{
-    Answer, Call, Fault, Function, LogLevel, Memory, PointerWidth, Reply, Serialized, Status,
+    Answer, Call, Delivered, Fault, Function, LogLevel, Memory, PointerWidth, Reply, Serialized,
+    Status,
 };
+
+/// An answer that came whole.
+fn whole(status: Status) -> Delivered {
+    Delivered { status, fault: None }
+}
 
 /// A guest's memory with an allocator that goes upwards.
 struct Plain {
@@ -92,7 +98,7 @@ fn an_answer_goes_into_memory_of_the_guests_allocator() {
     let mut memory = Plain::new();
     let reply = Reply::Done(Answer::Shared { value: b"abc".to_vec(), cas: 7 });
     let status = reply.deliver(Function::GetSharedData, &[0, 0, 100, 104, 108], &mut memory);
-    assert_eq!(status, Ok(Status::Ok));
+    assert_eq!(status, Ok(whole(Status::Ok)));
     assert_eq!((memory.u32(100), memory.u32(104), memory.u32(108)), (2048, 3, 7));
     assert_eq!(&memory.bytes[2048..2051], b"abc");
 }
@@ -103,7 +109,7 @@ fn no_bytes_are_a_null_pointer() {
     memory.write(100, &[0xff; 8]).unwrap();
     let reply = Reply::Done(Answer::Pairs(Serialized(Vec::new())));
     let status = reply.deliver(Function::GetHeaderMapPairs, &[0, 100, 104], &mut memory);
-    assert_eq!(status, Ok(Status::Ok));
+    assert_eq!(status, Ok(whole(Status::Ok)));
     assert_eq!((memory.u32(100), memory.u32(104)), (0, 0));
 }
 
@@ -115,20 +121,40 @@ fn a_call_that_failed_may_give_something_even_so() {
     let reply = Reply::Failed { status: Status::BadArgument, why: "".into(), answer };
     let words = [0, 0, 0, 0, 100, 104];
     let status = reply.deliver(Function::CallForeignFunction, &words, &mut memory);
-    assert_eq!(status, Ok(Status::BadArgument));
+    assert_eq!(status, Ok(whole(Status::BadArgument)));
     assert_eq!((memory.u32(100), memory.u32(104)), (0, 0));
 }
 
 #[test]
 fn an_answer_that_finds_no_room_is_invalid_memory_access() {
-    let check = |reply: Reply, words: &[u64], function| {
-        assert_eq!(
-            reply.deliver(function, words, &mut Plain::new()),
-            Ok(Status::InvalidMemoryAccess)
-        );
+    let check = |reply: Reply, words: &[u64], function, status, fault| {
+        let delivered = reply.deliver(function, words, &mut Plain::new());
+        assert_eq!(delivered, Ok(Delivered { status, fault: Some(fault) }));
     };
-    check(Reply::Done(Answer::U64(1)), &[4092], Function::GetCurrentTime);
-    check(Reply::Done(Answer::Bytes(vec![0; 4096])), &[0, 0, 0, 100, 104], Function::GetProperty);
+    let outside = |address, size| Fault::OutOfBounds { address, size };
+    let invalid = Status::InvalidMemoryAccess;
+    let time = Reply::Done(Answer::U64(1));
+    check(time.clone(), &[4092], Function::GetCurrentTime, invalid, outside(4092, 8));
+    // EFAULT of WASI.
+    check(time, &[0, 0, 4092], Function::ClockTimeGet, Status::Unknown(21), outside(4092, 8));
+    let bytes = Reply::Done(Answer::Bytes(vec![0; 4096]));
+    let words = [0, 0, 0, 100, 104];
+    check(bytes, &words, Function::GetProperty, invalid, Fault::Allocation { size: 4096 });
+}
+
+#[test]
+fn buffers_that_overlap_are_gathered_up_to_a_bound() {
+    let mut memory = Plain::new();
+    memory.bytes = vec![0; 1 << 20];
+    // 128 times the same half of a mebibyte.
+    for at in 0..128 {
+        memory.write(at * 8, &[0, 0, 8, 0, 0, 0, 8, 0]).unwrap();
+    }
+    let gather = |count| Call::decode(Function::FdWrite, &[1, 0, count, 0], &memory);
+    assert!(gather(128).is_ok());
+    memory.write(128 * 8, &[0, 0, 8, 0, 1, 0, 0, 0]).unwrap();
+    let gather = |count| Call::decode(Function::FdWrite, &[1, 0, count, 0], &memory);
+    assert_eq!(gather(129), Err(Fault::TooLarge { most: 64 << 20 }));
 }
 
 #[test]

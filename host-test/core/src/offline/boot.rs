@@ -77,6 +77,8 @@ impl Run {
             clusters: Clusters::of(scenario),
             elsewhere: None,
             retired_fuel: None,
+            fuel_at_step: None,
+            is_telling_failures: false,
         }
     }
 
@@ -153,15 +155,14 @@ impl Run {
         }
         match self.start(vm) {
             Ok(()) => Ok(vm),
-            Err(trap) => {
-                let words = format!("the module's start function trapped: {trap}");
-                Err(self.refusal(filter.plugin, first_log, &words))
+            Err(_) => {
+                Err(self.refusal(filter.plugin, first_log, "the module's start function trapped"))
             }
         }
     }
 
     fn drop_instance(&mut self, vm: VmId) {
-        self.world.callouts.drop_vm(vm);
+        self.world.drop_callouts_of_vm(vm);
         if let Some(guest) = self.guests.get_mut(vm.0) {
             guest.instance = None;
         }
@@ -192,8 +193,8 @@ impl Run {
                     return Err(self.refusal(plugin, first_log, &format!("the filter {failure}")));
                 }
                 Ok(_) => {}
-                Err(trap) => {
-                    let words = format!("the filter {failure}: {trap}");
+                Err(_) => {
+                    let words = format!("the filter {failure}: it trapped");
                     return Err(self.refusal(plugin, first_log, &words));
                 }
             }
@@ -201,17 +202,18 @@ impl Run {
         Ok(Link { vm, root })
     }
 
-    /// What the guest logged since `first_log`, and what the host says of it.
+    /// What the guest logged since `first_log`, what the host says of it, and what may explain it.
     fn refusal(&mut self, plugin: PluginId, first_log: usize, words: &str) -> StartError {
         // A guest that was let down by the host has not been judged.
         if let Err(failure) = self.refuse_what_was_called() {
             return StartError::Host(Box::new(failure));
         }
+        let account = self.world.take_account();
         let plugin = self.world.plugin(plugin).map_or("?", |plugin| plugin.name.as_str());
         let logs = self.world.logs.get(first_log..).unwrap_or_default();
         let mut lines: Vec<String> =
             logs.iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect();
-        lines.push(format!("plugin {plugin}: {words}"));
+        lines.push(format!("plugin {plugin}: {words}{account}"));
         StartError::Refused { words: lines.join("\n") }
     }
 
@@ -222,11 +224,12 @@ impl Run {
         };
         self.world.enter(vm, None);
         let result = instance.start(&mut self.world);
-        self.world.leave();
-        self.world.note_entry(match &result {
+        let entry = match &result {
             Ok(()) => Entry::Return { callback: None, word: 0 },
-            Err(trap) => Entry::Trap(trap.to_string()),
-        });
+            Err(trap) => Entry::Trap(Box::new(self.world.report_trap(trap))),
+        };
+        self.world.leave();
+        self.world.note_entry(entry);
         result
     }
 
@@ -244,6 +247,7 @@ impl Run {
         self.world.has_answered = false;
         self.world.enter(vm, Some(&callback));
         let result = instance.call(&mut self.world, &callback);
+        let report = result.as_ref().err().map(|trap| Box::new(self.world.report_trap(trap)));
         self.world.leave();
         let has_answered = self.world.has_answered;
         let result = match result {
@@ -258,7 +262,9 @@ impl Run {
                 {
                     *self.retired_fuel.get_or_insert(0) += fuel;
                 }
-                self.world.note_entry(Entry::Trap(trap.to_string()));
+                if let Some(report) = report {
+                    self.world.note_entry(Entry::Trap(report));
+                }
                 if let Some(vm) = self.world.vm_mut(vm) {
                     vm.failed = true;
                 }

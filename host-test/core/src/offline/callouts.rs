@@ -6,6 +6,7 @@ use tollgate_abi::{BufferType, Callback, MapType};
 
 use super::dialogue::{Dialogue, SERVICE_TIME, converse, with_details};
 use super::{Run, wire};
+use crate::limits::Bounded;
 use crate::proxy::{Callout, HostFailure};
 use crate::scenario::{Answer, Meets, PlannedCallout, Protocol, Scenario};
 use crate::world::{Delivery, Event, FailedAtOnce, Flight, Kind, Lines, LocalReply, Part};
@@ -80,8 +81,21 @@ impl Run {
 
     /// Tells guests of callouts that failed while they were made, as soon as they have returned.
     pub(super) fn deliver_failures(&mut self) {
-        while let Some(failure) = self.world.callouts.failed_at_once.pop_front() {
+        // What fails while guests are told of failures is told by the loop that runs already.
+        if std::mem::replace(&mut self.is_telling_failures, true) {
+            return;
+        }
+        for told in 0.. {
+            let Some(failure) = self.world.callouts.failed_at_once.pop_front() else { break };
             let FailedAtOnce { owner, token } = failure;
+            if told == self.world.limits.messages_at_once {
+                let beyond = self.world.limits.exceeded(Bounded::messages_at_once);
+                self.world.harm.get_or_insert_with(|| {
+                    format!("callouts make callouts: {told} that failed at one instant, {beyond}")
+                });
+                self.world.callouts.failed_at_once.clear();
+                break;
+            }
             self.world.callouts.set_status(owner, UNAVAILABLE);
             self.world.callouts.delivery = Some(Delivery {
                 owner,
@@ -94,6 +108,7 @@ impl Run {
             let _trapped = self.try_call(owner.vm, callback);
             self.world.callouts.delivery = None;
         }
+        self.is_telling_failures = false;
     }
 
     /// When something comes back next, and to which callout.
@@ -169,7 +184,7 @@ impl Run {
         let _trapped = self.try_call(owner.vm, callback);
         self.world.callouts.delivery = None;
         if is_last {
-            self.world.callouts.flights.retain(|flight| flight.number != number);
+            self.world.retain_flights(|flight| flight.number != number);
         }
         self.refuse_what_was_called()
     }

@@ -11,11 +11,9 @@ use super::Run;
 use super::ends::Ends;
 use super::streams::Event;
 use super::wire;
+use crate::limits::Bounded;
 use crate::proxy::HostFailure;
 use crate::world::{Direction, Hold, Lane, Link, LocalReply, Piece, Stage, Stream, StreamId};
-
-/// How many messages of queues may be delivered at one instant.
-const MOST_DELIVERIES: usize = 100_000;
 
 impl Run {
     pub(super) fn tick(&mut self, link: Link, due: Duration) -> Result<(), HostFailure> {
@@ -33,11 +31,14 @@ impl Run {
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
         for delivered in 0.. {
             let Some((owner, queue)) = self.world.queues.ready.pop_front() else { break };
-            if delivered == MOST_DELIVERIES {
-                let what =
-                    format!("queue {queue} fills itself: {delivered} messages at one instant");
+            if delivered == self.world.limits.messages_at_once {
+                let beyond = self.world.limits.exceeded(Bounded::messages_at_once);
+                let what = format!(
+                    "queue {queue} fills itself: {delivered} messages at one instant, {beyond}"
+                );
                 return Err(HostFailure::Harm { what });
             }
+            self.refuse_endless()?;
             let Link { vm, root } = owner;
             let _trapped = self.try_call(vm, Callback::QueueReady { context: root, queue });
         }
@@ -178,6 +179,9 @@ impl Carrier<'_> {
 
     /// Logs the stream at every filter, also at one that it never came to, then ends its contexts.
     pub(super) fn finish(&mut self) {
+        if !self.ends.response_whole && !self.ends.reset {
+            self.note_held();
+        }
         let now = self.run.world.clock.passed();
         if let Some(stream) = self.stream() {
             stream.notes.ended = Some(now);

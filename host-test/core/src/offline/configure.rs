@@ -3,13 +3,18 @@
 //! It is another plugin, with root contexts of its own in the same VMs. The old ones end with the last
 //! stream that began with them.
 
+use std::time::Duration;
+
 use tollgate_abi::Callback;
 
 use super::Run;
 use super::boot::Filter;
-use crate::proxy::{Configured, StartError};
+use crate::proxy::{Configured, HostFailure, StartError};
 use crate::scenario::ConfigureStep;
 use crate::world::{Context, Link, Place, Plugin, VmId};
+
+/// How long plugins may take to be done when the proxy shuts down, in virtual time.
+const LAST_WAIT: Duration = Duration::from_secs(10);
 
 impl Run {
     pub(super) fn reconfigure(&mut self, step: &ConfigureStep) -> Configured {
@@ -97,6 +102,33 @@ impl Run {
         }
     }
 
+    /// Ends every root context as when the proxy shuts down, and tells of those that wait to be done for
+    /// good.
+    pub(super) fn end_all(&mut self) -> Result<Vec<String>, HostFailure> {
+        let mut ends = Vec::new();
+        for (index, vm) in self.world.vms.iter().enumerate() {
+            let is_root = |(_, context): &(&u32, &Context)| matches!(context, Context::Root(_));
+            let is_alive = !matches!(vm.place, Place::Base | Place::Trial) && !vm.failed;
+            let roots = vm.contexts.iter().filter(|root| is_alive && is_root(root));
+            let links = roots.map(|(&root, _)| Link { vm: VmId(index), root });
+            ends.extend(links.filter(|link| !vm.pending_done.contains(&link.root)));
+        }
+        for link in ends {
+            self.end_root(link);
+        }
+        self.pass_until(self.world.clock.passed().saturating_add(LAST_WAIT))?;
+        let mut waiting = Vec::new();
+        for (index, vm) in self.world.vms.iter().enumerate().filter(|(_, vm)| !vm.failed) {
+            for &root in &vm.pending_done {
+                let guest = self.world.guest_name(VmId(index), root);
+                waiting.push(format!(
+                    "{guest}: proxy_on_done of context {root} asked to wait, and proxy_done never came"
+                ));
+            }
+        }
+        Ok(waiting)
+    }
+
     /// Deletes the root contexts whose guests have said that they are done.
     pub(super) fn delete_ended(&mut self) {
         while let Some(link) = self.world.ended.pop_front() {
@@ -106,7 +138,7 @@ impl Run {
 
     fn delete_root(&mut self, link: Link) {
         let _trapped = self.try_call(link.vm, Callback::Delete { context: link.root });
-        self.world.callouts.drop_root(link);
+        self.world.drop_callouts_of_root(link);
         if let Some(vm) = self.world.vm_mut(link.vm) {
             vm.contexts.remove(&link.root);
             vm.ticks.remove(&link.root);

@@ -4,6 +4,29 @@ use super::chain::Carrier;
 use super::phases::{Keep, Verdict};
 use crate::world::{Direction, Hold, Lane, LocalReply, Piece};
 
+/// What a filter did that holds a stream for ever.
+fn why_held(direction: Direction, hold: Hold) -> Option<String> {
+    let message = match direction {
+        Direction::Request => "request",
+        Direction::Response => "response",
+    };
+    let part = match hold {
+        Hold::Nothing => return None,
+        Hold::Headers | Hold::HeadersWithLimit => "headers",
+        Hold::Body => "body",
+        Hold::Trailers => "trailers",
+        Hold::Stuck => {
+            return Some(format!(
+                "let the {message} go in the very callback that holds its headers: what follows \
+                 them never leaves"
+            ));
+        }
+    };
+    Some(format!(
+        "holds the {message} since proxy_on_{message}_{part}, and neither lets it go nor answers"
+    ))
+}
+
 impl Carrier<'_> {
     pub(super) fn deliver(&mut self, direction: Direction, at: usize, piece: Piece) {
         match piece {
@@ -227,6 +250,20 @@ impl Carrier<'_> {
                     }
                 }
                 self.drain(direction, at);
+            }
+        }
+    }
+
+    /// Notes which filters hold a stream that has come to no end, and since when.
+    pub(super) fn note_held(&mut self) {
+        for at in 0..self.filters {
+            for direction in [Direction::Request, Direction::Response] {
+                let Some(stage) = self.stage(at) else { continue };
+                let (link, context) = (stage.link, stage.context.unwrap_or_default());
+                let hold = stage.lane(direction).hold;
+                let guest = link.map(|link| self.run.world.guest_name(link.vm, context));
+                let (Some(guest), Some(why)) = (guest, why_held(direction, hold)) else { continue };
+                self.run.world.note_held(format!("{guest} {why}"));
             }
         }
     }

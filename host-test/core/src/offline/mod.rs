@@ -21,10 +21,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::account::Account;
 use crate::engine::{Instance, Module};
+use crate::limits::{Bounded, Limits};
 use crate::proxy::{
-    Callout, Configured, Cost, Exchange, HostFailure, LogLine, Observation, Outcome, Proxy,
-    ProxyHost, Sending, StartError,
+    Callout, Configured, Cost, Exchange, Footprint, HostFailure, LogLine, Observation, Outcome,
+    Proxy, ProxyHost, Sending, StartError,
 };
 use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, Scenario,
@@ -39,9 +41,6 @@ pub(crate) use staged::{Left, Stage};
 use streams::{Client, Flow};
 pub use streams::{Event, Head, Over, Part, Sent, StreamId};
 
-/// How often guests may tick while one step lets time pass.
-const MOST_TICKS: usize = 1_000_000;
-
 /// Finds the module of a filter.
 pub type Loader<'a> = dyn Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> + Sync + 'a;
 
@@ -49,12 +48,25 @@ pub type Loader<'a> = dyn Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> 
 pub struct Offline<'a> {
     name: HostName,
     loader: &'a Loader<'a>,
+    limits: Limits,
 }
 
 impl<'a> Offline<'a> {
     /// A host that finds its modules by `loader`.
     pub fn new(name: HostName, loader: &'a Loader<'a>) -> Self {
-        Self { name, loader }
+        Self { name, loader, limits: Limits::default() }
+    }
+
+    /// Sets what guests may make the host use; by default [`Limits::default`].
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    fn world(&self, scenario: &Scenario) -> World {
+        let mut world = World::new(scenario.log_level);
+        world.limits = self.limits;
+        world
     }
 
     /// Starts a proxy that is fed from outside.
@@ -63,7 +75,7 @@ impl<'a> Offline<'a> {
     ///
     /// [`StartError`] as [`ProxyHost::start`].
     pub fn start_run(&self, scenario: &Scenario) -> Result<Run, StartError> {
-        boot::boot(World::new(scenario.log_level), self.loader, scenario).map_err(|failed| failed.0)
+        boot::boot(self.world(scenario), self.loader, scenario).map_err(|failed| failed.0)
     }
 
     /// Starts a proxy that keeps a transcript.
@@ -72,7 +84,7 @@ impl<'a> Offline<'a> {
     ///
     /// [`StartError`] as [`ProxyHost::start`], with what the transcript holds until then.
     pub fn start_recorded(&self, scenario: &Scenario) -> Result<Run, (StartError, Vec<Entry>)> {
-        let mut world = World::new(scenario.log_level);
+        let mut world = self.world(scenario);
         world.record();
         boot::boot(world, self.loader, scenario).map_err(|failed| {
             let (error, mut world) = *failed;
@@ -119,6 +131,10 @@ pub struct Run {
     elsewhere: Option<Elsewhere>,
     /// Fuel of guests that are gone.
     retired_fuel: Option<u64>,
+    /// Fuel that was used when the step began.
+    fuel_at_step: Option<u64>,
+    /// Guests are being told of callouts that failed while they were made.
+    is_telling_failures: bool,
 }
 
 struct Guest {
@@ -190,10 +206,12 @@ impl Run {
         let mut ticks = 0;
         while self.happen(until)? {
             ticks += 1;
-            if ticks > MOST_TICKS {
-                let what = format!("more than {MOST_TICKS} ticks in one step; let less time pass");
+            if ticks > self.world.limits.ticks_per_step {
+                let beyond = self.world.limits.exceeded(Bounded::ticks_per_step);
+                let what = format!("{ticks} ticks in one step, {beyond}, or let less time pass");
                 return Err(HostFailure::Impossible { what });
             }
+            self.refuse_endless()?;
         }
         self.world.clock.advance_to(until);
         Ok(())
@@ -240,6 +258,25 @@ impl Run {
         used
     }
 
+    /// Gives up a step in which guests run without end.
+    fn refuse_endless(&self) -> Result<(), HostFailure> {
+        let used = self.fuel_used().zip(self.fuel_at_step);
+        let used = used.map_or(0, |(now, before)| now.saturating_sub(before));
+        if used <= self.world.limits.fuel_per_step {
+            return Ok(());
+        }
+        let beyond = self.world.limits.exceeded(Bounded::fuel_per_step);
+        Err(HostFailure::Harm {
+            what: format!("the guests used {used} fuel in one step, {beyond}"),
+        })
+    }
+
+    /// A step begins, or a repeat of one.
+    fn begin_step(&mut self, planned: &[PlannedCallout]) {
+        self.fuel_at_step = self.fuel_used();
+        self.plan_callouts(planned);
+    }
+
     fn refuse_what_was_called(&mut self) -> Result<(), HostFailure> {
         if let Some(what) = self.world.harm.take() {
             return Err(HostFailure::Harm { what });
@@ -260,7 +297,7 @@ impl Proxy for Run {
         let faults = requests.iter().flat_map(|sent| &sent.step.faults);
         self.world.faults =
             faults.map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
-        self.plan_callouts(callouts);
+        self.begin_step(callouts);
         // What came back to callouts that were made before.
         self.pass_until(self.world.clock.passed())?;
         let calls_before = self.world.host_calls;
@@ -299,7 +336,7 @@ impl Proxy for Run {
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
         self.world.note(|| format!("{:?} pass", step.by));
-        self.plan_callouts(&step.callouts);
+        self.begin_step(&step.callouts);
         self.pass_until(self.world.clock.passed().saturating_add(step.by))?;
         self.refuse_what_was_called()?;
         Ok(self.made_callouts())
@@ -319,7 +356,7 @@ impl Proxy for Run {
         step: &ConfigureStep,
         callouts: &[PlannedCallout],
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
-        self.plan_callouts(callouts);
+        self.begin_step(callouts);
         let configured = self.reconfigure(step);
         // What is due by now, as in a request.
         self.pass_until(self.world.clock.passed())?;
@@ -329,5 +366,29 @@ impl Proxy for Run {
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
         Ok(Observation { metrics: self.metrics(), logs: self.logs().to_vec() })
+    }
+
+    fn take_account(&mut self) -> Account {
+        self.world.take_account()
+    }
+
+    fn footprint(&self) -> Option<Footprint> {
+        let instances = self.guests.iter().filter_map(|guest| guest.instance.as_ref());
+        let (memory, handed): (Vec<u64>, Vec<u64>) = instances
+            .map(|instance| {
+                let memory_bytes = instance.memory_bytes().unwrap_or_default();
+                (memory_bytes, instance.handed_bytes().unwrap_or_default())
+            })
+            .unzip();
+        Some(Footprint {
+            metrics: self.world.defined_metrics(),
+            shared_keys: self.world.shared.keys(),
+            memory_bytes: memory.iter().sum(),
+            handed_bytes: handed.iter().sum(),
+        })
+    }
+
+    fn end(&mut self) -> Result<Vec<String>, HostFailure> {
+        self.end_all()
     }
 }

@@ -316,7 +316,7 @@ impl Run {
     }
 
     fn forget(&mut self, id: StreamId, worker: usize, client: usize, ends: &Ends) {
-        let stream = self.world.streams.remove(&id);
+        let stream = self.world.take_stream(id);
         let is_kept = ends.response_whole && !ends.closes && !ends.reset;
         let connection = self.clients.get_mut(worker).and_then(|clients| clients.get_mut(client));
         if let Some(connection) = connection {

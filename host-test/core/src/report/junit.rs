@@ -112,6 +112,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::account::Account;
     use crate::report::Failure;
     use crate::scenario::HostName;
 
@@ -124,7 +125,11 @@ mod tests {
             verdict,
             took: Duration::from_millis(1500),
         };
-        let failure = Failure { place: "step 1".into(), what: "a < \"b\"\u{1}\n- c".into() };
+        let failure = Failure {
+            place: "step 1".into(),
+            what: "a < \"b\"\u{1}\n- c".into(),
+            account: Account::default(),
+        };
         let report: Report = [
             case("a.yaml", "passes & so on", Verdict::Passed),
             case("a.yaml", "fails", Verdict::Failed { failures: vec![failure] }),

@@ -37,6 +37,7 @@ pub use expect::{
 };
 pub use read::{ReadError, configuration};
 pub use together::{Timed, Together};
+pub(crate) use value::duration;
 pub use value::{ClockStep, Matcher};
 
 /// A header line: name in lower case and value, both bytes.
@@ -64,6 +65,8 @@ pub struct Scenario {
     pub proxy: Configured,
     /// Properties that the offline host does not derive but is told.
     pub properties: Vec<MadeUp>,
+    /// Whether the checks that no proxy makes are made as well.
+    pub strict: bool,
     /// Set when it cannot run everywhere.
     pub only: Option<Only>,
     /// Set when the proxy must refuse to start: text that its log must contain.
@@ -86,6 +89,7 @@ impl Scenario {
             buffer_limit: BUFFER_LIMIT,
             proxy: Configured::default(),
             properties: Vec::new(),
+            strict: false,
             only: None,
             refused: None,
             left: Vec::new(),

@@ -117,6 +117,8 @@ struct RawScenario {
     proxy: Configured,
     #[serde(default)]
     properties: RawProperties,
+    #[serde(default)]
+    strict: bool,
     only: Option<RawOnly>,
     refused: Option<String>,
     #[serde(default)]
@@ -189,6 +191,7 @@ impl RawScenario {
             buffer_limit: self.buffer_limit.map_or(BUFFER_LIMIT, NonZeroUsize::get),
             proxy: self.proxy,
             properties: self.properties.0,
+            strict: self.strict,
             only,
             refused: self.refused,
             left,

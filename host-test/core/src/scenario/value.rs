@@ -171,7 +171,8 @@ pub(super) fn unhex<E: de::Error>(text: &str) -> Result<Vec<u8>, E> {
     Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time with its unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write a whole number and ms, s, m or h");
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number: u64 = text.strip_suffix(unit).unwrap_or(text).parse().map_err(|_| wrong())?;

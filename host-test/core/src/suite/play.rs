@@ -1,6 +1,7 @@
 //! Plays the tests of a suite and judges what each phase left behind.
 
 use super::{Environment, Expected, Pattern, Phase, Test};
+use crate::account::Account;
 use crate::engine::Trap;
 use crate::offline::{Left, Offline, Stage};
 use crate::proxy::{LogLine, StartError};
@@ -68,7 +69,11 @@ impl Judge {
     }
 
     fn fail(&mut self, what: String) {
-        self.failures.push(Failure { place: self.place.clone(), what });
+        self.failures.push(Failure {
+            place: self.place.clone(),
+            what,
+            account: Account::default(),
+        });
     }
 
     fn logs(&mut self, patterns: &[Pattern], logs: &[LogLine]) {

@@ -140,7 +140,9 @@ fn what(entry: &Entry) -> What {
             let (status, why, answer) = match reply {
                 Reply::Done(Answer::Nothing) => ("ok".into(), None, None),
                 Reply::Done(answer) => ("ok".into(), None, Some(answer.to_string())),
-                Reply::Refused { status, why } => (status.to_string(), Some(why.to_string()), None),
+                Reply::Refused { status, why } | Reply::Untimely { status, why } => {
+                    (status.to_string(), Some(why.to_string()), None)
+                }
                 Reply::Failed { status, why, answer } => {
                     (status.to_string(), Some(why.to_string()), Some(answer.to_string()))
                 }
@@ -152,7 +154,7 @@ fn what(entry: &Entry) -> What {
         Entry::Fault { function, fault } => What::Call {
             function: function.to_string(),
             arguments: Vec::new(),
-            status: tollgate_abi::Status::InvalidMemoryAccess.to_string(),
+            status: function.status_of_faults().to_string(),
             why: Some(fault.to_string()),
             answer: None,
         },
@@ -163,7 +165,7 @@ fn what(entry: &Entry) -> What {
                 None => "started".into(),
             },
         },
-        Entry::Trap(message) => What::Trap { message: message.clone() },
+        Entry::Trap(report) => What::Trap { message: report.outcome().to_string() },
     }
 }
 

@@ -39,6 +39,11 @@ impl World {
         size: u32,
         value: &[u8],
     ) -> Reply {
+        if let Err(trap) =
+            self.keep_for_stream(scope, self.grows_by(scope, buffer, start, size, value))
+        {
+            return trap;
+        }
         if let Some(message) = self.delivered_message(scope, buffer) {
             return replace(message, start, size, value);
         }
@@ -46,17 +51,31 @@ impl World {
             return refusal;
         }
         let Some(direction) = direction_of(buffer) else {
-            return Reply::refused(Status::BadArgument, format!("{buffer} cannot be changed"));
+            return Reply::refused(Status::BadArgument, format!("{buffer} is never to be changed"));
         };
         let Some((stream, at)) = self.at_stage_mut(scope) else {
-            return not_now(buffer);
+            return not_now(buffer, scope);
         };
         let body =
             stream.stages.get_mut(at).and_then(|stage| stage.lane_mut(direction).body.as_mut());
         let Some(body) = body else {
-            return not_now(buffer);
+            return not_now(buffer, scope);
         };
         replace(body, start, size, value)
+    }
+
+    /// By how many bytes a change would make a buffer longer.
+    fn grows_by(
+        &self,
+        scope: &Scope,
+        buffer: BufferType,
+        start: u32,
+        size: u32,
+        value: &[u8],
+    ) -> usize {
+        let length = self.buffer(scope, buffer).map_or(0, <[u8]>::len);
+        let goes = if start == 0 { length.min(usize::try_from(size).unwrap_or(length)) } else { 0 };
+        value.len().saturating_sub(goes)
     }
 
     pub(super) fn buffer_status(&self, scope: &Scope, buffer: BufferType) -> Reply {
@@ -76,7 +95,7 @@ impl World {
         }
         match buffer {
             BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
-                let direction = direction_of(buffer).ok_or_else(|| no_buffer(buffer))?;
+                let direction = direction_of(buffer).ok_or_else(|| no_buffer(buffer, scope))?;
                 // As on Envoy: out of its phase a body is empty, without an error.
                 let stage = self.at_stage(scope).map(|(_, stage)| stage);
                 Ok(stage
@@ -87,7 +106,7 @@ impl World {
                 Some(Callback::Configure { .. }) => Ok(self
                     .plugin_of(scope)
                     .map_or(&[][..], |plugin| plugin.configuration.as_slice())),
-                Some(_) | None => Err(no_buffer(buffer)),
+                Some(_) | None => Err(no_buffer(buffer, scope)),
             },
             // As on Envoy: at any time.
             BufferType::VmConfiguration => Ok(self
@@ -97,7 +116,7 @@ impl World {
             | BufferType::UpstreamData
             | BufferType::GrpcReceiveBuffer
             | BufferType::CallData => Ok(&[]),
-            BufferType::HttpCallResponseBody => Err(no_buffer(buffer)),
+            BufferType::HttpCallResponseBody => Err(no_buffer(buffer, scope)),
             BufferType::Unknown(buffer) => Err(Reply::refused(
                 Status::BadArgument,
                 format!("{buffer} is not a kind of buffer"),
@@ -139,10 +158,32 @@ fn direction_of(buffer: BufferType) -> Option<Direction> {
     }
 }
 
-fn no_buffer(buffer: BufferType) -> Reply {
-    Reply::refused(Status::NotFound, format!("{buffer} is not available here"))
+fn no_buffer(buffer: BufferType, scope: &Scope) -> Reply {
+    let phase = scope.phase();
+    let why = format!("{buffer} is not available in {phase}, only in {}", home_of(buffer));
+    Reply::untimely(Status::NotFound, why)
 }
 
-fn not_now(buffer: BufferType) -> Reply {
-    Reply::refused(Status::BadArgument, format!("{buffer} cannot be changed here"))
+fn not_now(buffer: BufferType, scope: &Scope) -> Reply {
+    let phase = scope.phase();
+    let why = format!(
+        "{buffer} cannot be changed in {phase}, but in {} and while it holds it",
+        home_of(buffer)
+    );
+    Reply::untimely(Status::BadArgument, why)
+}
+
+/// The callback in which a buffer has something in it.
+fn home_of(buffer: BufferType) -> &'static str {
+    match buffer {
+        BufferType::HttpRequestBody => "proxy_on_request_body",
+        BufferType::HttpResponseBody => "proxy_on_response_body",
+        BufferType::DownstreamData => "proxy_on_downstream_data",
+        BufferType::UpstreamData => "proxy_on_upstream_data",
+        BufferType::HttpCallResponseBody => "proxy_on_http_call_response",
+        BufferType::GrpcReceiveBuffer => "proxy_on_grpc_receive",
+        BufferType::VmConfiguration => "proxy_on_vm_start",
+        BufferType::PluginConfiguration => "proxy_on_configure",
+        BufferType::CallData | BufferType::Unknown(_) => "no callback",
+    }
 }

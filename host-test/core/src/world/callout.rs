@@ -79,6 +79,8 @@ pub(crate) struct Flight {
     pub(crate) closed_by_guest: bool,
     /// The other side has closed a gRPC stream, and the guest was told.
     pub(crate) closed: bool,
+    /// Bytes that it makes the host keep.
+    pub(crate) kept_bytes: usize,
 }
 
 /// A part of a request: a body, a gRPC message, or the end.
@@ -87,6 +89,17 @@ pub(crate) enum Part {
     Body(Vec<u8>),
     Message(Vec<u8>),
     End,
+}
+
+impl Part {
+    /// How many bytes it makes the host keep.
+    pub(super) fn size_bytes(&self) -> usize {
+        let bytes = match self {
+            Self::Body(bytes) | Self::Message(bytes) => bytes.len(),
+            Self::End => 0,
+        };
+        bytes.saturating_add(size_of::<Self>())
+    }
 }
 
 /// What a guest is told.
@@ -129,17 +142,6 @@ impl Callouts {
         self.statuses.insert(owner, status);
     }
 
-    /// Forgets the callouts of a VM that is gone.
-    pub(crate) fn drop_vm(&mut self, vm: VmId) {
-        self.flights.retain(|flight| flight.owner.vm != vm);
-    }
-
-    /// Forgets the callouts of a root context that is gone, and what became of the last.
-    pub(crate) fn drop_root(&mut self, root: Link) {
-        self.flights.retain(|flight| flight.owner != root);
-        self.statuses.remove(&root);
-    }
-
     pub(super) fn next_token(&mut self, vm: VmId, kind: Kind) -> u32 {
         let token = self.tokens.entry((vm, kind)).or_insert(kind as u32);
         *token = token.wrapping_add(TOKENS_APART);
@@ -159,9 +161,10 @@ impl World {
 
     /// Lets a callout take off, and gives its token.
     pub(super) fn take_off(&mut self, scope: &Scope, new: NewFlight) -> Reply {
-        let sizes = new.headers.0.iter().map(|(name, value)| name.len() + value.len());
-        let size = sizes.sum::<usize>().saturating_add(size_of::<Flight>());
-        if let Err(trap) = self.keep(size) {
+        let lines = new.headers.0.iter().map(|(name, value)| name.len() + value.len());
+        let parts = new.outbox.iter().map(Part::size_bytes);
+        let kept_bytes = lines.chain(parts).sum::<usize>().saturating_add(size_of::<Flight>());
+        if let Err(trap) = self.keep(kept_bytes) {
             return trap;
         }
         let owner = self.owner(scope);
@@ -185,9 +188,34 @@ impl World {
             is_sent,
             closed_by_guest: false,
             closed: false,
+            kept_bytes,
         };
         self.callouts.flights.push(flight);
         Reply::Done(Answer::U32(token))
+    }
+
+    /// Forgets the callouts that do not stay.
+    pub(crate) fn retain_flights(&mut self, stays: impl Fn(&Flight) -> bool) {
+        let mut kept_bytes = 0_usize;
+        self.callouts.flights.retain(|flight| {
+            let stays = stays(flight);
+            if !stays {
+                kept_bytes = kept_bytes.saturating_add(flight.kept_bytes);
+            }
+            stays
+        });
+        self.let_go(kept_bytes);
+    }
+
+    /// Forgets the callouts of a VM that is gone.
+    pub(crate) fn drop_callouts_of_vm(&mut self, vm: VmId) {
+        self.retain_flights(|flight| flight.owner.vm != vm);
+    }
+
+    /// Forgets the callouts of a root context that is gone, and what became of the last.
+    pub(crate) fn drop_callouts_of_root(&mut self, root: Link) {
+        self.retain_flights(|flight| flight.owner != root);
+        self.callouts.statuses.remove(&root);
     }
 
     /// The map that the guest sees of what is being delivered to it.

@@ -108,11 +108,14 @@ impl World {
             let prototypes = &self.vm(scope.vm)?.prototypes;
             prototypes.get(&(root, name.to_vec())).copied()
         });
-        if let Err(trap) = self.keep(value.len()) {
+        if let Err(trap) = self.keep_for_stream(scope, object_bytes(name, value)) {
             return trap;
         }
         let Some((stream, _)) = self.at_stage_mut(scope) else {
-            return Reply::refused(Status::NotFound, "there is no stream to keep it about");
+            return Reply::untimely(
+                Status::NotFound,
+                "a property is kept about a stream, and the context in effect is none",
+            );
         };
         let prototype = declared.unwrap_or_default();
         let new =
@@ -171,6 +174,11 @@ impl World {
             }
         }
     }
+}
+
+/// How many bytes an object makes the host keep.
+pub(super) fn object_bytes(name: &[u8], value: &[u8]) -> usize {
+    name.len().saturating_add(value.len()).saturating_add(size_of::<Object>())
 }
 
 /// What makes an object of a name; as text it is what Envoy shows of it.

@@ -12,15 +12,17 @@ use flate2::Compression;
 use flate2::read::{ZlibDecoder, ZlibEncoder};
 use tollgate_abi::{Answer, Call, Reply, Status};
 
-use super::filter_state::{Prototype, Shape, Span};
+use super::filter_state::{Prototype, Shape, Span, object_bytes};
 use super::{Scope, World};
+use crate::limits::Bounded;
 use message::Fields;
-
-/// As much as a guest may have uncompressed at once; what goes beyond is taken for a guest that ran wild.
-const MOST_UNCOMPRESSED_BYTES: u64 = 64 << 20;
 
 /// Why a function refused.
 type Refusal = (Status, &'static str);
+
+/// Guests make the host keep more than it does.
+const TOO_MUCH: Refusal =
+    (Status::InternalFailure, "the guests make the host keep more than the limit kept_bytes");
 
 /// What stands for arguments that are no message.
 const NO_MESSAGE: Refusal = (Status::BadArgument, "the arguments are no such message");
@@ -34,18 +36,15 @@ impl World {
     ) -> Reply {
         let result = match name {
             b"compress" => compress(arguments),
-            b"uncompress" => match uncompress(arguments) {
+            b"uncompress" => match uncompress(arguments, self.limits.uncompressed_bytes) {
                 Uncompressed::Bytes(bytes) => Ok(bytes),
                 Uncompressed::NotZlib => {
                     Err((Status::SerializationFailure, "the bytes are not in the format of zlib"))
                 }
                 Uncompressed::TooMuch => {
-                    return Reply::Trap {
-                        why: format!(
-                            "the guest uncompressed more than {MOST_UNCOMPRESSED_BYTES} bytes"
-                        )
-                        .into(),
-                    };
+                    let beyond = self.limits.exceeded(Bounded::uncompressed_bytes);
+                    let why = format!("the bytes become too many, {beyond}");
+                    return Reply::Trap { why: why.into() };
                 }
             },
             b"verify_signature" => signature::verify(arguments),
@@ -74,7 +73,8 @@ impl World {
     fn set_envoy_filter_state(&mut self, scope: &Scope, arguments: &[u8]) -> Result<(), Refusal> {
         let fields = Fields::parse(arguments).ok_or(NO_MESSAGE)?;
         let (name, value) = (fields.text(1).ok_or(NO_MESSAGE)?, fields.text(2).ok_or(NO_MESSAGE)?);
-        self.keep(value.len()).map_err(|_| (Status::InternalFailure, "too much is kept"))?;
+        let bytes = object_bytes(name.as_bytes(), value.as_bytes());
+        self.keep_for_stream(scope, bytes).map_err(|_| TOO_MUCH)?;
         self.set_object(scope, name, value, span(fields.number(3)))
     }
 
@@ -89,7 +89,7 @@ impl World {
             },
             span: span(fields.number(5)),
         };
-        self.keep(name.len()).map_err(|_| (Status::InternalFailure, "too much is kept"))?;
+        self.keep_for_stream(scope, object_bytes(name.as_bytes(), &[])).map_err(|_| TOO_MUCH)?;
         self.declare_property(scope, name.as_bytes(), prototype)
     }
 }
@@ -116,11 +116,12 @@ enum Uncompressed {
     TooMuch,
 }
 
-fn uncompress(bytes: &[u8]) -> Uncompressed {
+fn uncompress(bytes: &[u8], most: usize) -> Uncompressed {
     let mut uncompressed = Vec::new();
-    let mut decoder = ZlibDecoder::new(bytes).take(MOST_UNCOMPRESSED_BYTES + 1);
+    let one_more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut decoder = ZlibDecoder::new(bytes).take(one_more);
     match decoder.read_to_end(&mut uncompressed) {
-        Ok(size) if size as u64 > MOST_UNCOMPRESSED_BYTES => Uncompressed::TooMuch,
+        Ok(size) if size > most => Uncompressed::TooMuch,
         Ok(_) if bytes.is_empty() => Uncompressed::NotZlib,
         Ok(_) => Uncompressed::Bytes(uncompressed),
         Err(_) => Uncompressed::NotZlib,

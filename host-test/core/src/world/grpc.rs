@@ -8,6 +8,7 @@ use super::callout::{FailedAtOnce, Flight, Kind, NewFlight, Part, lines, mark_in
 use super::header::Lines;
 use super::service::{self, Service};
 use super::{Link, Scope, World};
+use crate::limits::Bounded;
 
 /// Where a callout goes: cluster or serialised service, name of the service, method.
 type To<'a> = (&'a [u8], &'a [u8], &'a [u8]);
@@ -21,9 +22,6 @@ impl World {
         message: &[u8],
         timeout_millis: u32,
     ) -> Reply {
-        if let Err(trap) = self.keep(message.len()) {
-            return trap;
-        }
         let timeout = Duration::from_millis(u64::from(timeout_millis));
         let outbox = vec![Part::Message(message.to_vec()), Part::End];
         self.open(scope, to, metadata, Some(timeout), outbox)
@@ -63,6 +61,11 @@ impl World {
         if !self.knows_cluster(&cluster) {
             let owner = self.owner(scope);
             let token = self.callouts.next_token(owner.vm, kind);
+            if self.callouts.failed_at_once.len() == self.limits.messages_at_once {
+                let beyond = self.limits.exceeded(Bounded::messages_at_once);
+                let why = format!("too many callouts that failed in one callback, {beyond}");
+                return Reply::Trap { why: why.into() };
+            }
             self.callouts.failed_at_once.push_back(FailedAtOnce { owner, token });
             return Reply::refused(Status::InternalFailure, self.unknown_cluster(&cluster));
         }
@@ -97,17 +100,23 @@ impl World {
         if Kind::of(token) != Some(Kind::GrpcStream) {
             return not_of_grpc(token);
         }
-        if let Err(trap) = self.keep(message.len()) {
-            return trap;
-        }
         self.notice_late(scope, token);
         let owner = self.owner(scope);
+        if self.flight_mut(owner, token).is_none() {
+            return unknown(token);
+        }
+        let part = Part::Message(message.to_vec());
+        let kept_bytes = part.size_bytes();
+        if let Err(trap) = self.keep(kept_bytes) {
+            return trap;
+        }
         let Some(flight) = self.flight_mut(owner, token) else {
             return unknown(token);
         };
+        flight.kept_bytes = flight.kept_bytes.saturating_add(kept_bytes);
         // As on Envoy: what comes after the last message is not sent, without an error.
         if !flight.is_sent && !flight.closed {
-            flight.outbox.push_back(Part::Message(message.to_vec()));
+            flight.outbox.push_back(part);
             if end_of_stream {
                 flight.outbox.push_back(Part::End);
                 flight.is_sent = true;
@@ -170,7 +179,7 @@ impl World {
     }
 
     fn land(&mut self, owner: Link, token: u32) {
-        self.callouts.flights.retain(|flight| flight.owner != owner || flight.token != token);
+        self.retain_flights(|flight| flight.owner != owner || flight.token != token);
     }
 }
 

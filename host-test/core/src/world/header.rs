@@ -147,7 +147,7 @@ impl World {
         name: &[u8],
         value: &[u8],
     ) -> Reply {
-        self.change(scope, map, |lines| {
+        self.change(scope, map, line_bytes(name, value), |lines| {
             lines.append(&name.to_ascii_lowercase(), value);
         })
     }
@@ -159,13 +159,13 @@ impl World {
         name: &[u8],
         value: &[u8],
     ) -> Reply {
-        self.change(scope, map, |lines| {
+        self.change(scope, map, line_bytes(name, value), |lines| {
             lines.replace(&name.to_ascii_lowercase(), value);
         })
     }
 
     pub(super) fn remove_header(&mut self, scope: &Scope, map: MapType, name: &[u8]) -> Reply {
-        self.change(scope, map, |lines| lines.remove(&name.to_ascii_lowercase()))
+        self.change(scope, map, 0, |lines| lines.remove(&name.to_ascii_lowercase()))
     }
 
     pub(super) fn set_headers(&mut self, scope: &Scope, map: MapType, new: &Serialized) -> Reply {
@@ -182,7 +182,8 @@ impl World {
             }
             Ok(_) | Err(_) => Vec::new(),
         };
-        self.change(scope, map, |lines| lines.0 = new)
+        let bytes = new.iter().map(|(name, value)| line_bytes(name, value)).sum();
+        self.change(scope, map, bytes, |lines| lines.0 = new)
     }
 
     fn readable(&self, scope: &Scope, map_type: MapType) -> Result<&Lines, Reply> {
@@ -206,6 +207,7 @@ impl World {
         &mut self,
         scope: &Scope,
         map_type: MapType,
+        new_bytes: usize,
         change: impl FnOnce(&mut Lines),
     ) -> Reply {
         let map = match map_of(map_type) {
@@ -214,6 +216,11 @@ impl World {
         };
         self.make_trailers(scope, map_type);
         let visible = self.at_stage(scope).map(|(_, stage)| is_visible(stage, map));
+        if visible == Some(true)
+            && let Err(trap) = self.keep_for_stream(scope, new_bytes)
+        {
+            return trap;
+        }
         match (visible, self.at_stage_mut(scope)) {
             (Some(true), Some((stream, _))) => {
                 let message = stream.message_mut(map.direction);
@@ -249,11 +256,13 @@ impl World {
     }
 }
 
+/// How many bytes a line makes the host keep.
+fn line_bytes(name: &[u8], value: &[u8]) -> usize {
+    name.len().saturating_add(value.len()).saturating_add(size_of::<HeaderLine>())
+}
+
 fn out_of_phase(scope: &Scope, map: MapType) -> Reply {
-    let phase = match &scope.callback {
-        Some(callback) => callback.kind().name(),
-        None => "the start function",
-    };
+    let phase = scope.phase();
     let first = match map_of(map) {
         Ok(Map { direction: Direction::Request, trailers: false }) => "proxy_on_request_headers",
         Ok(Map { direction: Direction::Request, trailers: true }) => "proxy_on_request_trailers",
@@ -261,10 +270,9 @@ fn out_of_phase(scope: &Scope, map: MapType) -> Reply {
         Ok(Map { direction: Direction::Response, trailers: true }) => "proxy_on_response_trailers",
         Err(refusal) => return refusal,
     };
-    Reply::refused(
-        Status::BadArgument,
-        format!("{map} are not available in {phase}, only in {first} and while it holds them"),
-    )
+    let why =
+        format!("{map} are not available in {phase}, but from {first} on while it holds them");
+    Reply::untimely(Status::BadArgument, why)
 }
 
 fn map_of(map: MapType) -> Result<Map, Reply> {
@@ -277,7 +285,7 @@ fn map_of(map: MapType) -> Result<Map, Reply> {
         | MapType::GrpcReceiveTrailingMetadata
         | MapType::HttpCallResponseHeaders
         | MapType::HttpCallResponseTrailers => {
-            return Err(Reply::refused(
+            return Err(Reply::untimely(
                 Status::BadArgument,
                 format!("{map} are available only while the answer to a callout is delivered"),
             ));
@@ -303,5 +311,6 @@ fn lines(stream: &Stream, map: Map) -> &Lines {
 }
 
 fn no_stream(map: MapType) -> Reply {
-    Reply::refused(Status::BadArgument, format!("{map} belong to a stream; this context is none"))
+    let why = format!("{map} belong to a stream, and the context in effect is none");
+    Reply::untimely(Status::BadArgument, why)
 }

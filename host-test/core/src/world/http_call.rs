@@ -6,6 +6,7 @@ use tollgate_abi::{Reply, Serialized, Status};
 
 use super::callout::{Kind, NewFlight, Part, lines, mark_internal};
 use super::{Scope, World};
+use crate::clip::clip;
 
 /// The longest timeout: Envoy reads the number as signed.
 const LONGEST_TIMEOUT: u32 = i32::MAX.unsigned_abs();
@@ -29,14 +30,12 @@ impl World {
         let mut headers = lines(headers);
         let needed = [&b":path"[..], b":method", b":authority"];
         if let Some(missing) = needed.into_iter().find(|name| headers.first(name).is_none()) {
-            let why = format!("the headers lack {}", missing.escape_ascii());
+            let why =
+                format!("missing {}: the headers of a callout need it", missing.escape_ascii());
             return Reply::refused(Status::BadArgument, why);
         }
         let mut outbox = Vec::new();
         if !body.is_empty() {
-            if let Err(trap) = self.keep(body.len()) {
-                return trap;
-            }
             headers.set(b"content-length", body.len().to_string().as_bytes());
             outbox.push(Part::Body(body.to_vec()));
         }
@@ -50,7 +49,7 @@ impl World {
     }
 
     pub(super) fn unknown_cluster(&self, name: &[u8]) -> String {
-        let known = self.callouts.clusters.join(", ");
-        format!("there is no cluster `{}`; the scenario has {known}", name.escape_ascii())
+        let known = clip(&self.callouts.clusters.join(", "));
+        format!("unknown cluster `{}`, declared: {known}", clip(&name.escape_ascii()))
     }
 }

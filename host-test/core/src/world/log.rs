@@ -10,6 +10,7 @@ impl World {
         if let LogLevel::Unknown(level) = level {
             return Reply::refused(Status::BadArgument, format!("{level} is not a log level"));
         }
+        self.recent.logged(level, message);
         match self.write_log(level, message) {
             Ok(()) => Reply::OK,
             Err(trap) => trap,

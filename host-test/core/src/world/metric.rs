@@ -29,14 +29,25 @@ impl Metrics {
 }
 
 impl World {
+    /// How many ids guests were given.
+    pub(crate) fn defined_metrics(&self) -> u64 {
+        let ids = self.vms.iter().flat_map(|vm| &vm.metric_ids).map(Vec::len);
+        u64::try_from(ids.sum::<usize>()).unwrap_or(u64::MAX)
+    }
+
     /// Gives a new id at each call, as Envoy does: the kind in the two lowest bits, above them a number
     /// that counts the definitions of that kind in this VM, from 1.
     pub(super) fn define_metric(&mut self, scope: &Scope, kind: MetricType, name: &[u8]) -> Reply {
         if let MetricType::Unknown(kind) = kind {
             return Reply::refused(Status::BadArgument, format!("{kind} is not a kind of metric"));
         }
+        let of_name = |metric: &Metric| metric.kind == kind && metric.name == name;
+        let known = self.metrics.0.iter().position(of_name);
+        let new_bytes = if known.is_none() { name.len() + size_of::<Metric>() } else { 0 };
+        if let Err(trap) = self.keep(new_bytes + size_of::<usize>()) {
+            return trap;
+        }
         let metrics = &mut self.metrics.0;
-        let known = metrics.iter().position(|metric| metric.kind == kind && metric.name == name);
         let index = known.unwrap_or_else(|| {
             metrics.push(Metric { kind, name: name.to_vec(), value: 0 });
             metrics.len() - 1
@@ -58,9 +69,10 @@ impl World {
             return unknown(id);
         };
         match metric.kind {
-            MetricType::Counter if offset <= 0 => {
-                Reply::refused(Status::BadArgument, format!("a counter cannot grow by {offset}"))
-            }
+            MetricType::Counter if offset <= 0 => Reply::refused(
+                Status::BadArgument,
+                format!("a counter cannot grow by {offset}; a gauge can"),
+            ),
             MetricType::Counter | MetricType::Gauge => {
                 metric.value = metric.value.wrapping_add_signed(offset);
                 Reply::OK
@@ -109,5 +121,5 @@ fn slot(kind: u32) -> usize {
 fn unknown(id: u32) -> Reply {
     // As on Envoy: only an id whose lowest bits say counter or gauge is looked up.
     let status = if id & 3 < 2 { Status::NotFound } else { Status::BadArgument };
-    Reply::refused(status, format!("no metric has the id {id}"))
+    Reply::refused(status, format!("this VM has defined no metric with the id {id}"))
 }

@@ -17,6 +17,7 @@ mod notes;
 mod property;
 mod protobuf;
 mod queue;
+mod recent;
 mod service;
 mod shared;
 mod staged;
@@ -44,22 +45,23 @@ pub(crate) use staged::{SortedHeaders, Staged};
 pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
+use crate::limits::{Bounded, Limits};
 use crate::proxy::LogLine;
 use crate::scenario::{Configured, Fault, MadeUp, Metadata};
-use crate::transcript::Entry;
+use crate::transcript::{Entry, Transcript};
 use metric::Metrics;
 use queue::Queues;
+use recent::Recent;
 use shared::SharedData;
 use wasi::Random;
-
-/// As much as guests may make the host keep; what goes beyond is taken for a guest that ran wild.
-const MOST_KEPT_BYTES: usize = 256 << 20;
 
 /// The state of the host for one proxy.
 #[derive(Debug, Default)]
 pub struct World {
     /// The clocks.
     pub clock: Clock,
+    /// What guests may make the host use.
+    pub limits: Limits,
     pub(crate) log_level: Option<LogLevel>,
     /// How many bytes of a body may be held with a limit.
     pub(crate) buffer_limit: usize,
@@ -85,7 +87,7 @@ pub struct World {
     pub(crate) faults: Vec<ArmedFault>,
     pub(crate) host_calls: u64,
     pub(crate) unserved: Option<String>,
-    /// Bytes that guests made the host keep: log lines, shared data, queues.
+    /// Bytes that guests make the host keep.
     kept_bytes: usize,
     /// What a guest did that does harm to a whole Envoy.
     pub(crate) harm: Option<String>,
@@ -93,8 +95,9 @@ pub struct World {
     pub(crate) staged: Option<Staged>,
     random: Random,
     scope: Option<Scope>,
-    /// With the virtual time that had passed.
-    transcript: Option<Vec<(Duration, Entry)>>,
+    /// What guests did last.
+    recent: Recent,
+    transcript: Option<Transcript>,
 }
 
 /// Where the running guest is.
@@ -104,6 +107,13 @@ struct Scope {
     /// The context that host calls act on.
     effective: u32,
     callback: Option<Callback>,
+}
+
+impl Scope {
+    /// What the guest runs, by name.
+    fn phase(&self) -> &'static str {
+        self.callback.map_or("the start function", |callback| callback.kind().name())
+    }
 }
 
 /// A fault that waits for its call.
@@ -131,7 +141,7 @@ impl World {
 
     /// Takes what the transcript holds so far, each line with the virtual time that had passed.
     pub fn take_timed_transcript(&mut self) -> Vec<(Duration, Entry)> {
-        self.transcript.as_mut().map(std::mem::take).unwrap_or_default()
+        self.transcript.as_mut().map(Transcript::take).unwrap_or_default()
     }
 
     /// Answers a host call of the guest that is running.
@@ -141,17 +151,24 @@ impl World {
             Some(status) => Reply::refused(status, "the scenario asked for this fault"),
             None => self.answer(&call),
         };
-        if self.transcript.is_some() {
-            self.note_entry(Entry::Call { call, reply: reply.clone() });
+        if let Some(transcript) = &mut self.transcript {
+            transcript.call(self.clock.passed(), &call, &reply, &self.limits);
         }
+        self.recent.call(call, &reply);
         reply
     }
 
     /// Answers a host call whose arguments could not be read.
     pub fn refuse(&mut self, function: Function, fault: BadPointer) -> Reply {
         self.host_calls += 1;
+        self.lose(function, fault);
+        Reply::refused(function.status_of_faults(), fault.to_string())
+    }
+
+    /// Takes note of an answer that the guest did not get.
+    pub fn lose(&mut self, function: Function, fault: BadPointer) {
+        self.recent.fault(function, fault);
         self.note_entry(Entry::Fault { function, fault });
-        Reply::refused(Status::InvalidMemoryAccess, fault.to_string())
     }
 
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
@@ -163,13 +180,14 @@ impl World {
     pub(crate) fn note_entry(&mut self, entry: Entry) {
         let now = self.clock.passed();
         if let Some(transcript) = &mut self.transcript {
-            transcript.push((now, entry));
+            transcript.push(now, entry, &self.limits);
         }
     }
 
     /// A guest starts to run `callback`, or its start function.
     pub(crate) fn enter(&mut self, vm: VmId, callback: Option<&Callback>) {
         let effective = callback.map_or(0, Callback::context);
+        self.recent.begin();
         self.scope = Some(Scope { vm, effective, callback: callback.copied() });
         if self.transcript.is_some() {
             let guest = self.guest_name(vm, effective);
@@ -195,7 +213,7 @@ impl World {
             return reply;
         }
         if is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(&scope, call) {
-            let phase = scope.callback.map_or("the start", |callback| callback.kind().name());
+            let phase = scope.phase();
             let call = call.function();
             self.harm.get_or_insert_with(|| {
                 format!("the guest called {call} in {phase}: Envoy 1.40 crashes there, with all its connections")
@@ -299,17 +317,35 @@ impl World {
 
     /// Counts bytes that a guest makes the host keep.
     fn keep(&mut self, bytes: usize) -> Result<(), Reply> {
-        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
-        if self.kept_bytes <= MOST_KEPT_BYTES {
+        let kept = self.kept_bytes.saturating_add(bytes);
+        if kept <= self.limits.kept_bytes {
+            self.kept_bytes = kept;
             return Ok(());
         }
-        let why = format!("the guests made the host keep more than {MOST_KEPT_BYTES} bytes");
+        let beyond = self.limits.exceeded(Bounded::kept_bytes);
+        let why = format!("the guests make the host keep {kept} bytes, {beyond}");
         Err(Reply::Trap { why: why.into() })
     }
 
-    /// Counts bytes that are not kept any more.
+    /// Bytes that guests made the host keep are no longer kept.
     fn let_go(&mut self, bytes: usize) {
         self.kept_bytes = self.kept_bytes.saturating_sub(bytes);
+    }
+
+    /// Counts bytes that are kept as long as the stream that the guest acts on; without one, for good.
+    fn keep_for_stream(&mut self, scope: &Scope, bytes: usize) -> Result<(), Reply> {
+        self.keep(bytes)?;
+        if let Some((stream, _)) = self.at_stage_mut(scope) {
+            stream.kept_bytes = stream.kept_bytes.saturating_add(bytes);
+        }
+        Ok(())
+    }
+
+    /// Takes a stream that is over.
+    pub(crate) fn take_stream(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        self.let_go(stream.kept_bytes);
+        Some(stream)
     }
 
     fn armed_fault(&mut self, function: Function) -> Option<Status> {

@@ -45,6 +45,10 @@ impl World {
             }
             return Reply::Done(Answer::U32(token));
         }
+        let size = vm_id.len().saturating_add(name.len()).saturating_add(size_of::<Queue>());
+        if let Err(trap) = self.keep(size) {
+            return trap;
+        }
         let queue = Queue { vm_id, name: name.to_vec(), owner, messages: VecDeque::new() };
         self.queues.queues.push(queue);
         match u32::try_from(self.queues.queues.len()) {
@@ -56,16 +60,21 @@ impl World {
     pub(super) fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Reply {
         match self.queues.token(vm_id, name) {
             Some(token) => Reply::Done(Answer::U32(token)),
-            None => Reply::refused(Status::NotFound, "no such queue"),
+            None => {
+                Reply::refused(Status::NotFound, "no VM with this id has registered such a queue")
+            }
         }
     }
 
     pub(super) fn enqueue(&mut self, token: u32, message: &[u8]) -> Reply {
-        if let Err(trap) = self.keep(message.len().saturating_add(size_of::<Vec<u8>>())) {
+        if self.queues.get_mut(token).is_none() {
+            return unknown(token);
+        }
+        if let Err(trap) = self.keep(message_bytes(message)) {
             return trap;
         }
         let Some(queue) = self.queues.get_mut(token) else {
-            return Reply::refused(Status::NotFound, format!("no queue has the token {token}"));
+            return unknown(token);
         };
         queue.messages.push_back(message.to_vec());
         let owner = queue.owner;
@@ -75,11 +84,23 @@ impl World {
 
     pub(super) fn dequeue(&mut self, token: u32) -> Reply {
         let Some(queue) = self.queues.get_mut(token) else {
-            return Reply::refused(Status::NotFound, format!("no queue has the token {token}"));
+            return unknown(token);
         };
         match queue.messages.pop_front() {
-            Some(message) => Reply::Done(Answer::Bytes(message)),
+            Some(message) => {
+                self.let_go(message_bytes(&message));
+                Reply::Done(Answer::Bytes(message))
+            }
             None => Reply::refused(Status::Empty, "the queue is empty"),
         }
     }
+}
+
+/// How many bytes a message makes the host keep, with the note that it has come.
+fn message_bytes(message: &[u8]) -> usize {
+    message.len().saturating_add(size_of::<Vec<u8>>() + size_of::<(Link, u32)>())
+}
+
+fn unknown(token: u32) -> Reply {
+    Reply::refused(Status::NotFound, format!("no queue has the token {token}"))
 }

@@ -23,6 +23,11 @@ struct Key {
 }
 
 impl SharedData {
+    /// How many keys there are.
+    pub(crate) fn keys(&self) -> u64 {
+        u64::try_from(self.values.len()).unwrap_or(u64::MAX)
+    }
+
     fn next_cas(&mut self) -> u32 {
         // 0 never stands for a value: it means "write in any case".
         self.last_cas = self.last_cas.checked_add(1).unwrap_or(1);
@@ -34,7 +39,9 @@ impl World {
     pub(super) fn get_shared_data(&self, scope: &Scope, key: &[u8]) -> Reply {
         match self.shared.values.get(&self.shared_key(scope, key)) {
             Some((value, cas)) => Reply::Done(Answer::Shared { value: value.clone(), cas: *cas }),
-            None => Reply::refused(Status::NotFound, "no such key"),
+            None => {
+                Reply::refused(Status::NotFound, "no VM with this vm_id has written such a key")
+            }
         }
     }
 
@@ -63,6 +70,7 @@ impl World {
         if let Err(trap) = self.keep(grown) {
             return trap;
         }
+        self.let_go(old.unwrap_or_default().saturating_sub(value.len()));
         let cas = self.shared.next_cas();
         self.shared.values.insert(key, (value.to_vec(), cas));
         Reply::OK

@@ -38,6 +38,8 @@ pub(crate) struct Stream {
     pub(crate) local_reply: Option<LocalReply>,
     /// Set by a guest that closed the stream, carried out when its callback returns.
     pub(crate) close_asked: bool,
+    /// Bytes that guests make the host keep as long as it lives.
+    pub(crate) kept_bytes: usize,
 }
 
 /// Headers and trailers of one direction; the body is on its way in the lanes.
@@ -236,6 +238,9 @@ impl World {
         headers: &Serialized,
         grpc_status: u32,
     ) -> Reply {
+        if let Err(trap) = self.keep_for_stream(scope, body.len().saturating_add(headers.0.len())) {
+            return trap;
+        }
         self.note_asked(scope);
         self.has_answered = true;
         // As on Envoy: from a root context there is nobody to answer, which is no error.

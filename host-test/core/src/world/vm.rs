@@ -206,13 +206,17 @@ impl World {
             self.ended.push_back(Link { vm, root });
             Reply::OK
         } else {
-            Reply::refused(Status::NotFound, format!("context {root} does not wait to be done"))
+            let why = format!(
+                "context {root} does not wait to be done: its proxy_on_done did not return 0, or it is done"
+            );
+            Reply::untimely(Status::NotFound, why)
         }
     }
 
     pub(super) fn set_effective_context(&mut self, scope: &Scope, context: u32) -> Reply {
         if self.vm(scope.vm).is_none_or(|vm| !vm.contexts.contains_key(&context)) {
-            return Reply::refused(Status::BadArgument, format!("there is no context {context}"));
+            let why = format!("there is no context {context}: it was never made, or is deleted");
+            return Reply::refused(Status::BadArgument, why);
         }
         if let Some(scope) = &mut self.scope {
             scope.effective = context;

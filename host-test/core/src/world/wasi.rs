@@ -31,7 +31,15 @@ impl World {
     /// Takes note of a call of a function that only answers.
     pub fn note_stub(&mut self, stub: &Stub, errno: u32) {
         self.host_calls += 1;
-        self.note(|| format!("    {}(…) = {errno}", stub.name()));
+        let name = stub.name();
+        match stub.why(errno) {
+            None => self.note(|| format!("    {name}(…) = ok")),
+            Some(why) => {
+                let text = format!("{name}(…) = {errno}: {why}");
+                self.note(|| format!("    {text}"));
+                self.recent.stub(text);
+            }
+        }
     }
 
     pub(super) fn fd_write(&mut self, fd: u32, data: &[u8]) -> Reply {
@@ -40,6 +48,7 @@ impl World {
             2 => LogLevel::Error,
             _ => return errno(EBADF, format!("file descriptor {fd} is not open")),
         };
+        self.recent.wrote(data);
         match self.write_log(level, data.strip_suffix(b"\n").unwrap_or(data)) {
             Ok(()) => Reply::Done(Answer::Size(data.len())),
             Err(trap) => trap,

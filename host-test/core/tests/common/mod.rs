@@ -109,11 +109,8 @@ pub(crate) fn respond(world: &mut World, status_code: u32, headers: &[(&str, &st
 }
 
 pub(crate) fn status(reply: &Reply) -> Status {
-    match reply {
-        Reply::Done(_) => Status::Ok,
-        Reply::Refused { status, .. } | Reply::Failed { status, .. } => *status,
-        Reply::Trap { why } => panic!("{why}"),
-    }
+    assert!(!matches!(reply, Reply::Trap { .. }), "{reply}");
+    reply.status()
 }
 
 /// The lines of a header map that a guest got, as `name: value`.

@@ -13,6 +13,20 @@ use super::{Scope, World};
 use value::Message;
 pub(super) use value::{Found, Value};
 
+/// Families of attributes that only a stream has.
+const ABOUT_STREAMS: [&[u8]; 10] = [
+    b"request",
+    b"response",
+    b"source",
+    b"destination",
+    b"connection",
+    b"connection_id",
+    b"upstream",
+    b"metadata",
+    b"filter_state",
+    b"upstream_filter_state",
+];
+
 impl World {
     pub(super) fn property(&mut self, scope: &Scope, path: &[u8]) -> Reply {
         if let Some(made_up) = self.made_up.iter().find(|property| property.path == path) {
@@ -29,8 +43,25 @@ impl World {
                     "this is an object; ask for a part",
                 ),
             },
-            Found::Absent => Reply::refused(Status::NotFound, "no such property here"),
+            Found::Absent => Reply::refused(Status::NotFound, self.why_absent(scope, path)),
             Found::Unserved => self.unserved(&Call::GetProperty { path: path.to_vec() }),
+        }
+    }
+
+    /// Why there is no property at a path.
+    fn why_absent(&self, scope: &Scope, path: &[u8]) -> &'static str {
+        let family = property::split(path).next().unwrap_or_default();
+        let is_about_streams = ABOUT_STREAMS.contains(&family);
+        if self.at_stage(scope).is_some() {
+            if is_about_streams {
+                "there is no such attribute, or not in this phase of the stream"
+            } else {
+                "no attribute begins so, and no guest has set such a property"
+            }
+        } else if is_about_streams {
+            "it is about a stream, and the context in effect is none"
+        } else {
+            "there is no such attribute, and guests keep properties about streams only"
         }
     }
 

@@ -1,0 +1,124 @@
+//! Checks that no proxy makes: what a guest does that is refused, forgotten or piled up, and that shows only
+//! under traffic.
+//!
+//! Once all steps are played, each request is sent again many times, and what guests keep is compared: what
+//! grows with every request never ends. Of the memory that the host has a guest allocate for its answers,
+//! only what the allocator gives out again is seen to be freed.
+
+use crate::account::Account;
+use crate::proxy::{Footprint, HostFailure, Proxy};
+use crate::report::Failure;
+use crate::scenario::{RequestStep, Scenario, Step};
+
+/// How many requests come before it is looked at what guests keep: tables fill, pools grow.
+const WARM_UP: u64 = 200;
+
+/// How many requests come between two looks.
+const BETWEEN: u64 = 400;
+
+/// How many different requests are sent again.
+const MOST_REQUESTS: usize = 8;
+
+/// What a strict scenario does not let pass in a step.
+pub(super) fn breaches<'a>(step: &Step, account: &'a Account) -> impl Iterator<Item = String> + 'a {
+    // A client that leaves on purpose may leave while a filter holds its stream.
+    let may_be_held = match step {
+        Step::Request(step) => step.request.disconnect.is_some(),
+        Step::Together(_) => true,
+        Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
+    };
+    let traps = account.traps.iter().map(|trap| format!("strict: {} trapped", trap.guest));
+    let untimely = account.untimely.iter().map(|call| format!("strict: out of its phase: {call}"));
+    let held = account
+        .held
+        .iter()
+        .filter(move |_| !may_be_held)
+        .map(|held| format!("strict: a stream came to no end: {held}"));
+    traps.chain(untimely).chain(held)
+}
+
+/// Judges what shows only under traffic and at the end of a proxy.
+pub(super) fn judge_end(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<Failure>) {
+    let mut fail = |place: &str, what: String| {
+        failures.push(Failure { place: place.into(), what, account: Account::default() });
+    };
+    let requests = scenario.steps.iter().enumerate().filter_map(|(index, step)| match step {
+        Step::Request(step) if step.meanwhile.is_none() => Some((index, step)),
+        Step::Request(_)
+        | Step::Together(_)
+        | Step::Advance(_)
+        | Step::Clock(_)
+        | Step::Configure { .. } => None,
+    });
+    for (index, step) in requests.take(MOST_REQUESTS) {
+        let place = format!("strict, step {} again and again", index + 1);
+        match grown(step, proxy) {
+            Ok(grown) => grown.into_iter().for_each(|what| fail(&place, what)),
+            Err(failure) => return fail(&place, failure.to_string()),
+        }
+    }
+    match proxy.end() {
+        Ok(waiting) => waiting.into_iter().for_each(|what| fail("strict, shutdown", what)),
+        Err(failure) => fail("strict, shutdown", failure.to_string()),
+    }
+}
+
+/// What grows with every request.
+fn grown(step: &RequestStep, proxy: &mut dyn Proxy) -> Result<Vec<String>, HostFailure> {
+    if proxy.footprint().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut look = |requests| {
+        for _ in 0..requests {
+            proxy.exchange(step.worker.unwrap_or_default(), step)?;
+        }
+        Ok(proxy.footprint().unwrap_or_default())
+    };
+    let looks = [look(WARM_UP)?, look(BETWEEN)?, look(BETWEEN)?];
+    let growths = [
+        growth(
+            looks,
+            |seen| seen.metrics,
+            BETWEEN,
+            "metrics were defined",
+            "define each once, when the plugin starts",
+        ),
+        growth(
+            looks,
+            |seen| seen.shared_keys,
+            BETWEEN,
+            "keys were added to shared data",
+            "bound the keys",
+        ),
+        growth(
+            looks,
+            |seen| seen.handed_bytes,
+            BETWEEN,
+            "bytes that the host handed over were not freed",
+            "free what host calls return",
+        ),
+        growth(
+            looks,
+            |seen| seen.memory_bytes,
+            1,
+            "bytes of linear memory were added",
+            "drop what is kept of a request by proxy_on_delete",
+        ),
+    ];
+    Ok(growths.into_iter().flatten().collect())
+}
+
+/// Says what has grown from each look to the next, by `least` or more.
+fn growth(
+    looks: [Footprint; 3],
+    of: fn(&Footprint) -> u64,
+    least: u64,
+    what: &str,
+    remedy: &str,
+) -> Option<String> {
+    let [first, second, third] = looks.each_ref().map(of);
+    let (before, after) = (second.saturating_sub(first), third.saturating_sub(second));
+    (before >= least && after >= least).then(|| {
+        format!("with {BETWEEN} requests {before} {what}, with {BETWEEN} more {after}: {remedy}")
+    })
+}

@@ -1,0 +1,163 @@
+//! Strict checks, each with a guest that violates it and its twin that does not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{ABI, IMPORTS, callback, module, on_request_headers, verdict};
+use tollgate_host::report::Verdict;
+use tollgate_host_wasmtime::Limits;
+
+const STEPS: &str = "strict: true\nsteps: [ { request: {} } ]";
+
+/// The first guest is told that it violates something, its twin is clean; and neither is when nobody is
+/// strict.
+fn check(guest: &[u8], words: &str, twin: &[u8]) {
+    check_steps(guest, STEPS, words, twin);
+}
+
+fn check_steps(guest: &[u8], steps: &str, words: &str, twin: &[u8]) {
+    let limits = Limits::default();
+    let Verdict::Failed { failures } = verdict(limits, guest, steps) else {
+        panic!("passed: {words}")
+    };
+    let shown: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    assert!(shown[0].contains(words), "`{words}` is not in: {shown:?}");
+    let lax = steps.replace("strict: true", "");
+    assert_eq!(verdict(limits, guest, &lax), Verdict::Passed, "{words}");
+    // A guest that holds its stream shows so on every host.
+    let steps = steps.replace(", expect: { response: none }", "");
+    assert_eq!(verdict(limits, twin, &steps), Verdict::Passed, "{words}");
+}
+
+fn configure(body: &str) -> String {
+    format!(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) {body} (i32.const 1))"#
+    )
+}
+
+#[test]
+fn calls_out_of_phase() {
+    let get = |map: u32| {
+        module(&on_request_headers(&format!(
+            "(drop (call $get (i32.const {map}) (i32.const 64) (i32.const 1) (i32.const 8) (i32.const 12)))"
+        )))
+    };
+    // That there is no such header is no matter of phases.
+    check(
+        &get(2),
+        "strict: out of its phase: proxy_get_header_map_value(map=response_headers, name=\"\\x00\") = \
+         bad_argument: response_headers are not available in proxy_on_request_headers",
+        &get(0),
+    );
+}
+
+#[test]
+fn streams_that_are_never_let_go() {
+    let holding = on_request_headers("").replace("(i32.const 0)", "(i32.const 1)");
+    check_steps(
+        &module(&holding),
+        "strict: true\nsteps: [ { request: {}, expect: { response: none } } ]",
+        "strict: a stream came to no end: x@0 holds the request since proxy_on_request_headers, and \
+         neither lets it go nor answers",
+        &module(&on_request_headers("")),
+    );
+}
+
+#[test]
+fn traps() {
+    let trap = "(if (i32.gt_u (local.get 0) (i32.const 1)) (then unreachable))";
+    check(
+        &module(&callback("proxy_on_log", 1, false, trap)),
+        "strict: x@0 trapped",
+        &module(&callback("proxy_on_log", 1, false, "")),
+    );
+}
+
+#[test]
+fn plugins_that_are_never_done() {
+    let never = r#"(func (export "proxy_on_done") (param i32) (result i32) (i32.ne (local.get 0) (i32.const 1)))"#;
+    let later = format!(
+        "{never} {} {}",
+        configure("(drop (call $tick (i32.const 100)))"),
+        callback("proxy_on_tick", 1, false, "(drop (call $done))")
+            .replace("$done", "$quietly_done")
+    );
+    // A call of proxy_done before is out of its phase: ticks begin with the end.
+    let later = later.replace(
+        "(drop (call $quietly_done))",
+        "(if (global.get $ending) (then (drop (call $done))))",
+    );
+    let later = later.replace(
+        "(i32.ne (local.get 0) (i32.const 1))",
+        "(if (i32.eq (local.get 0) (i32.const 1)) (then (global.set $ending (i32.const 1)))) (i32.ne (local.get 0) (i32.const 1))",
+    );
+    check(
+        &module(never),
+        "strict, shutdown: x@main: proxy_on_done of context 1 asked to wait, and proxy_done never came",
+        &module(&format!("(global $ending (mut i32) (i32.const 0)) {later}")),
+    );
+}
+
+#[test]
+fn metrics_that_are_defined_with_every_request() {
+    let define = "(drop (call $define (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 8)))";
+    check(
+        &module(&on_request_headers(define)),
+        "strict, step 1 again and again: with 400 requests 400 metrics were defined, with 400 more 400",
+        &module(&configure(define)),
+    );
+}
+
+const COUNT: &str = "(i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.const 1)))";
+
+#[test]
+fn keys_of_shared_data_that_grow_with_traffic() {
+    let set = "(drop (call $set_shared (i32.const 64) (i32.const 4) (i32.const 64) (i32.const 4) (i32.const 0)))";
+    check(
+        &module(&on_request_headers(&format!("{COUNT} {set}"))),
+        "with 400 requests 400 keys were added to shared data, with 400 more 400: bound the keys",
+        &module(&on_request_headers(set)),
+    );
+}
+
+#[test]
+fn memory_that_the_host_handed_over_and_that_is_not_freed() {
+    let guest = |free: &str| {
+        let guest = format!(
+            r#"(module {IMPORTS} {ABI} (memory (export "memory") 64)
+                (global $next (mut i32) (i32.const 4096))
+                (func (export "proxy_on_memory_allocate") (param i32) (result i32)
+                    (global.get $next) (global.set $next (i32.add (global.get $next) (local.get 0))))
+                {})"#,
+            on_request_headers(&format!(
+                "(drop (call $pairs (i32.const 0) (i32.const 8) (i32.const 12))) {free}"
+            ))
+        );
+        wat::parse_str(guest).unwrap()
+    };
+    check(
+        &guest(""),
+        "bytes that the host handed over were not freed",
+        &guest("(global.set $next (i32.const 4096))"),
+    );
+}
+
+#[test]
+fn linear_memory_that_grows() {
+    // A page for every hundred requests.
+    let grow = format!(
+        "{COUNT} (if (i32.eqz (i32.rem_u (i32.load (i32.const 64)) (i32.const 100)))
+            (then (drop (memory.grow (i32.const 1)))))"
+    );
+    check(
+        &module(&on_request_headers(&grow)),
+        "with 400 requests 262144 bytes of linear memory were added, with 400 more 262144",
+        &module(&on_request_headers(COUNT)),
+    );
+}
