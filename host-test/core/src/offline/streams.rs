@@ -208,8 +208,7 @@ impl Run {
             }
             carrier.note_connected();
             if let Some(stream) = carrier.stream() {
-                let status_line = (b":status".to_vec(), status.to_string().into_bytes());
-                stream.response.headers.0 = std::iter::once(status_line).chain(headers).collect();
+                stream.response.headers.0 = wire::response_headers(status, &headers);
                 stream.notes.code = Some(status.into());
                 stream.notes.explain(b"via_upstream");
             }

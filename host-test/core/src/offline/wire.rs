@@ -7,7 +7,7 @@ use super::streams::Head;
 use crate::grpc::percent_encoded;
 use crate::proxy::{Received, Response};
 use crate::scenario::{Answer, HeaderLine};
-use crate::world::{Lines, LocalReply, grpc_status_of};
+use crate::world::{Inline, Lines, LocalReply, grpc_status_of};
 
 /// What follows the headers of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ pub(super) fn request_headers(head: &Head) -> Vec<HeaderLine> {
     .collect();
     let mut lines = Lines::default();
     for (name, value) in head.headers.iter().filter(|line| !is_dropped(line)) {
-        lines.append(name, value);
+        lines.append(name, value, Inline::Request);
     }
     headers.extend(lines.0);
     if forwarded.is_none() {
@@ -184,9 +184,17 @@ const DROPPED: &[&[u8]] = &[
 
 /// The response headers as Envoy's filters see them.
 pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
-    let mut headers = vec![(b":status".to_vec(), answer.status.to_string().into_bytes())];
-    headers.extend(answer_lines(answer, is_head));
-    headers
+    response_headers(answer.status, &answer_lines(answer, is_head))
+}
+
+/// The lines of a response as Envoy's filters see them.
+pub(super) fn response_headers(status: u16, sent: &[HeaderLine]) -> Vec<HeaderLine> {
+    let mut lines = Lines::default();
+    lines.add(b":status", status.to_string().as_bytes());
+    for (name, value) in sent {
+        lines.append(name, value, Inline::Response);
+    }
+    lines.0
 }
 
 /// The header lines of an answer as a server of HTTP/1.1 sends them.

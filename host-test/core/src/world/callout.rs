@@ -10,6 +10,7 @@ use tollgate_abi::pairs::{self, Pairs};
 use tollgate_abi::{Answer, BufferType, MapType, Reply, Serialized};
 
 use super::header::Lines;
+use super::inline::Inline;
 use super::{Link, Scope, VmId, World};
 use crate::scenario::UPSTREAM;
 
@@ -278,8 +279,8 @@ pub(super) fn lines(serialized: &Serialized) -> Lines {
         for (name, value) in &pairs {
             // To Envoy `host` is another name of `:authority`.
             match &*name.to_ascii_lowercase() {
-                b"host" => lines.append(b":authority", value),
-                name => lines.append(name, value),
+                b"host" => lines.append(b":authority", value, Inline::Request),
+                name => lines.append(name, value, Inline::Request),
             }
         }
     }

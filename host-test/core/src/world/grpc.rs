@@ -6,6 +6,7 @@ use tollgate_abi::{Callback, Reply, Serialized, Status};
 
 use super::callout::{FailedAtOnce, Flight, Kind, NewFlight, Part, lines, mark_internal};
 use super::header::Lines;
+use super::inline::Inline;
 use super::service::{self, Service};
 use super::{Link, Scope, World};
 use crate::limits::Bounded;
@@ -82,7 +83,7 @@ impl World {
         }
         headers.add(b"content-type", b"application/grpc");
         for (name, value) in found.metadata.iter().chain(&lines(metadata).0) {
-            headers.append(name, value);
+            headers.append(name, value, Inline::Request);
         }
         let timeout = timeout.filter(|timeout| !timeout.is_zero());
         mark_internal(&mut headers, timeout);

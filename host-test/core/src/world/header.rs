@@ -3,6 +3,7 @@
 use tollgate_abi::pairs::{self, Pairs};
 use tollgate_abi::{Answer, Callback, MapType, Reply, Serialized, Status};
 
+use super::inline::Inline;
 use super::stream::{Direction, Stage, Stream};
 use super::{Scope, World};
 use crate::scenario::HeaderLine;
@@ -34,8 +35,9 @@ impl Lines {
 
     /// Adds a line as Envoy does for a client and for a guest: a header that it keeps in a place of its own gets the
     /// value after a comma.
-    pub(crate) fn append(&mut self, name: &[u8], value: &[u8]) {
-        let known = self.0.iter_mut().find(|(line, _)| line == name && is_inline(name));
+    pub(crate) fn append(&mut self, name: &[u8], value: &[u8], of: Inline) {
+        let is_inline = of.has(name);
+        let known = self.0.iter_mut().find(|(line, _)| is_inline && line == name);
         match known {
             Some((_, old)) => {
                 old.push(b',');
@@ -60,28 +62,6 @@ impl Lines {
             self.add(name, value);
         }
     }
-}
-
-/// Headers that Envoy keeps in a place of their own, so that each has one line.
-///
-/// Source: Envoy, `INLINE_REQ_STR_HEADERS` and `INLINE_REQ_RESP_STR_HEADERS`; checked for a few.
-fn is_inline(name: &[u8]) -> bool {
-    name.starts_with(b":")
-        || [
-            &b"connection"[..],
-            b"content-length",
-            b"content-type",
-            b"te",
-            b"transfer-encoding",
-            b"upgrade",
-            b"user-agent",
-            b"via",
-            b"x-forwarded-for",
-            b"x-forwarded-host",
-            b"x-forwarded-proto",
-            b"x-request-id",
-        ]
-        .contains(&name)
 }
 
 /// A map of an HTTP stream.
@@ -147,8 +127,13 @@ impl World {
         name: &[u8],
         value: &[u8],
     ) -> Reply {
+        let inline = match map {
+            MapType::RequestHeaders => Inline::Request,
+            MapType::ResponseHeaders => Inline::Response,
+            _ => Inline::Nothing,
+        };
         self.change(scope, map, line_bytes(name, value), |lines| {
-            lines.append(&name.to_ascii_lowercase(), value);
+            lines.append(&name.to_ascii_lowercase(), value, inline);
         })
     }
 
