@@ -125,13 +125,14 @@ impl Instance for Guest {
             }
         }
         match returned {
-            Returned::Agree => Ok(agree(callback)),
             Returned::Small(word) if callback.context() > 1 => Ok((word % 6).into()),
             Returned::Any(word) if callback.context() > 1 => Ok(*word),
             Returned::Trap if callback.context() > 1 => {
                 Err(Trap { message: "it trapped".into(), backtrace: Vec::new() })
             }
-            Returned::Small(_) | Returned::Any(_) | Returned::Trap => Ok(agree(callback)),
+            Returned::Agree | Returned::Small(_) | Returned::Any(_) | Returned::Trap => {
+                Ok(agree(callback))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) const LIMITS: Limits = Limits {
     table_elements: 1000,
     fuel_per_call: 200_000,
     // What ends by the clock does not end twice in the same place.
-    time_per_call: Duration::from_secs(60),
+    time_per_call: Duration::from_mins(1),
     fuel_per_step: 2_000_000,
     ticks_per_step: 200,
     messages_at_once: 100,

@@ -1,4 +1,5 @@
 //! The drivers on cases that are the same every time, so that they stay alive between runs of the fuzzer.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};

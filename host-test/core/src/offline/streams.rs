@@ -208,7 +208,7 @@ impl Run {
             }
             carrier.note_connected();
             if let Some(stream) = carrier.stream() {
-                stream.response.headers.0 = wire::response_headers(status, &headers);
+                stream.response.headers.0 = wire::response_headers(status, headers);
                 stream.notes.code = Some(status.into());
                 stream.notes.explain(b"via_upstream");
             }

@@ -184,15 +184,15 @@ const DROPPED: &[&[u8]] = &[
 
 /// The response headers as Envoy's filters see them.
 pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
-    response_headers(answer.status, &answer_lines(answer, is_head))
+    response_headers(answer.status, answer_lines(answer, is_head))
 }
 
 /// The lines of a response as Envoy's filters see them.
-pub(super) fn response_headers(status: u16, sent: &[HeaderLine]) -> Vec<HeaderLine> {
+pub(super) fn response_headers(status: u16, sent: Vec<HeaderLine>) -> Vec<HeaderLine> {
     let mut lines = Lines::default();
     lines.add(b":status", status.to_string().as_bytes());
     for (name, value) in sent {
-        lines.append(name, value, Inline::Response);
+        lines.append(&name, &value, Inline::Response);
     }
     lines.0
 }
