@@ -290,7 +290,7 @@ impl From<TailError> for LocalReply {
 async fn response(exchange: Rc<Exchange>) -> Response {
     exchange.request.go_on(Position::Passed);
     poll_fn(|context| {
-        if exchange.response.has_headers() {
+        if exchange.response.has_headers() && !exchange.is_abandoned() {
             return Poll::Ready(());
         }
         exchange.wait(context.waker());
@@ -321,6 +321,9 @@ fn after_headers(exchange: &Exchange) -> Result<(), TailError> {
 
 async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Vec<u8>, TailError> {
     poll_fn(|context| {
+        if exchange.is_abandoned() {
+            return Poll::Pending;
+        }
         if lane.held_bytes() > most_bytes {
             let is_request = std::ptr::eq(lane, &raw const exchange.request);
             return Poll::Ready(Err(if is_request {
@@ -339,9 +342,14 @@ async fn whole(exchange: &Exchange, lane: &Lane, most_bytes: usize) -> Result<Ve
 
 async fn chunk(exchange: &Exchange, lane: &Lane) -> Result<Option<Vec<u8>>, TailError> {
     after_headers(exchange)?;
-    poll_fn(|context| match lane.chunk() {
-        Poll::Ready(chunk) => Poll::Ready(chunk.map_err(TailError::Host)),
-        Poll::Pending => pending(exchange, lane, context),
+    poll_fn(|context| {
+        if exchange.is_abandoned() {
+            return Poll::Pending;
+        }
+        match lane.chunk() {
+            Poll::Ready(chunk) => Poll::Ready(chunk.map_err(TailError::Host)),
+            Poll::Pending => pending(exchange, lane, context),
+        }
     })
     .await
 }

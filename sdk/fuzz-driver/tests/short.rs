@@ -1,7 +1,9 @@
 //! The driver on cases that are the same every time, so that it stays alive between runs of the fuzzer.
+//! `TOLLGATE_FUZZ_SECONDS=600` has it go on with further cases for so long, where there is no fuzzer.
 
 use std::panic::resume_unwind;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -14,8 +16,13 @@ const MOST_BYTES: usize = 1_000;
 #[test]
 fn any_course_of_things_is_survived_within_the_rules() {
     let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let seconds = std::env::var("TOLLGATE_FUZZ_SECONDS").map_or(0, |text| text.parse().unwrap());
+    let end = Instant::now() + Duration::from_secs(seconds);
     let mut all = Tally::default();
-    for number in 0..CASES {
+    for number in (0..).take_while(|&number| number < CASES || Instant::now() < end) {
+        if number % 50_000 == 0 {
+            eprintln!("{number} cases");
+        }
         let mut bytes = vec![0; 100 + number % (MOST_BYTES - 100)];
         random.fill_bytes(&mut bytes);
         let case = Case::arbitrary_take_rest(Unstructured::new(&bytes)).unwrap();

@@ -189,7 +189,9 @@ impl Exchange {
         self.is_abandoned.set(true);
     }
 
-    pub(super) fn is_abandoned(&self) -> bool {
+    /// Whether nothing is left to decide: a handler that still runs, as the host has called back in the
+    /// middle of it, goes on no further than to where it waits.
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.is_abandoned.get()
     }
 
