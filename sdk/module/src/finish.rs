@@ -35,8 +35,9 @@ const VERSION: &str = "tollgate.version";
 /// The SDK's list of what the plugin has to be configured with, one a line.
 const NEEDS: &str = "tollgate.needs";
 
-/// Callbacks that every filter needs, listed or not.
-const ALWAYS: [CallbackKind; 2] = [CallbackKind::ContextCreate, CallbackKind::Configure];
+/// The callback that every filter needs, listed or not: without it there is no configuration that it does
+/// not take.
+const ALWAYS: CallbackKind = CallbackKind::Configure;
 
 /// More locals than this no compiler makes; walrus needs some fifty bytes for each.
 const MAX_LOCALS: u64 = 1 << 20;
@@ -261,9 +262,7 @@ fn unused_callbacks(module: &Module, parts: &Parts<'_>) -> Result<BTreeSet<Strin
         return Err(FinishError::MissingCallbacks { names: missing });
     }
     let mut unused = callbacks(module);
-    unused.retain(|name| {
-        !listed.contains(name.as_str()) && !ALWAYS.iter().any(|always| always.name() == name)
-    });
+    unused.retain(|name| !listed.contains(name.as_str()) && name != ALWAYS.name());
     Ok(unused)
 }
 

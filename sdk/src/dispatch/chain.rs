@@ -104,6 +104,7 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
         || Single::<H>::PHASES.request_headers && B::PHASES.has_response()
         || Single::<H>::PHASES.connection && B::PHASES.has_tcp()
         || Self::PHASES.upstream_data && B::PHASES.upstream_close;
+    const IS_ALIKE: bool = Single::<H>::IS_ALIKE && B::IS_ALIKE && !Self::KEEPS_STREAMS;
     type Stream = ChainStream<<H::Filter as Filter>::Stream, B::Stream>;
 
     fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
@@ -232,6 +233,7 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
 
 impl Plugin for End {
     const PHASES: Phases = Phases::NONE;
+    const IS_ALIKE: bool = true;
     type Stream = ();
 
     fn links(&self) -> Vec<Box<dyn Link>> {

@@ -1,7 +1,8 @@
 //! The contexts of a VM: which root a stream belongs to, and what is kept of it.
 //!
 //! A filter that keeps nothing per stream pays nothing per stream: while there is one root, all streams
-//! are its streams.
+//! are its streams. Where the filters of all roots are alike, as those without a configuration are, any
+//! root is as good as another, and the proxy is not even asked to tell of streams.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -72,6 +73,10 @@ impl<P: Clone> Roots<P> {
     fn oldest(&self) -> Option<u32> {
         self.configured.borrow().first().map(|&(root, _)| root)
     }
+
+    fn any(&self) -> Option<(u32, P)> {
+        self.configured.borrow().first().cloned()
+    }
 }
 
 /// The streams of a VM.
@@ -125,6 +130,9 @@ impl<P: Plugin> Streams<P> {
 
     /// The root of a stream, with its plugin. A stream of which nothing is known began when there was one root only.
     pub(super) fn root_of(&self, stream: u32, roots: &Roots<P>) -> Option<(u32, P)> {
+        if P::IS_ALIKE {
+            return roots.any();
+        }
         if let Some(only) = roots.only() {
             return Some(only);
         }

@@ -32,6 +32,10 @@ pub trait Plugin: Clone + 'static {
         || std::mem::needs_drop::<Self::Stream>()
         || Self::PHASES.exchange.is_some();
 
+    /// Whether all values of it are the same one, so that it does not matter to which root a stream
+    /// belongs, and the proxy need not tell.
+    const IS_ALIKE: bool = false;
+
     /// Makes the plugin of a worker.
     ///
     /// # Errors
@@ -374,7 +378,7 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
     let bodies = matches!(phases.exchange, Some(Bodies::AfterHeaders | Bodies::WithHeaders))
         || phases.headers_alone;
     [
-        Some(CallbackKind::ContextCreate),
+        when(!P::IS_ALIKE, CallbackKind::ContextCreate),
         Some(CallbackKind::Configure),
         when(tasks, CallbackKind::Tick),
         when(phases.connection, CallbackKind::NewConnection),

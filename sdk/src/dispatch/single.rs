@@ -309,6 +309,11 @@ impl<H: Handled> Plugin for Single<H> {
             background: H::HANDLERS.background.is_some(),
         }
     };
+    // A value without a byte is like any other. What a task waits for belongs to its root.
+    const IS_ALIKE: bool = size_of::<H::Filter>() == 0
+        && !std::mem::needs_drop::<H::Filter>()
+        && !Self::KEEPS_STREAMS
+        && !Self::PHASES.has_tasks();
     type Stream = <H::Filter as Filter>::Stream;
 
     fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {

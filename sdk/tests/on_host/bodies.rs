@@ -95,11 +95,11 @@ fn a_module_needs_the_callbacks_that_may_bring_the_end_of_a_body() {
         [RequestHeaders, RequestBody, RequestTrailers],
         [ResponseHeaders, ResponseBody, ResponseTrailers],
     );
-    let both = [&[ContextCreate, Configure][..], &requests, &responses].concat();
+    let both = [&[Configure][..], &requests, &responses].concat();
     check(registration!(Holding), &both);
     let kept = [&[ContextCreate, Configure][..], &requests, &[Delete]].concat();
     check(registration!(Passing), &kept);
-    check(registration!(Ending), &[ContextCreate, Configure, ResponseTrailers]);
+    check(registration!(Ending), &[Configure, ResponseTrailers]);
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn a_module_needs_the_callbacks_of_its_phases() {
             Delete,
         ]
     );
-    let of_watching = [ContextCreate, Configure, UpstreamConnectionClose];
+    let of_watching = [Configure, UpstreamConnectionClose];
     assert_eq!((registration!(Watching).callbacks)(), of_watching);
 }
 

@@ -115,7 +115,7 @@ fn a_module_needs_the_callbacks_of_its_phases_and_of_what_it_keeps() {
     let check = |registration: Registration, callbacks: &[CallbackKind]| {
         assert_eq!((registration.callbacks)(), callbacks);
     };
-    check(registration!(Refusing), &[ContextCreate, Configure, RequestHeaders]);
+    check(registration!(Refusing), &[Configure, RequestHeaders]);
     let of_stamping = &[ContextCreate, Configure, ResponseHeaders, Log, Delete];
     check(registration!(Stamping), of_stamping);
 }

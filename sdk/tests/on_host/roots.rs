@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::{
-    ConfigureError, Filter, LoggedExchange, OnLog, OnRequestHeaders, OnResponseHeaders, Outcome,
-    Registration, RequestHeaders, ResponseHeaders, Root, registration,
+    CallbackKind, ConfigureError, Filter, LoggedExchange, OnLog, OnRequestHeaders,
+    OnResponseHeaders, Outcome, Registration, RequestHeaders, ResponseHeaders, Root, registration,
 };
 use tollgate_abi::{Answer, Call, Callback, Reply, Status};
 
@@ -238,5 +238,42 @@ fn a_root_that_is_gone_decides_nothing() {
         vm.respond(4);
         let expected = ["request 3", "request 5", "response 3"];
         assert_eq!(vm.logged(), expected.map(|line| format!("named: {line}")));
+    });
+}
+
+/// Takes any configuration, and is the same with each.
+struct Bare;
+
+impl Filter for Bare {
+    const NAME: &'static str = "bare";
+    type Config = serde_json::Value;
+    type Stream = ();
+
+    fn configure(_: serde_json::Value, _: &Root) -> Result<Self, ConfigureError> {
+        Ok(Self)
+    }
+}
+
+impl OnRequestHeaders for Bare {
+    fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome {
+        tollgate::log::error!("request");
+        Ok(())
+    }
+}
+
+#[test]
+fn where_all_roots_are_alike_the_proxy_need_not_tell_of_streams() {
+    let callbacks = (registration!(Bare).callbacks)();
+    assert_eq!(callbacks, [CallbackKind::Configure, CallbackKind::RequestHeaders]);
+    assert!((registration!(Forgetful).callbacks)().contains(&CallbackKind::ContextCreate));
+    in_vm(registration!(Bare), |vm| {
+        vm.root(1);
+        vm.stream(2, 1);
+        vm.root(3);
+        vm.stream(4, 3);
+        vm.delete(1);
+        vm.root(5);
+        vm.stream(6, 5);
+        assert_eq!(vm.logged(), ["bare: request"; 3]);
     });
 }

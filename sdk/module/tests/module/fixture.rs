@@ -46,7 +46,7 @@ pub(crate) const FILTER: &str = r#"
         (call $write (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
     (elem (i32.const 0) $log)
     (data (i32.const 0) "hello")
-    (@custom "tollgate.callbacks" "proxy_on_request_headers\0a")
+    (@custom "tollgate.callbacks" "proxy_on_context_create\0aproxy_on_request_headers\0a")
     (@custom "target_features" "\00")
     (@custom "producers" "\00")
     (@custom ".debug_info" "not debug information")
