@@ -88,6 +88,8 @@ impl World {
                 Some(stream) => {
                     stream.replied = true;
                     stream.request.is_dead = true;
+                    // What takes the place of a response passes no filter.
+                    stream.response.is_dead = stream.response.has_begun;
                     Reply::OK
                 }
                 None => refused(Status::BadArgument),
