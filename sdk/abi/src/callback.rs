@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::enums::{BodyAction, HeadersAction, TrailersAction};
+use crate::exports::Arity;
 use crate::versions::AbiVersion;
 
 /// Hands the table of callbacks to the macro `$then`, row by row.
@@ -100,6 +101,13 @@ macro_rules! define_callback {
             pub const fn returns(self) -> Returns {
                 match self { $( Self::$variant => Returns::$returns, )* }
             }
+
+            /// How many arguments follow the context, in the newest version.
+            const fn arguments(self) -> usize {
+                match self { $(
+                    Self::$variant => { const NAMES: &[&str] = &[ $( stringify!($field) ),* ]; NAMES.len() }
+                )* }
+            }
         }
 
         /// A callback with its arguments: what the host says to a context of the guest.
@@ -145,10 +153,7 @@ macro_rules! define_callback {
                 let mut words: Vec<u32> = match self { $(
                     Self::$variant { context, $( $field ),* } => vec![*context, $( Argument::word(*$field) ),*],
                 )* };
-                if abi == AbiVersion::V0_1_0 && self.kind().returns() == Returns::Headers {
-                    // 0.1.0 does not tell the end of the stream with the headers.
-                    words.pop();
-                }
+                words.truncate(self.kind().arity(abi).params);
                 words
             }
         }
@@ -173,6 +178,14 @@ impl CallbackKind {
     /// Looks an export up by its name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// How many words it takes, and how many it returns.
+    pub fn arity(self, abi: AbiVersion) -> Arity {
+        // 0.1.0 does not tell the end of the stream with the headers.
+        let untold = abi == AbiVersion::V0_1_0 && self.returns() == Returns::Headers;
+        let params = self.arguments().saturating_add(1).saturating_sub(usize::from(untold));
+        Arity { params, results: usize::from(self.returns() != Returns::Nothing) }
     }
 
     /// Shows a returned word as what it means.

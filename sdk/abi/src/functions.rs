@@ -188,13 +188,16 @@ impl Function {
         if self.module() == "env" { Status::InvalidMemoryAccess } else { Status::Unknown(21) }
     }
 
-    /// Whether a module may call it before its contexts exist (`_initialize`, `_start`): Envoy traps
-    /// on every other function there.
+    /// Whether a module may call it before its contexts exist (`_initialize`, `main`, `_start`): Envoy
+    /// traps on every other function there.
     ///
-    /// Source: proxy-wasm-cpp-host, `setRestrictedCallback`.
+    /// Source: proxy-wasm-cpp-host, `setRestrictedCallback`; each function was called there on Envoy
+    /// 1.40.
     pub fn is_allowed_at_start(self) -> bool {
-        self.module() != "env"
-            || matches!(self, Self::Log | Self::GetLogLevel | Self::GetCurrentTime)
+        match self.module() {
+            "env" => matches!(self, Self::Log),
+            _ => !matches!(self, Self::ProcExit),
+        }
     }
 }
 

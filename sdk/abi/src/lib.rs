@@ -11,10 +11,12 @@
 mod call;
 mod callback;
 mod enums;
+mod exports;
 mod field;
 mod functions;
 mod memory;
 mod reply;
+mod served;
 mod versions;
 mod wasi;
 
@@ -27,9 +29,11 @@ pub use enums::{
     BodyAction, BufferType, HeadersAction, LogLevel, MapType, MetricType, PeerType, Status,
     StreamType, TrailersAction,
 };
+pub use exports::{Arity, Export, has_marker_prefix};
 pub use field::{Destination, Fault, Gathered, Serialized, Word, Words};
 pub use functions::Function;
 pub use memory::{Memory, PointerWidth};
 pub use reply::{Answer, Delivered, Reply, WrongAnswer};
+pub use served::{Served, Shim};
 pub use versions::{AbiVersion, Versions};
 pub use wasi::Stub;

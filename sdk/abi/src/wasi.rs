@@ -1,9 +1,9 @@
 //! Functions of WASI that a proxy has only so that modules load: there are no files, no sockets and no
 //! events.
 //!
-//! The functions of WASI that do something stand in the table of host functions. `path_link`,
-//! `path_symlink` and `proc_raise` are missing on purpose: Envoy has the first two with wrong signatures
-//! and the last not at all.
+//! The functions of WASI that do something stand in the table of host functions. `path_link` and
+//! `path_symlink` have fewer words than in WASI, as on Envoy, which loads no module that imports them as
+//! they should be. `proc_raise` is missing on purpose: Envoy does not have it.
 
 /// A function of WASI that only answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +69,12 @@ impl Stub {
         Self::always("path_create_directory", "iii", NOTSUP),
         Self::always("path_filestat_get", "iiiii", NOTSUP),
         Self::always("path_filestat_set_times", "iiiiIIi", NOTSUP),
+        Self::always("path_link", "iiiiii", NOTSUP),
         Self::always("path_open", "iiiiiIIii", NOENT),
         Self::always("path_readlink", "iiiiii", NOTSUP).writing(&[(5, &[0; 4])]),
         Self::always("path_remove_directory", "iii", NOTSUP),
         Self::always("path_rename", "iiiiii", NOTSUP),
+        Self::always("path_symlink", "iiii", NOTSUP),
         Self::always("path_unlink_file", "iii", NOTSUP),
         Self::always("poll_oneoff", "iiii", SUCCESS).writing(&[(3, &[0; 4])]),
         Self::always("sched_yield", "", SUCCESS),
@@ -103,6 +105,12 @@ impl Stub {
     /// The name under which a module imports it.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether a module may call it before its contexts exist, as
+    /// [`Function::is_allowed_at_start`](crate::Function::is_allowed_at_start).
+    pub fn is_allowed_at_start(&self) -> bool {
+        !matches!(self.name, "fd_close" | "fd_read" | "fd_seek" | "path_open" | "sched_yield")
     }
 
     /// For each raw word, whether wasm passes it in 64 bits.
@@ -158,6 +166,6 @@ mod tests {
         check("wasi_unstable", "fd_close", true);
         check("env", "fd_close", false);
         check("wasi_snapshot_preview1", "fd_write", false);
-        check("wasi_snapshot_preview1", "path_link", false);
+        check("wasi_snapshot_preview1", "proc_raise", false);
     }
 }

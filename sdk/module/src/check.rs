@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use tollgate_abi::{AbiVersion, Function};
+use tollgate_abi::{AbiVersion, Export, Function, Served, has_marker_prefix};
 
 use crate::envoy;
 use crate::module::{Extern, Import, Module};
@@ -44,7 +44,7 @@ pub enum Problem {
         /// The import.
         import: Import,
     },
-    /// The table does not list the import, but Envoy has something for it.
+    /// The import is no function of the ABI: Envoy has at best a stub for it, others have nothing.
     UnlistedImport {
         /// The import.
         import: Import,
@@ -80,27 +80,73 @@ impl Problem {
     /// Whether Envoy 1.40 refuses to load the module, or dies of the attempt. The other problems show
     /// later, or on other hosts.
     pub fn keeps_envoy_from_loading(&self) -> bool {
-        match self {
-            Self::NoAbiMarker
-            | Self::UnknownAbiMarker { .. }
-            | Self::MemoryTooLarge { .. }
-            | Self::NoAllocator
-            | Self::ImportSignature { .. }
-            | Self::ImportOfOtherAbi { .. }
-            | Self::ExportSignature { .. }
-            | Self::BrokenNames => true,
+        self.refusal().is_some()
+    }
+
+    /// What Envoy 1.40 says when it refuses to load the module for this; `None` when it loads it. Of
+    /// several imports that are missing it names the first.
+    pub fn refusal(&self) -> Option<String> {
+        Some(match self {
+            Self::NoAbiMarker | Self::UnknownAbiMarker { .. } => {
+                "Missing or unknown Proxy-Wasm ABI version".into()
+            }
+            Self::MemoryTooLarge { .. } => "Failed to create new Wasm instance".into(),
+            Self::NoAllocator => "Wasm module is missing malloc function.".into(),
+            Self::BrokenNames => "Failed to parse corrupted Wasm module".into(),
+            Self::ImportSignature { import, expected } => format!(
+                "Failed to load Wasm module due to an import type mismatch: {}, want: {}, but host exports: {}",
+                import.path(),
+                import.signature().map(Signature::in_words_of_envoy).unwrap_or_default(),
+                expected.in_words_of_envoy()
+            ),
+            Self::ExportSignature { name, found, expected } => format!(
+                "Bad function signature for: {name}, want: {}, but the module exports: {}",
+                expected.in_words_of_envoy(),
+                found.in_words_of_envoy()
+            ),
+            Self::ImportOfOtherAbi { function, .. } => {
+                missing(&format!("{}.{function}", function.module()))
+            }
+            Self::UnknownImport { import } => match import.kind {
+                Extern::Function(_) | Extern::Global => missing(&import.path()),
+                Extern::Tag => format!("Envoy dies of the import {}", import.path()),
+                // Envoy makes up a memory and a table of its own for a module that imports one.
+                Extern::Memory(_) | Extern::Table => return None,
+            },
             Self::SeveralAbiMarkers { .. }
             | Self::NoMemory
             | Self::WideMemory
             | Self::StartSection
-            | Self::UnlistedImport { .. } => false,
-            // Envoy makes up a memory and a table of its own for a module that imports one.
-            Self::UnknownImport { import } => match import.kind {
-                Extern::Function(_) | Extern::Global | Extern::Tag => true,
-                Extern::Memory(_) | Extern::Table => false,
-            },
+            | Self::UnlistedImport { .. } => return None,
+        })
+    }
+
+    /// The function that is missing, when nothing is wrong but that no host serves an import of this
+    /// name: one that is served by whoever runs the module takes the problem away.
+    pub fn missing_function(&self) -> Option<String> {
+        match self {
+            Self::UnknownImport { import } => import.signature().map(|_| import.path()),
+            Self::ImportOfOtherAbi { function, .. } => {
+                Some(format!("{}.{function}", function.module()))
+            }
+            Self::NoAbiMarker
+            | Self::UnknownAbiMarker { .. }
+            | Self::SeveralAbiMarkers { .. }
+            | Self::NoMemory
+            | Self::MemoryTooLarge { .. }
+            | Self::WideMemory
+            | Self::NoAllocator
+            | Self::StartSection
+            | Self::UnlistedImport { .. }
+            | Self::ImportSignature { .. }
+            | Self::ExportSignature { .. }
+            | Self::BrokenNames => None,
         }
     }
+}
+
+fn missing(path: &str) -> String {
+    format!("{}{path}", Served::MISSING)
 }
 
 impl Module {
@@ -131,7 +177,7 @@ impl Module {
             [_] => None,
             [] => {
                 let mut names = self.function_exports().map(|(name, _)| name);
-                let unknown = names.find(|name| name.starts_with(envoy::MARKER_PREFIX));
+                let unknown = names.find(|name| has_marker_prefix(name));
                 Some(unknown.map_or(Problem::NoAbiMarker, |name| Problem::UnknownAbiMarker {
                     name: name.to_owned(),
                 }))
@@ -156,29 +202,33 @@ impl Module {
     }
 
     fn check_import(&self, import: &Import) -> Option<Problem> {
-        let function = Function::from_import(&import.module, &import.name);
-        let (Extern::Function(found), Some(function)) = (&import.kind, function) else {
-            let import = import.clone();
-            let is_function = matches!(import.kind, Extern::Function(_));
-            return Some(if is_function && envoy::has_stub(&import.module, &import.name) {
-                Problem::UnlistedImport { import }
-            } else {
-                Problem::UnknownImport { import }
+        let unknown = || Problem::UnknownImport { import: import.clone() };
+        let Some(found) = import.signature() else { return Some(unknown()) };
+        // Without a marker there is a problem already; the newest version is the best guess.
+        let abi = self.abi().unwrap_or(AbiVersion::V0_2_1);
+        let Some(served) = Served::from_import(&import.module, &import.name, abi) else {
+            return Some(match Function::from_import(&import.module, &import.name) {
+                Some(function) => Problem::ImportOfOtherAbi { function, abi },
+                None => unknown(),
             });
         };
-        if let Some(abi) = self.abi()
-            && !function.versions().contain(abi)
-        {
-            return Some(Problem::ImportOfOtherAbi { function, abi });
+        let expected = Signature::of_import(served);
+        if *found != expected {
+            return Some(Problem::ImportSignature { import: import.clone(), expected });
         }
-        let expected = Signature::of_function(function);
-        (*found != expected).then(|| Problem::ImportSignature { import: import.clone(), expected })
+        match served {
+            Served::Function(_) => None,
+            Served::Stub(_) | Served::Shim(_) => {
+                Some(Problem::UnlistedImport { import: import.clone() })
+            }
+        }
     }
 
     fn check_export(&self, name: &str, found: &Signature) -> Option<Problem> {
-        // Without a marker there is a problem already; the newest version is the best guess.
+        // As for imports.
         let abi = self.abi().unwrap_or(AbiVersion::V0_2_1);
-        let expected = envoy::wanted(name, abi, |other| self.exports_function(other))?;
+        let export = Export::of(name, abi, |other| self.exports_function(other))?;
+        let expected = Signature::from(export.arity(abi));
         (*found != expected).then(|| Problem::ExportSignature {
             name: name.to_owned(),
             found: found.clone(),

@@ -91,7 +91,7 @@ impl Module {
         if let Some(invalid) = InvalidModule::from_start(bytes) {
             return Err(invalid);
         }
-        let types = Validator::new().validate_all(bytes)?;
+        let types = Validator::new_with_features(envoy::features()).validate_all(bytes)?;
         let types = types.as_ref();
         let imports = types.core_imports().into_iter().flatten();
         let exports = types.core_exports().into_iter().flatten();
@@ -169,22 +169,24 @@ impl Module {
 
     /// The function that gives a host memory to write to, the one that Envoy takes if there are two.
     pub fn allocator(&self) -> Option<&'static str> {
-        let mut allocators = envoy::ALLOCATORS.into_iter();
+        let mut allocators = tollgate_abi::Export::ALLOCATORS.into_iter();
         allocators.find(|name| self.exports_function(name))
     }
 
-    /// The functions that a host calls once after loading it.
-    pub fn start_functions(&self) -> impl Iterator<Item = &'static str> {
-        let starts = envoy::STARTS.into_iter();
-        starts.filter(|name| self.exports_function(name))
+    /// The functions that Envoy calls once after loading it, in their order.
+    pub fn start_functions(&self) -> Vec<&'static str> {
+        tollgate_abi::Export::starts(|name| self.exports_function(name))
     }
 
-    /// The memory that it shares with its host: the first that it exports, whatever its name.
+    /// The memory that it shares with its host: the last that it exports, whatever its name, or else the
+    /// one that it imports.
     pub fn memory(&self) -> Option<MemoryLimits> {
-        self.exports.iter().find_map(|export| match export.kind {
-            Extern::Memory(limits) => Some(limits),
+        let limits = |kind: &Extern| match kind {
+            Extern::Memory(limits) => Some(*limits),
             Extern::Function(_) | Extern::Table | Extern::Global | Extern::Tag => None,
-        })
+        };
+        let exported = self.exports.iter().rev().find_map(|export| limits(&export.kind));
+        exported.or_else(|| self.imports.iter().find_map(|import| limits(&import.kind)))
     }
 
     /// Its custom sections, in its order.
@@ -213,7 +215,8 @@ impl Module {
         })
     }
 
-    pub(crate) fn exports_function(&self, name: &str) -> bool {
+    /// Whether it exports a function by this name.
+    pub fn exports_function(&self, name: &str) -> bool {
         self.function_exports().any(|(export, _)| export == name)
     }
 
@@ -223,13 +226,28 @@ impl Module {
     }
 
     /// Whether code runs while it is being instantiated.
-    pub(crate) fn has_start_section(&self) -> bool {
+    pub fn has_start_section(&self) -> bool {
         self.has_start_section
     }
 
     /// Whether its section of names ends inside a name.
     pub(crate) fn has_broken_names(&self) -> bool {
         self.has_broken_names
+    }
+}
+
+impl Import {
+    /// Module and name, as in `env.proxy_log`.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.module, self.name)
+    }
+
+    /// The signature, if it is a function.
+    pub fn signature(&self) -> Option<&Signature> {
+        match &self.kind {
+            Extern::Function(signature) => Some(signature),
+            Extern::Memory(_) | Extern::Table | Extern::Global | Extern::Tag => None,
+        }
     }
 }
 

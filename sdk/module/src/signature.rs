@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use tollgate_abi::{AbiVersion, CallbackKind, Function, Returns};
+use tollgate_abi::{Arity, Served};
 use wasmparser::{FuncType, ValType};
 
 /// The type of one argument or result.
@@ -40,23 +40,23 @@ impl Signature {
         &self.results
     }
 
-    /// How a module has to declare the import `function`.
-    pub fn of_function(function: Function) -> Self {
-        let words = function.words().iter();
-        let params = words.map(|&wide| if wide { ValueType::I64 } else { ValueType::I32 });
+    /// How a module has to declare an import that is served.
+    pub fn of_import(served: Served) -> Self {
+        let words = served.words().into_iter();
+        let params = words.map(|wide| if wide { ValueType::I64 } else { ValueType::I32 });
         Self {
             params: params.collect(),
-            results: vec![ValueType::I32; usize::from(function.returns_status())],
+            results: vec![ValueType::I32; usize::from(served.returns())],
         }
     }
 
-    /// How a module of the version `abi` has to define the export `callback`.
-    pub fn of_callback(callback: CallbackKind, abi: AbiVersion) -> Self {
-        let returns = callback.returns();
-        // 0.1.0 does not tell the end of the stream with the headers.
-        let untold = abi == AbiVersion::V0_1_0 && returns == Returns::Headers;
-        let arguments = arguments(callback).saturating_sub(usize::from(untold));
-        Self::of_words(1 + arguments, usize::from(returns != Returns::Nothing))
+    /// How Envoy writes it.
+    pub(crate) fn in_words_of_envoy(&self) -> String {
+        let list = |types: &[ValueType]| match types {
+            [] => "void".into(),
+            _ => types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        };
+        format!("{} -> {}", list(&self.params), list(&self.results))
     }
 
     /// A function of 32-bit words only.
@@ -65,18 +65,11 @@ impl Signature {
     }
 }
 
-macro_rules! define_arguments {
-    ($( $(#[$doc:meta])* $name:ident = $variant:ident { $( $field:ident : $type:ty ),* } -> $returns:ident $rust:ty; )*) => {
-        /// How many arguments follow the context.
-        const fn arguments(callback: CallbackKind) -> usize {
-            match callback { $(
-                CallbackKind::$variant => { const NAMES: &[&str] = &[ $( stringify!($field) ),* ]; NAMES.len() }
-            )* }
-        }
-    };
+impl From<Arity> for Signature {
+    fn from(arity: Arity) -> Self {
+        Self::of_words(arity.params, arity.results)
+    }
 }
-
-tollgate_abi::callbacks!(define_arguments);
 
 impl From<&FuncType> for Signature {
     fn from(function: &FuncType) -> Self {
@@ -138,22 +131,27 @@ fn commas(f: &mut fmt::Formatter<'_>, types: &[ValueType]) -> fmt::Result {
 mod tests {
     use super::*;
 
+    use tollgate_abi::{AbiVersion, CallbackKind};
+
     #[test]
     fn a_host_function_takes_its_words_and_returns_a_status() {
-        let check = |function, expected: &str| {
-            assert_eq!(Signature::of_function(function).to_string(), expected);
+        let check = |module, name, expected: &str| {
+            let served = Served::from_import(module, name, AbiVersion::V0_2_1).unwrap();
+            assert_eq!(Signature::of_import(served).to_string(), expected);
         };
-        check(Function::Log, "(i32, i32, i32) -> i32");
-        check(Function::Done, "() -> i32");
-        check(Function::IncrementMetric, "(i32, i64) -> i32");
-        check(Function::ClockTimeGet, "(i32, i64, i32) -> i32");
-        check(Function::ProcExit, "(i32)");
+        check("env", "proxy_log", "(i32, i32, i32) -> i32");
+        check("env", "proxy_done", "() -> i32");
+        check("env", "proxy_increment_metric", "(i32, i64) -> i32");
+        check("wasi_unstable", "clock_time_get", "(i32, i64, i32) -> i32");
+        check("wasi_unstable", "proc_exit", "(i32)");
+        check("wasi_unstable", "fd_close", "(i32) -> i32");
+        check("env", "emscripten_notify_memory_growth", "(i32)");
     }
 
     #[test]
     fn a_callback_takes_its_context_first() {
-        let check = |callback, abi, expected: &str| {
-            assert_eq!(Signature::of_callback(callback, abi).to_string(), expected);
+        let check = |callback: CallbackKind, abi, expected: &str| {
+            assert_eq!(Signature::from(callback.arity(abi)).to_string(), expected);
         };
         let (old, new) = (AbiVersion::V0_1_0, AbiVersion::V0_2_1);
         check(CallbackKind::Log, new, "(i32)");

@@ -12,7 +12,7 @@ fn a_module_is_read_without_running_it() {
     assert_eq!(module.size_bytes(), bytes.len());
     assert_eq!(module.abi(), Some(AbiVersion::V0_2_1));
     assert_eq!(module.allocator(), Some("proxy_on_memory_allocate"));
-    assert_eq!(module.start_functions().collect::<Vec<_>>(), ["_initialize"]);
+    assert_eq!(module.start_functions(), ["_initialize"]);
     assert_eq!(module.callbacks().next(), Some(CallbackKind::ContextCreate));
     assert_eq!(module.callbacks().count(), 8);
     assert_eq!(
@@ -242,6 +242,15 @@ fn a_start_section_and_broken_names_are_told() {
     );
     // Envoy does not mind a name that is not UTF-8.
     check(&filter(r#"(@custom "name" "\01\04\01\00\01\ff")"#), &[]);
+}
+
+#[test]
+fn what_v8_takes_for_wasm_is_taken() {
+    check(&filter("(tag $t) (func try throw $t catch $t end)"), &[]);
+    check(&filter("(func (drop (i32.atomic.load (i32.const 0))))"), &[]);
+    check(&filter("(type (struct (field i32)))"), &[]);
+    let paged = wasm(&format!("(module {FLOOR} (memory 1 (pagesize 1)))"));
+    assert!(Module::read(&paged).is_err(), "V8 has one size of pages");
 }
 
 #[test]
