@@ -192,15 +192,7 @@ fn subject(file: &Path, filter: Option<&str>, config: Option<&Path>) -> Result<S
         Some(config) => std::fs::read(config)
             .with_context(|| format!("{}: {} cannot be read", file.display(), config.display()))?,
     };
-    let filter = FilterUse {
-        name: "test".into(),
-        root_id: String::new(),
-        vm_id: String::new(),
-        vm_config: Vec::new(),
-        config: bytes,
-        source,
-        allow_on_headers_stop_iteration: false,
-    };
+    let filter = FilterUse { name: "test".into(), ..FilterUse::new(source, bytes) };
     Ok(Subject { filter, config, suite })
 }
 

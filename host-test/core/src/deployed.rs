@@ -182,6 +182,8 @@ impl Pick {
                 root_id: filter.root_id,
                 vm_id: filter.vm_id,
                 vm_config: filter.vm_config,
+                // What is configured of it is told to be left.
+                environment: BTreeMap::new(),
                 config: filter.config,
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
             });

@@ -40,6 +40,12 @@ pub trait Module: Send + Sync {
     /// Whether it exports a callback.
     fn exports(&self, callback: CallbackKind) -> bool;
 
+    /// Imports that no host serves, as `module.name`. A proxy starts only if a scenario declares what they
+    /// answer.
+    fn unserved(&self) -> &[String] {
+        &[]
+    }
+
     /// Makes an instance with memory of its own. No code of the guest runs yet.
     ///
     /// # Errors

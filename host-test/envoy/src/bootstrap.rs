@@ -3,6 +3,7 @@
 //! Envoy adds to requests and responses as little as it can be told to, so that a scenario sees what the
 //! filters do; what it adds even so, the offline host adds as well.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -77,6 +78,7 @@ pub(crate) struct Plugin<'a> {
     pub(crate) root_id: &'a str,
     pub(crate) vm_id: &'a str,
     pub(crate) vm_configuration: &'a str,
+    pub(crate) environment: &'a BTreeMap<String, String>,
     pub(crate) module: &'a Path,
     pub(crate) configuration: &'a str,
     pub(crate) allow_on_headers_stop_iteration: bool,
@@ -189,6 +191,7 @@ impl Plugin<'_> {
                             "@type": "type.googleapis.com/google.protobuf.StringValue",
                             "value": self.vm_configuration,
                         },
+                        "environment_variables": { "key_values": self.environment },
                         "code": { "local": { "filename": self.module } },
                     },
                     "configuration": {
@@ -319,6 +322,7 @@ mod tests {
             root_id,
             vm_id: "",
             vm_configuration: "",
+            environment: const { &BTreeMap::new() },
             module: Path::new(module),
             configuration,
             allow_on_headers_stop_iteration: false,

@@ -230,6 +230,7 @@ fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotSt
             root_id: &filter.root_id,
             vm_id: &filter.vm_id,
             vm_configuration: text(&filter.vm_config)?,
+            environment: &filter.environment,
             module,
             configuration: text(&filter.config)?,
             allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,

@@ -3,9 +3,14 @@
 use tollgate_host::limits::{Bounded, Limits};
 use wasmtime::ResourceLimiter;
 
+/// As many memories as a guest may have; all of them together are within the limit.
+const MOST_MEMORIES: usize = 10;
+
 /// The bounds of one guest.
 pub(crate) struct Bounds {
     limits: Limits,
+    /// Bytes of all memories.
+    memory_bytes: usize,
     /// Elements of all tables.
     table_elements: usize,
     /// What was not let grow last, in words.
@@ -14,7 +19,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, table_elements: 0, denied: None }
+        Self { limits, memory_bytes: 0, table_elements: 0, denied: None }
     }
 
     /// Takes what was not let grow since it was taken last.
@@ -31,14 +36,17 @@ impl Bounds {
 impl ResourceLimiter for Bounds {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= self.limits.memory_bytes {
+        let grown = desired.saturating_sub(current);
+        let bytes = self.memory_bytes.saturating_add(grown);
+        if bytes <= self.limits.memory_bytes {
+            self.memory_bytes = bytes;
             return Ok(true);
         }
-        let what = format!("the memory was not let grow to {desired} bytes");
+        let what = format!("the memory was not let grow to {bytes} bytes");
         Ok(self.deny(&what, Bounded::memory_bytes))
     }
 
@@ -59,6 +67,6 @@ impl ResourceLimiter for Bounds {
     }
 
     fn memories(&self) -> usize {
-        1
+        MOST_MEMORIES
     }
 }

@@ -1,19 +1,22 @@
 //! An instance of a module: its memory, its limits, and its way to the host.
 
-use tollgate_abi::{AbiVersion, Call, Callback, Function, Memory, PointerWidth, Reply, Stub};
+use tollgate_abi::{
+    AbiVersion, Call, Callback, Export, Function, Memory, PointerWidth, Reply, Served, Stub,
+};
 use tollgate_host::engine::{Instance, Trap};
 use tollgate_host::world::World;
-use wasmtime::{AsContextMut, Caller, Error, InstancePre, Store, TypedFunc, Val};
+use wasmtime::{AsContextMut, Caller, Error, Store, TypedFunc, Val};
 
 use crate::backtrace::trap;
 use crate::bounds::Bounds;
 use crate::handed::Handed;
+use crate::link::Linked;
 use crate::{EPOCH, Limits};
 
 /// What a store carries: the world while the guest runs, and what its host calls need.
 pub(crate) struct Slot {
-    world: World,
-    memory: Option<wasmtime::Memory>,
+    pub(crate) world: World,
+    pub(crate) memory: Option<wasmtime::Memory>,
     allocate: Option<TypedFunc<u32, u32>>,
     bounds: Bounds,
     handed: Handed,
@@ -24,17 +27,20 @@ pub(crate) struct Guest {
     store: Store<Slot>,
     instance: wasmtime::Instance,
     abi: AbiVersion,
+    /// What runs before the first context, in order.
+    starts: Vec<&'static str>,
     limits: Limits,
     fuel_used: u64,
 }
 
 impl Guest {
     pub(crate) fn new(
-        linked: &InstancePre<Slot>,
+        linked: &Linked,
         abi: AbiVersion,
+        starts: Vec<&'static str>,
         limits: Limits,
     ) -> Result<Self, Trap> {
-        let engine = linked.module().engine();
+        let engine = linked.engine();
         let slot = Slot {
             world: World::default(),
             memory: None,
@@ -48,15 +54,15 @@ impl Guest {
         let instance = linked.instantiate(&mut store);
         let denied = store.data_mut().bounds.take_denied();
         let instance = instance.map_err(|error| trap(&error, limits, denied))?;
-        let memory = instance.get_memory(&mut store, "memory");
-        let allocate = ["malloc", "proxy_on_memory_allocate"]
+        let memory = linked.exported_memory(&mut store, instance);
+        let allocate = Export::ALLOCATORS
             .iter()
             .find_map(|name| instance.get_typed_func::<u32, u32>(&mut store, name).ok());
         let slot = store.data_mut();
-        slot.memory = memory;
+        slot.memory = memory.or(slot.memory);
         slot.allocate = allocate;
         let fuel_used = used(&store, limits);
-        Ok(Self { store, instance, abi, limits, fuel_used })
+        Ok(Self { store, instance, abi, starts, limits, fuel_used })
     }
 
     /// Runs an export with the world in the store.
@@ -67,8 +73,11 @@ impl Guest {
             .ok_or_else(|| message(format!("the module does not export {name}")))?;
         arm(&mut self.store, self.limits).map_err(|error| trap(&error, self.limits, None))?;
         std::mem::swap(&mut self.store.data_mut().world, world);
-        let words: Vec<Val> = words.iter().map(|word| Val::I32(word.cast_signed())).collect();
-        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        let ty = function.ty(&self.store);
+        // A start function takes what it takes: two words or none.
+        let words = words.iter().take(ty.params().len());
+        let words: Vec<Val> = words.map(|word| Val::I32(word.cast_signed())).collect();
+        let mut results = vec![Val::I32(0); ty.results().len()];
         let result = function.call(&mut self.store, &words, &mut results);
         std::mem::swap(&mut self.store.data_mut().world, world);
         self.fuel_used += used(&self.store, self.limits);
@@ -79,22 +88,15 @@ impl Guest {
             _ => 0,
         })
     }
-
-    fn exports(&mut self, name: &str) -> bool {
-        self.instance.get_func(&mut self.store, name).is_some()
-    }
 }
 
 impl Instance for Guest {
     fn start(&mut self, world: &mut World) -> Result<(), Trap> {
-        // As proxy-wasm-cpp-host: a reactor has `_initialize`, and then perhaps `main`; a command `_start`.
-        if self.exports("_initialize") {
-            self.run(world, "_initialize", &[])?;
-            if self.exports("main") {
-                self.run(world, "main", &[0, 0])?;
-            }
-        } else if self.exports("_start") {
-            self.run(world, "_start", &[])?;
+        for name in self.starts.clone() {
+            self.run(world, name, &[0, 0]).map_err(|trap| Trap {
+                message: format!("Function: {name} failed: {}", trap.message),
+                ..trap
+            })?;
         }
         Ok(())
     }
@@ -157,12 +159,16 @@ pub(crate) fn serve(
 
 /// Serves one call of a function of WASI that only answers.
 pub(crate) fn serve_stub(
-    stub: &Stub,
+    stub: &'static Stub,
     mut caller: Caller<'_, Slot>,
     words: &[Val],
     results: &mut [Val],
 ) -> Result<(), Error> {
     let mut bits = [0; MOST_WORDS];
+    if !caller.data().world.may_call(Served::Stub(stub)) {
+        let name = stub.name();
+        return Err(Error::msg(format!("restricted_callback: {name} before the VM starts")));
+    }
     let (mut errno, written) = stub.reply(read(words, &mut bits)?);
     for (address, bytes) in written {
         let mut memory = GuestMemory { caller: &mut caller, trap: None };
@@ -178,7 +184,7 @@ pub(crate) fn serve_stub(
 }
 
 /// The words of a call as bits.
-fn read<'a>(words: &[Val], bits: &'a mut [u64; MOST_WORDS]) -> Result<&'a [u64], Error> {
+pub(crate) fn read<'a>(words: &[Val], bits: &'a mut [u64; MOST_WORDS]) -> Result<&'a [u64], Error> {
     let bits = bits.get_mut(..words.len()).ok_or_else(|| Error::msg("too many arguments"))?;
     for (bits, word) in bits.iter_mut().zip(words) {
         *bits = match word {
@@ -194,16 +200,20 @@ fn read<'a>(words: &[Val], bits: &'a mut [u64; MOST_WORDS]) -> Result<&'a [u64],
 const NO_SUCH_ADDRESS: u32 = 21;
 
 /// No host function takes more; `proxy_grpc_call` takes the most.
-const MOST_WORDS: usize = 16;
+pub(crate) const MOST_WORDS: usize = 16;
 
 /// The guest's linear memory, seen from a host call.
-struct GuestMemory<'a, 'b> {
+pub(crate) struct GuestMemory<'a, 'b> {
     caller: &'a mut Caller<'b, Slot>,
     /// The guest's allocator trapped, which ends the guest.
-    trap: Option<Error>,
+    pub(crate) trap: Option<Error>,
 }
 
-impl GuestMemory<'_, '_> {
+impl<'a, 'b> GuestMemory<'a, 'b> {
+    pub(crate) fn new(caller: &'a mut Caller<'b, Slot>) -> Self {
+        Self { caller, trap: None }
+    }
+
     fn memory(&self) -> Option<wasmtime::Memory> {
         self.caller.data().memory
     }

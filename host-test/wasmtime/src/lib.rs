@@ -10,6 +10,7 @@ mod backtrace;
 mod bounds;
 mod guest;
 mod handed;
+mod link;
 mod load;
 
 use std::fmt;
@@ -71,7 +72,8 @@ impl Wasmtime {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] when it is not wasm, is too large, has no known ABI, or imports what no table lists.
+    /// [`LoadError`] when it is not wasm, is too large, or when Envoy would not load it. Imports that no host
+    /// serves are no error yet: a scenario may declare what they answer.
     pub fn load(&self, bytes: &[u8]) -> Result<WasmModule, LoadError> {
         load::load(&self.engine, self.limits, bytes)
     }

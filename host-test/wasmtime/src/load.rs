@@ -1,16 +1,19 @@
-//! From bytes to a module that can be instantiated.
+//! From bytes to a module that can be instantiated. Whether Envoy would load it is judged by
+//! `tollgate-module`; what else a module needs to run here is `link.rs`.
 
 use std::collections::HashSet;
 use std::fmt;
 
-use tollgate_abi::{AbiVersion, CallbackKind, Function, Stub};
+use tollgate_abi::{AbiVersion, CallbackKind};
 use tollgate_host::clip::clip_to;
 use tollgate_host::engine::{CodeId, Instance, Module, Trap};
 use tollgate_host::limits::Bounded;
-use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, ValType};
+use tollgate_module::{InvalidModule, Problem};
+use wasmtime::Engine;
 
 use crate::Limits;
-use crate::guest::{Guest, Slot, serve, serve_stub};
+use crate::guest::Guest;
+use crate::link::Linked;
 
 /// How much is told of what is wrong with a module.
 const MOST_WORDS_BYTES: usize = 2000;
@@ -20,7 +23,9 @@ pub struct WasmModule {
     code: CodeId,
     abi: AbiVersion,
     callbacks: HashSet<CallbackKind>,
-    linked: InstancePre<Slot>,
+    starts: Vec<&'static str>,
+    unserved: Vec<String>,
+    linked: Linked,
     limits: Limits,
 }
 
@@ -37,38 +42,43 @@ impl Module for WasmModule {
         self.callbacks.contains(&callback)
     }
 
+    fn unserved(&self) -> &[String] {
+        &self.unserved
+    }
+
     fn instantiate(&self) -> Result<Box<dyn Instance>, Trap> {
-        Ok(Box::new(Guest::new(&self.linked, self.abi, self.limits)?))
+        Ok(Box::new(Guest::new(&self.linked, self.abi, self.starts.clone(), self.limits)?))
     }
 }
 
 /// Why a module cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    /// The bytes are not a module that the engine compiles.
-    Invalid(String),
+    /// The bytes are no module.
+    Invalid(InvalidModule),
     /// There are more bytes than a module may have.
     TooLarge {
         /// How many, the bound, and how to raise it.
         what: String,
     },
-    /// No version of the ABI is declared.
-    NoAbi,
-    /// Imports that this host does not serve, each as `module.name`.
-    Imports(Vec<String>),
+    /// Envoy would refuse the module, with these words, one for each thing that is wrong.
+    Refused(Vec<String>),
+    /// Envoy may load the module, but this engine cannot compile it.
+    Unsupported(String),
+}
+
+impl LoadError {
+    /// What Envoy says at the end when it refuses bytes that are no module.
+    const NO_CODE: &'static str = "Failed to load Wasm code";
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(why) => write!(f, "not a valid module: {why}"),
+            Self::Invalid(why) => write!(f, "{}\n{why}", Self::NO_CODE),
             Self::TooLarge { what } => f.write_str(what),
-            Self::NoAbi => f.write_str(
-                "no ABI marker: a Proxy-Wasm module exports proxy_abi_version_0_2_1, _0_2_0 or _0_1_0",
-            ),
-            Self::Imports(imports) => {
-                write!(f, "imports that the host does not serve: {}", imports.join(", "))
-            }
+            Self::Refused(words) => f.write_str(&words.join("\n")),
+            Self::Unsupported(why) => write!(f, "the engine cannot compile the module: {why}"),
         }
     }
 }
@@ -81,60 +91,26 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
         let what = format!("the module has {} bytes, {beyond}", bytes.len());
         return Err(LoadError::TooLarge { what });
     }
-    let invalid = |error: wasmtime::Error| {
-        LoadError::Invalid(clip_to(&format_args!("{error:#}"), MOST_WORDS_BYTES))
+    let module = tollgate_module::Module::read(bytes).map_err(LoadError::Invalid)?;
+    let problems = module.check();
+    let unserved: Vec<String> = problems.iter().filter_map(Problem::missing_function).collect();
+    let refusals: Vec<String> = problems.iter().filter_map(Problem::refusal).collect();
+    let is_good_but_for_these = refusals.len() == unserved.len();
+    let Some(abi) = module.abi().filter(|_| is_good_but_for_these) else {
+        return Err(LoadError::Refused(refusals));
     };
-    let module = wasmtime::Module::from_binary(engine, bytes).map_err(invalid)?;
-    let exports = |name: &str| matches!(module.get_export(name), Some(ExternType::Func(_)));
-    let abi = AbiVersion::ALL.into_iter().rev().find(|abi| exports(abi.marker()));
-    let abi = abi.ok_or(LoadError::NoAbi)?;
-
-    let mut linker = Linker::new(engine);
-    let mut unserved = Vec::new();
-    for import in module.imports() {
-        if let (Some(stub), ExternType::Func(ty)) =
-            (Stub::from_import(import.module(), import.name()), import.ty())
-            && is_type(stub.words(), true, &ty)
-        {
-            linker
-                .func_new(import.module(), import.name(), ty, move |caller, words, results| {
-                    serve_stub(stub, caller, words, results)
-                })
-                .map_err(invalid)?;
-            continue;
-        }
-        let function = Function::from_import(import.module(), import.name())
-            .filter(|function| function.versions().contain(abi));
-        match (function, import.ty()) {
-            (Some(function), ExternType::Func(ty)) if is_signature(function, &ty) => {
-                linker
-                    .func_new(import.module(), import.name(), ty, move |caller, words, results| {
-                        serve(function, caller, words, results)
-                    })
-                    .map_err(invalid)?;
-            }
-            (Some(_) | None, _) => unserved.push(format!("{}.{}", import.module(), import.name())),
-        }
-    }
-    if !unserved.is_empty() {
-        return Err(LoadError::Imports(unserved));
-    }
-    let callbacks = CallbackKind::ALL.iter().copied().filter(|kind| exports(kind.name())).collect();
-    let linked = linker.instantiate_pre(&module).map_err(invalid)?;
-    Ok(WasmModule { code: CodeId::of(bytes), abi, callbacks, linked, limits })
-}
-
-fn is_signature(function: Function, ty: &FuncType) -> bool {
-    is_type(function.words().iter().copied(), function.returns_status(), ty)
-}
-
-/// Whether a type has these words, for each whether it is wide, and returns a word or nothing.
-fn is_type(words: impl ExactSizeIterator<Item = bool>, returns: bool, ty: &FuncType) -> bool {
-    let results = returns.then_some(ValType::I32);
-    let length = words.len();
-    let params = words.map(|wide| if wide { ValType::I64 } else { ValType::I32 });
-    ty.params().len() == length
-        && ty.params().zip(params).all(|(got, wanted)| ValType::eq(&got, &wanted))
-        && ty.results().len() == results.iter().len()
-        && ty.results().zip(results).all(|(got, wanted)| ValType::eq(&got, &wanted))
+    let compiled = wasmtime::Module::from_binary(engine, bytes);
+    let linked = compiled.and_then(|compiled| Linked::new(engine, compiled, abi));
+    let unsupported = |error: wasmtime::Error| {
+        LoadError::Unsupported(clip_to(&format_args!("{error:#}"), MOST_WORDS_BYTES))
+    };
+    Ok(WasmModule {
+        code: CodeId::of(bytes),
+        abi,
+        callbacks: module.callbacks().collect(),
+        starts: module.start_functions(),
+        unserved,
+        linked: linked.map_err(unsupported)?,
+        limits,
+    })
 }

@@ -61,39 +61,59 @@ fn a_guest_logs_through_its_memory() {
     assert_eq!(logs, [format!("{}: hello", LogLevel::Warn)]);
 }
 
+/// What Envoy would say of a module that is refused.
+fn refusal(wat: &str) -> Vec<String> {
+    match load(wat) {
+        Err(LoadError::Refused(words)) => words,
+        other => panic!("{other:?}"),
+    }
+}
+
+const MISSING: &str = "Failed to load Wasm module due to a missing import: ";
+
 #[test]
-fn what_no_table_lists_is_refused_with_all_names() {
+fn what_is_wrong_is_told_at_once() {
     let imports = r#"(import "env" "proxy_no" (func)) (import "env" "proxy_log" (func (param i64)))
-        (import "wasi_snapshot_preview1" "sock_recv" (func)) (import "env" "proxy_done" (func (result i32)))"#;
-    let expected =
-        ["env.proxy_no", "env.proxy_log", "wasi_snapshot_preview1.sock_recv"].map(String::from);
+        (import "wasi_snapshot_preview1" "proc_raise" (func)) (import "env" "proxy_done" (func (result i32)))"#;
     assert_eq!(
-        load(&format!("(module {imports} {ABI} {MEMORY})")),
-        Err(LoadError::Imports(expected.to_vec()))
+        refusal(&format!("(module {imports} {ABI} {MEMORY})")),
+        [
+            format!("{MISSING}env.proxy_no"),
+            "Failed to load Wasm module due to an import type mismatch: env.proxy_log, \
+             want: i64 -> void, but host exports: i32 i32 i32 -> i32"
+                .into(),
+            format!("{MISSING}wasi_snapshot_preview1.proc_raise"),
+        ]
     );
 }
 
 #[test]
-fn a_function_of_another_version_is_refused() {
-    let import = r#"(import "env" "proxy_get_log_level" (func (param i32) (result i32)))"#;
-    let with = |version: &str| {
-        load(&format!(
-            r#"(module {import} {MEMORY} (func (export "proxy_abi_version_{version}")))"#
-        ))
+fn what_only_a_scenario_could_serve_is_left_to_it() {
+    let unserved = |import: &str, version: &str| {
+        let module = format!(
+            r#"(module (import {import} (func (param i32) (result i32))) {MEMORY}
+                (func (export "proxy_abi_version_{version}")))"#
+        );
+        let module = engine(Limits::default()).load(&wat::parse_str(module).unwrap()).unwrap();
+        module.unserved().to_vec()
     };
-    assert_eq!(with("0_2_1"), Ok(()));
-    let unserved = Err(LoadError::Imports(vec!["env.proxy_get_log_level".into()]));
-    assert_eq!(with("0_2_0"), unserved);
-    assert_eq!(with("0_1_0"), unserved);
+    assert_eq!(unserved(r#""env" "proxy_no""#, "0_2_1"), ["env.proxy_no"]);
+    assert_eq!(unserved(r#""env" "proxy_get_log_level""#, "0_2_1"), [""; 0]);
+    assert_eq!(unserved(r#""env" "proxy_get_log_level""#, "0_2_0"), ["env.proxy_get_log_level"]);
 }
 
 #[test]
 fn a_module_without_an_abi_marker_is_refused() {
-    assert_eq!(load(&format!("(module {MEMORY})")), Err(LoadError::NoAbi));
-    assert_eq!(
-        load(&format!(r#"(module {MEMORY} (func (export "proxy_abi_version_0_2_100")))"#)),
-        Err(LoadError::NoAbi)
-    );
+    let unknown = ["Missing or unknown Proxy-Wasm ABI version"];
+    assert_eq!(refusal(&format!("(module {MEMORY})")), unknown);
+    let fork = format!(r#"(module {MEMORY} (func (export "proxy_abi_version_0_2_100")))"#);
+    assert_eq!(refusal(&fork), unknown);
+}
+
+#[test]
+fn what_only_the_engine_cannot_do_is_no_verdict() {
+    let old = format!("(module (tag $t) {ABI} {MEMORY} (func try throw $t catch $t end))");
+    assert!(matches!(load(&old), Err(LoadError::Unsupported(_))), "{:?}", load(&old));
 }
 
 #[test]
@@ -150,6 +170,7 @@ fn a_host_call_before_the_first_context_is_a_trap() {
         root_id: String::new(),
         vm_id: String::new(),
         vm_config: Vec::new(),
+        environment: std::collections::BTreeMap::new(),
         config: Vec::new(),
         allow_on_headers_stop_iteration: false,
     };

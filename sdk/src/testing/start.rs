@@ -163,6 +163,7 @@ fn filter_use(index: usize, plugin: &Plugin) -> FilterUse {
         root_id: plugin.root_id.clone(),
         vm_id: String::new(),
         vm_config: Vec::new(),
+        environment: std::collections::BTreeMap::new(),
         config: plugin.config.clone(),
         allow_on_headers_stop_iteration: plugin.allow_on_headers_stop_iteration,
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tollgate_abi::{Callback, CallbackKind};
+use tollgate_abi::{Callback, CallbackKind, Served};
 
 use super::callouts::Clusters;
 use super::streams::Client;
@@ -31,11 +31,23 @@ impl Filter {
         filter: &FilterUse,
     ) -> Result<Self, StartError> {
         let module = loader(filter)?;
+        let is_missing = |import: &&String| !world.imports.contains_key(*import);
+        let missing: Vec<String> = module
+            .unserved()
+            .iter()
+            .filter(is_missing)
+            .map(|import| format!("{}{import}", Served::MISSING))
+            .collect();
+        if !missing.is_empty() {
+            return Err(StartError::Refused { words: missing.join("\n") });
+        }
         let plugin = world.add_plugin(Plugin {
             name: filter.name.clone(),
             root_id: filter.root_id.clone(),
             vm_id: filter.vm_id.clone().into_bytes(),
             vm_configuration: filter.vm_config.clone(),
+            environment: filter.environment.clone(),
+            abi: module.abi(),
             configuration: filter.config.clone(),
             code: module.code(),
         });
@@ -88,6 +100,7 @@ impl Run {
             scenario.clusters.iter().cloned().chain([upstream]).collect();
         self.world.proxy = scenario.proxy.clone();
         self.world.made_up.clone_from(&scenario.properties);
+        self.world.imports.clone_from(&scenario.imports);
         let filters = scenario.filters.iter();
         let filters: Vec<Filter> = filters
             .map(|filter| Filter::load(&mut self.world, loader, filter))
@@ -150,14 +163,13 @@ impl Run {
             Ok(instance) => self.guests.push(Guest { module, instance: Some(instance) }),
             Err(trap) => {
                 self.guests.push(Guest { module, instance: None });
-                return Err(self.refusal(filter.plugin, first_log, &trap.to_string()));
+                let words = format!("Failed to create new Wasm instance: {trap}");
+                return Err(self.refusal(filter.plugin, first_log, &words));
             }
         }
         match self.start(vm) {
             Ok(()) => Ok(vm),
-            Err(_) => {
-                Err(self.refusal(filter.plugin, first_log, "the module's start function trapped"))
-            }
+            Err(trap) => Err(self.refusal(filter.plugin, first_log, &trap.message)),
         }
     }
 

@@ -94,6 +94,7 @@ impl FilterUse {
             root_id: String::new(),
             vm_id: String::new(),
             vm_config: Vec::new(),
+            environment: std::collections::BTreeMap::new(),
             config,
             allow_on_headers_stop_iteration: false,
         }

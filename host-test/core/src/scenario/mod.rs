@@ -9,11 +9,13 @@ mod configure;
 mod configured;
 mod expect;
 mod from;
+mod imports;
 mod read;
 mod together;
 mod value;
 mod written;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
+pub use imports::{Given, ImportAnswer, Imports, check_import};
 pub use read::{ReadError, configuration};
 pub use together::{Timed, Together};
 pub(crate) use value::duration;
@@ -67,6 +70,8 @@ pub struct Scenario {
     pub properties: Vec<MadeUp>,
     /// Whether the checks that no proxy makes are made as well.
     pub strict: bool,
+    /// What imports answer that no host serves.
+    pub imports: Imports,
     /// Set when it cannot run everywhere.
     pub only: Option<Only>,
     /// Set when the proxy must refuse to start: text that its log must contain.
@@ -90,6 +95,7 @@ impl Scenario {
             proxy: Configured::default(),
             properties: Vec::new(),
             strict: false,
+            imports: Imports::new(),
             only: None,
             refused: None,
             left: Vec::new(),
@@ -121,6 +127,8 @@ pub struct FilterUse {
     pub vm_id: String,
     /// Bytes that the VM gets as its configuration: JSON, or text as written.
     pub vm_config: Vec<u8>,
+    /// Environment variables of the VM.
+    pub environment: BTreeMap<String, String>,
     /// Bytes that the filter gets as its configuration: JSON, or text as written.
     pub config: Vec<u8>,
     /// Whether headers that it holds are held alone, so that the body comes to it.

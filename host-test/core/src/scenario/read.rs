@@ -20,6 +20,7 @@ use super::expect::{
     ExpectedUpstream, HeaderExpectations,
 };
 use super::from::RawFilters;
+use super::imports::RawImports;
 use super::together::{self, RawTimed, Together};
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
@@ -119,6 +120,8 @@ struct RawScenario {
     properties: RawProperties,
     #[serde(default)]
     strict: bool,
+    #[serde(default)]
+    imports: RawImports,
     only: Option<RawOnly>,
     refused: Option<String>,
     #[serde(default)]
@@ -174,6 +177,11 @@ impl RawScenario {
                         add only: { on: [wasmtime, native], reason: … }"
                 .into());
         }
+        if on_envoy && !self.imports.0.is_empty() {
+            return Err("imports: a real Envoy refuses a module with these; \
+                        add only: { on: [wasmtime], reason: … }"
+                .into());
+        }
         for (index, step) in steps.iter().enumerate() {
             if on_envoy && step.requests().any(|step| !step.faults.is_empty()) {
                 return Err(format!(
@@ -192,6 +200,7 @@ impl RawScenario {
             proxy: self.proxy,
             properties: self.properties.0,
             strict: self.strict,
+            imports: self.imports.0,
             only,
             refused: self.refused,
             left,
@@ -214,6 +223,8 @@ pub(super) struct RawFilter {
     #[serde(default)]
     vm_config: Option<serde_json::Value>,
     #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
     config: Option<serde_json::Value>,
     #[serde(default)]
     allow_on_headers_stop_iteration: bool,
@@ -228,12 +239,22 @@ impl RawFilter {
         let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
         let vm_config = configuration(self.vm_config.unwrap_or_default());
         let (root_id, vm_id) = (self.root_id, self.vm_id);
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+        if let Some((name, _)) =
+            self.environment.iter().find(|(name, value)| !is_name(name) || value.contains('\0'))
+        {
+            return Err(format!(
+                "environment: `{}` cannot be the name of a variable, or its value holds a NUL",
+                name.escape_debug()
+            ));
+        }
         Ok(FilterUse {
             source,
             name,
             root_id,
             vm_id,
             vm_config,
+            environment: self.environment,
             config,
             allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
         })

@@ -85,8 +85,14 @@ impl World {
         }
     }
 
+    /// The configuration by the function of 0.1.0. As on Envoy: it is empty but while the VM starts or the
+    /// plugin is configured.
     pub(super) fn configuration(&self, scope: &Scope) -> Reply {
-        self.read_buffer(scope, BufferType::PluginConfiguration, 0, u32::MAX)
+        let plugin = match &scope.callback {
+            Some(Callback::VmStart { .. } | Callback::Configure { .. }) => self.plugin_of(scope),
+            Some(_) | None => None,
+        };
+        Reply::Done(Answer::Bytes(plugin.map_or(Vec::new(), |plugin| plugin.configuration.clone())))
     }
 
     fn buffer(&self, scope: &Scope, buffer: BufferType) -> Result<&[u8], Reply> {

@@ -77,6 +77,8 @@ impl World {
             Err(refusal) => refusal,
             Ok(lines) => match lines.first(&name.to_ascii_lowercase()) {
                 Some(value) => Reply::Done(Answer::Bytes(value.to_vec())),
+                // As on Envoy: 0.1.0 has no way to say so.
+                None if self.speaks_0_1_0(scope) => Reply::Done(Answer::Bytes(Vec::new())),
                 None => Reply::refused(Status::NotFound, "no such header"),
             },
         }

@@ -3,6 +3,7 @@
 //! One file per family of calls. A [`World`] is everything that guests of one proxy share and own: it
 //! has no globals, so that many can live side by side.
 
+mod beside;
 mod buffer;
 mod callout;
 mod clock;
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tollgate_abi::{
-    Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
+    Answer, Call, Callback, Fault as BadPointer, Function, LogLevel, Reply, Status, StreamType,
 };
 
 pub(crate) use clock::Tick;
@@ -49,13 +50,17 @@ pub(crate) use vm::{Context, Place, PluginId, Vm};
 
 use crate::limits::{Bounded, Limits};
 use crate::proxy::LogLine;
-use crate::scenario::{Configured, Fault, MadeUp, Metadata};
+use crate::scenario::{Configured, Fault, Imports, MadeUp, Metadata};
 use crate::transcript::{Entry, Transcript};
 use metric::Metrics;
 use queue::Queues;
 use recent::Recent;
 use shared::SharedData;
 use wasi::Random;
+
+/// Why a guest traps that calls too much before it has a context.
+const NOT_AT_START: &str =
+    "restricted_callback: this function is not available before the VM starts";
 
 /// The state of the host for one proxy.
 #[derive(Debug, Default)]
@@ -77,6 +82,8 @@ pub struct World {
     pub(crate) proxy: Configured,
     /// Properties that the scenario makes up.
     pub(crate) made_up: Vec<MadeUp>,
+    /// What the imports answer that the scenario declares.
+    pub(crate) imports: Imports,
     no_metadata: Metadata,
     pub(crate) vms: Vec<Vm>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
@@ -207,9 +214,7 @@ impl World {
             return Reply::Trap { why: "a host call while no guest runs".into() };
         };
         if scope.callback.is_none() && !call.function().is_allowed_at_start() {
-            return Reply::Trap {
-                why: "this function is not available before the VM starts".into(),
-            };
+            return Reply::Trap { why: NOT_AT_START.into() };
         }
         if let Some(reply) = self.answer_staged(&scope, call) {
             return reply;
@@ -280,11 +285,13 @@ impl World {
             Call::RandomGet { buffer } => self.random_get(buffer.size),
             Call::ClockTimeGet { clock, .. } => self.clock_time(*clock),
             Call::ClockResGet { clock } => wasi::clock_resolution(*clock),
-            Call::EnvironSizesGet {} | Call::ArgsSizesGet {} => wasi::no_strings_sizes(),
-            Call::EnvironGet {} | Call::ArgsGet {} => wasi::no_strings(),
-            Call::ProcExit { code } => {
-                Reply::Trap { why: format!("the guest called proc_exit({code})").into() }
-            }
+            Call::EnvironSizesGet {} => wasi::sizes(&self.environment(&scope)),
+            Call::EnvironGet {} => Reply::Done(Answer::Strings(self.environment(&scope))),
+            Call::ArgsSizesGet {} => wasi::sizes(&[]),
+            Call::ArgsGet {} => Reply::Done(Answer::Strings(Vec::new())),
+            // As on Envoy, nothing ends: compilers put a trap behind it. And there is one route, and so
+            // nothing to choose anew.
+            Call::ProcExit { .. } | Call::ClearRouteCache {} => Reply::OK,
 
             Call::CallForeignFunction { name, arguments } => {
                 self.call_foreign_function(&scope, name, arguments)
@@ -306,8 +313,6 @@ impl World {
             Call::GrpcClose { token } => self.grpc_close(&scope, *token),
             Call::GetStatus {} => self.callout_status(&scope),
             Call::Done {} => self.done(&scope),
-
-            Call::ClearRouteCache {} => self.unserved(call),
         }
     }
 
@@ -382,7 +387,7 @@ fn is_deadly(call: &Call, callback: Option<&Callback>) -> bool {
         Call::CloseStream { stream: StreamType::HttpRequest | StreamType::HttpResponse } => {
             matches!(callback, Some(Callback::ResponseTrailers { .. }))
         }
-        Call::ContinueStream { stream: StreamType::HttpResponse } => {
+        Call::ContinueStream { stream: StreamType::HttpResponse } | Call::ContinueResponse {} => {
             matches!(callback, Some(Callback::RequestHeaders { .. }))
         }
         _ => false,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate_abi::{Reply, Status};
+use tollgate_abi::{AbiVersion, Reply, Status};
 
 use super::clock::Tick;
 use super::filter_state::Prototype;
@@ -21,6 +21,10 @@ pub struct Plugin {
     pub vm_id: Vec<u8>,
     /// Configuration of the VM as the guest gets it.
     pub vm_configuration: Vec<u8>,
+    /// Environment variables of the VM.
+    pub environment: BTreeMap<String, String>,
+    /// The version of the ABI that its module declares.
+    pub abi: AbiVersion,
     /// Configuration as the guest gets it.
     pub configuration: Vec<u8>,
     /// The code of its module.
@@ -28,12 +32,13 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Whether one VM runs both, as on Envoy: what makes a VM is its code, its id and its
-    /// configuration.
+    /// Whether one VM runs both, as on Envoy: what makes a VM is its code, its id, its configuration
+    /// and its environment.
     pub(crate) fn shares_vm(&self, other: &Self) -> bool {
         self.code == other.code
             && self.vm_id == other.vm_id
             && self.vm_configuration == other.vm_configuration
+            && self.environment == other.environment
     }
 }
 
@@ -162,6 +167,11 @@ impl World {
     pub(super) fn plugin_of(&self, scope: &Scope) -> Option<&Plugin> {
         let vm = self.vm(scope.vm)?;
         self.plugin(vm.plugin_of(scope.effective).unwrap_or(vm.first))
+    }
+
+    /// Whether the guest speaks the first version of the ABI.
+    pub(super) fn speaks_0_1_0(&self, scope: &Scope) -> bool {
+        self.plugin_of(scope).is_some_and(|plugin| plugin.abi == AbiVersion::V0_1_0)
     }
 
     /// The VM at a place that runs a plugin; one that has trapped is none.
