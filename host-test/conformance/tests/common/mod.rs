@@ -1,28 +1,32 @@
 //! The two hosts, the modules that they run, and the scenarios.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 pub(crate) mod observed;
+pub(crate) mod toolchains;
 mod varying;
 mod wasi;
 
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tollgate_host::engine::Module;
 use tollgate_host::proxy::StartError;
-use tollgate_host::scenario::{FilterSource, FilterUse, Scenario};
+use tollgate_host::scenario::{FilterUse, Scenario};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 use tollgate_host_wasmtime::{Limits, Wasmtime};
 use tollgate_module::{Description, finish};
 
 /// A module as it is named in scenarios, the library that it is linked from, and its package.
-const MODULES: [(&str, &str, &str); 9] = [
+const MODULES: [(&str, &str, &str); 10] = [
     ("probe", "probe", "tollgate-conformance-probe"),
     ("probe-2", "probe", "tollgate-conformance-probe"),
     ("probe-3", "probe", "tollgate-conformance-probe"),
+    ("probe-0-1-0", "probe_0_1_0", "tollgate-conformance-probe-0-1-0"),
     ("ratelimit", "ratelimit", "tollgate-ratelimit-wasm"),
     ("whole", "examples/whole", "tollgate-conformance-filters"),
     ("whole_resizing", "examples/whole_resizing", "tollgate-conformance-filters"),
@@ -60,20 +64,25 @@ pub(crate) fn say(line: &str) {
     writeln!(stderr, "{line}").unwrap();
 }
 
-/// Finds modules for the offline host, each compiled once.
+/// Finds modules for the offline host, each compiled once. One that cannot be loaded is refused, as Envoy
+/// does.
 pub(crate) fn loader() -> impl Fn(&FilterUse) -> Result<Arc<dyn Module>, StartError> + Sync {
     let engine = Wasmtime::new(Limits::default(), None).unwrap();
-    let load = |name: &str| {
-        let source = FilterSource::BuiltIn(name.to_owned());
-        let bytes = fs::read(source.file(modules())).unwrap();
-        let module: Arc<dyn Module> = Arc::new(engine.load(&bytes).unwrap());
-        (source, module)
-    };
-    let loaded: Vec<(FilterSource, Arc<dyn Module>)> =
-        MODULES.iter().map(|(name, _, _)| *name).chain([WASI]).map(load).collect();
-    move |filter| match loaded.iter().find(|(source, _)| *source == filter.source) {
-        Some((_, module)) => Ok(Arc::clone(module)),
-        None => Err(StartError::Module(format!("{:?} is not built here", filter.source).into())),
+    let loaded: Mutex<HashMap<PathBuf, Arc<dyn Module>>> = Mutex::default();
+    move |filter| {
+        let file = filter.source.file(modules());
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = loaded.get(&file) {
+            return Ok(Arc::clone(module));
+        }
+        let bytes = fs::read(&file).map_err(|error| {
+            StartError::Module(format!("{} is not built here: {error}", file.display()).into())
+        })?;
+        let module = engine.load(&bytes);
+        let module = module.map_err(|error| StartError::Refused { words: error.to_string() })?;
+        let module: Arc<dyn Module> = Arc::new(module);
+        loaded.insert(file, Arc::clone(&module));
+        Ok(module)
     }
 }
 
@@ -127,8 +136,15 @@ fn modules() -> &'static Path {
 /// Compiles the packages as `tollgate build` does; gives the folder of what was linked.
 fn compile() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let packages = MODULES.map(|(_, _, package)| package);
+    compile_filters(&root().join("Cargo.toml"), target, &["--lib", "--examples"], &packages);
+    target.join(TARGET).join("filter")
+}
+
+/// Compiles packages of a workspace to WebAssembly.
+fn compile_filters(manifest: &Path, target: &Path, kinds: &[&str], packages: &[&str]) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--lib", "--examples"]);
+    cargo.args(["build", "--quiet"]).args(kinds);
     cargo.args(["--profile", "filter", "--target", TARGET]);
     for setting in [
         "profile.filter.inherits=\"release\"",
@@ -139,11 +155,10 @@ fn compile() -> PathBuf {
     ] {
         cargo.args(["--config", setting]);
     }
-    for (_, _, package) in MODULES {
+    for package in packages {
         cargo.args(["--package", package]);
     }
-    cargo.arg("--target-dir").arg(target).current_dir(root());
-    let status = cargo.status().unwrap();
+    cargo.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target);
+    let status = cargo.current_dir(root()).status().unwrap();
     assert!(status.success(), "if the target is missing: `rustup target add {TARGET}`");
-    target.join(TARGET).join("filter")
 }

@@ -27,6 +27,8 @@ const SERVICE_TIME: &[u8] = b"x-envoy-upstream-service-time\\x00";
 /// What came of a scenario.
 #[derive(Default)]
 pub(crate) struct Observed {
+    /// What guests logged until the proxy had started: in no order, since several VMs start at once.
+    pub(crate) started: Vec<String>,
     /// What client and upstream got, a line each.
     pub(crate) exchanges: Vec<String>,
     /// What guests logged and the metrics at the end, or why the proxy did not start.
@@ -52,7 +54,10 @@ pub(crate) fn observe(scenario: &Scenario, host: &dyn ProxyHost) -> Observed {
         Err(error) => return Observed { failures: vec![error.to_string()], ..Observed::default() },
     };
     let mut proxy = Watched { proxy, exchanges: Vec::new(), unordered: Vec::new() };
-    let logs_before = proxy.observe(&|_| true).map_or(0, |seen| seen.logs.len());
+    let mut before = proxy.observe(&|_| true).unwrap_or_default();
+    let logs_before = before.logs.len();
+    before.logs.sort_by(|one, other| one.message.cmp(&other.message));
+    let started = show_rest(&before, 0);
     let failures = play(scenario, &mut proxy).iter().map(ToString::to_string).collect();
     let rest = match proxy.observe(&|_| true) {
         Ok(mut seen) => {
@@ -64,7 +69,7 @@ pub(crate) fn observe(scenario: &Scenario, host: &dyn ProxyHost) -> Observed {
         }
         Err(failure) => vec![failure.to_string()],
     };
-    Observed { exchanges: proxy.exchanges, rest, failures }
+    Observed { started, exchanges: proxy.exchanges, rest, failures }
 }
 
 /// Says what two hosts do not share, line by line; nothing when they agree.

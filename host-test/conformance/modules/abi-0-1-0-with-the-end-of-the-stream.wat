@@ -1,0 +1,7 @@
+;; 0.1.0 has no headers callback with three arguments.
+;; refused: Bad function signature for: proxy_on_request_headers
+(module
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_1_0"))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0)))

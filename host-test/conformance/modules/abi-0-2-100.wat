@@ -1,0 +1,6 @@
+;; A fork of the ABI has a tag of its own.
+;; refused: Missing or unknown Proxy-Wasm ABI version
+(module
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_100")))

@@ -1,0 +1,5 @@
+;; A tag is a function.
+;; refused: Missing or unknown Proxy-Wasm ABI version
+(module
+  (memory (export "proxy_abi_version_0_2_1") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024)))

@@ -1,0 +1,22 @@
+;; The environment is that of the VM; there are no arguments.
+(module
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $arguments (param i32 i32) (result i32)))
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  (data (i32.const 64) "0 0")
+  (func $show
+    (drop (call $sizes (i32.const 16) (i32.const 20)))
+    (drop (call $get (i32.const 512) (i32.const 1024)))
+    (drop (call $log (i32.const 2) (i32.load (i32.const 512)) (i32.load (i32.const 20))))
+    (i32.store8 (i32.const 64) (i32.add (i32.const 48) (i32.load (i32.const 16))))
+    (drop (call $arguments (i32.const 16) (i32.const 20)))
+    (i32.store8 (i32.const 66) (i32.add (i32.const 48) (i32.load (i32.const 16))))
+    (drop (call $log (i32.const 2) (i32.const 64) (i32.const 3))))
+  (func (export "_initialize") (call $show))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $show)
+    (i32.const 0)))

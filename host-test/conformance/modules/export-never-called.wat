@@ -1,0 +1,7 @@
+;; Also of a callback that nothing leads to.
+;; refused: Bad function signature for: proxy_on_request_metadata
+(module
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_request_metadata") (param i32)))

@@ -1,0 +1,17 @@
+;; What Emscripten imports, and libraries of threads.
+(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (import "env" "emscripten_notify_memory_growth" (func $grown (param i32)))
+  (import "env" "pthread_equal" (func $equal (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  (data (i32.const 64) "0")
+  (func $tell (param $word i32)
+    (i32.store8 (i32.const 64) (i32.add (i32.const 48) (local.get $word)))
+    (drop (call $log (i32.const 2) (i32.const 64) (i32.const 1))))
+  (func (export "_initialize") (call $grown (i32.const 0)))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $tell (call $equal (i32.const 7) (i32.const 7)))
+    (call $tell (call $equal (i32.const 7) (i32.const 8)))
+    (i32.const 0)))

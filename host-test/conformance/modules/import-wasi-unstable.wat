@@ -1,0 +1,16 @@
+;; WASI as it was called in 2019.
+(module
+  (import "wasi_unstable" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_unstable" "fd_seek" (func $seek (param i32 i64 i32 i32) (result i32)))
+  (import "wasi_unstable" "environ_sizes_get" (func $environment (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  (data (i32.const 64) "hello")
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (i32.store (i32.const 16) (i32.const 64))
+    (i32.store (i32.const 20) (i32.const 5))
+    (drop (call $seek (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 32)))
+    (drop (call $environment (i32.const 32) (i32.const 36)))
+    (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24)))
+    (i32.const 0)))

@@ -1,0 +1,6 @@
+;; More than 1 GiB.
+;; refused: Failed to create new Wasm instance
+(module
+  (memory (export "memory") 16385)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1")))

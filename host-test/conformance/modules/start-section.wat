@@ -1,0 +1,15 @@
+;; Only a start section: it may not call the host yet.
+(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  (data (i32.const 64) "hello")
+  (data (i32.const 80) "again")
+  (data (i32.const 96) "third")
+  (global $ready (mut i32) (i32.const 0))
+  (func $begin (global.set $ready (i32.const 5)))
+  (start $begin)
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $log (i32.const 2) (i32.const 64) (global.get $ready)))
+    (i32.const 0)))
