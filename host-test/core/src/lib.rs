@@ -16,6 +16,7 @@ pub mod engine;
 pub mod grpc;
 pub mod limits;
 pub mod offline;
+pub mod profile;
 pub mod proxy;
 pub mod report;
 pub mod run;

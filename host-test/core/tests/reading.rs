@@ -54,6 +54,14 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
         ("proxy: { rout: {} }", "unknown field `rout`"),
         ("proxy: { listener: { direction: up } }", "unknown variant `up`"),
         ("proxy: { route: { metadata: { ns: text } } }", "expected map"),
+        ("profile: apache", "unknown variant `apache`"),
+        ("profile: nginx", "profile: a real Envoy is no other host"),
+        ("imports: { env.x: trap }", "imports: a real Envoy refuses"),
+        ("imports: { proxy_x: trap }", "write its module too, as in env.proxy_x"),
+        ("imports: { env.proxy_log: trap }", "env.proxy_log is served by the host itself"),
+        ("imports: { env.x: [] }", "imports: env.x: an empty list"),
+        ("imports: { env.x: { bytes: a } }", "an answer of an import is `trap`"),
+        ("imports: { env.x: { return: 0, bytes: a, number: 1 } }", "an answer of an import is"),
     ] {
         let text = format!("{FILTERS}{key}\nsteps: [ {{ advance: 1s }} ]\n");
         let error = Scenario::parse(&text).unwrap_err();

@@ -101,6 +101,7 @@ impl Run {
         self.world.proxy = scenario.proxy.clone();
         self.world.made_up.clone_from(&scenario.properties);
         self.world.imports.clone_from(&scenario.imports);
+        self.world.profile = scenario.profile;
         let filters = scenario.filters.iter();
         let filters: Vec<Filter> = filters
             .map(|filter| Filter::load(&mut self.world, loader, filter))

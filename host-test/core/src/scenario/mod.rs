@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tollgate_abi::{LogLevel, Status};
 
+use crate::profile::Profile;
 pub(crate) use callout::service_and_method;
 pub use callout::{
     ExpectedCallout, ExpectedGrpc, GrpcAnswer, Meets, PlannedCallout, Protocol, UPSTREAM,
@@ -70,6 +71,8 @@ pub struct Scenario {
     pub properties: Vec<MadeUp>,
     /// Whether the checks that no proxy makes are made as well.
     pub strict: bool,
+    /// The host that the offline host stands for.
+    pub profile: Profile,
     /// What imports answer that no host serves.
     pub imports: Imports,
     /// Set when it cannot run everywhere.
@@ -95,6 +98,7 @@ impl Scenario {
             proxy: Configured::default(),
             properties: Vec::new(),
             strict: false,
+            profile: Profile::Envoy,
             imports: Imports::new(),
             only: None,
             refused: None,

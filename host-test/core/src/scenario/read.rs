@@ -28,6 +28,7 @@ use super::{
     AdvanceStep, Answer, BUFFER_LIMIT, ConfigureStep, Fault, FilterSource, FilterUse, HeaderLine,
     HostName, Only, PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
+use crate::profile::Profile;
 use crate::yaml::{self, InvalidYaml};
 
 const MOST_REPEATS: usize = 1_000_000;
@@ -121,6 +122,8 @@ struct RawScenario {
     #[serde(default)]
     strict: bool,
     #[serde(default)]
+    profile: Profile,
+    #[serde(default)]
     imports: RawImports,
     only: Option<RawOnly>,
     refused: Option<String>,
@@ -177,6 +180,11 @@ impl RawScenario {
                         add only: { on: [wasmtime, native], reason: … }"
                 .into());
         }
+        if on_envoy && self.profile != Profile::Envoy {
+            return Err("profile: a real Envoy is no other host; \
+                        add only: { on: [wasmtime, native], reason: … }"
+                .into());
+        }
         if on_envoy && !self.imports.0.is_empty() {
             return Err("imports: a real Envoy refuses a module with these; \
                         add only: { on: [wasmtime], reason: … }"
@@ -200,6 +208,7 @@ impl RawScenario {
             proxy: self.proxy,
             properties: self.properties.0,
             strict: self.strict,
+            profile: self.profile,
             imports: self.imports.0,
             only,
             refused: self.refused,

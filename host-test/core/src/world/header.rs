@@ -74,6 +74,9 @@ struct Map {
 impl World {
     pub(super) fn header_value(&self, scope: &Scope, map: MapType, name: &[u8]) -> Reply {
         match self.readable(scope, map) {
+            Err(_) if self.profile.lacks_maps_out_of_phase() => {
+                Reply::refused(Status::NotFound, format!("there are no {map} here"))
+            }
             Err(refusal) => refusal,
             Ok(lines) => match lines.first(&name.to_ascii_lowercase()) {
                 Some(value) => Reply::Done(Answer::Bytes(value.to_vec())),
@@ -88,7 +91,11 @@ impl World {
         let none = Lines::default();
         let lines = match self.readable(scope, map) {
             Ok(lines) => lines,
-            Err(refusal) if matches!(map, MapType::Unknown(_)) => return refusal,
+            Err(refusal)
+                if matches!(map, MapType::Unknown(_)) || self.profile.lacks_maps_out_of_phase() =>
+            {
+                return refusal;
+            }
             // As on Envoy: out of its phase a map is empty, without an error.
             Err(_) => &none,
         };
@@ -152,7 +159,15 @@ impl World {
     }
 
     pub(super) fn remove_header(&mut self, scope: &Scope, map: MapType, name: &[u8]) -> Reply {
-        self.change(scope, map, 0, |lines| lines.remove(&name.to_ascii_lowercase()))
+        let name = name.to_ascii_lowercase();
+        if self.profile.keeps_removed_headers() {
+            return self.change(scope, map, 0, |lines| {
+                if lines.first(&name).is_some() {
+                    lines.replace(&name, b"");
+                }
+            });
+        }
+        self.change(scope, map, 0, |lines| lines.remove(&name))
     }
 
     pub(super) fn set_headers(&mut self, scope: &Scope, map: MapType, new: &Serialized) -> Reply {

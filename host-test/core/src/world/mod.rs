@@ -49,6 +49,7 @@ pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
 use crate::limits::{Bounded, Limits};
+use crate::profile::Profile;
 use crate::proxy::LogLine;
 use crate::scenario::{Configured, Fault, Imports, MadeUp, Metadata};
 use crate::transcript::{Entry, Transcript};
@@ -82,6 +83,8 @@ pub struct World {
     pub(crate) proxy: Configured,
     /// Properties that the scenario makes up.
     pub(crate) made_up: Vec<MadeUp>,
+    /// The host that this one stands for.
+    pub(crate) profile: Profile,
     /// What the imports answer that the scenario declares.
     pub(crate) imports: Imports,
     no_metadata: Metadata,
@@ -218,6 +221,9 @@ impl World {
         }
         if let Some(reply) = self.answer_staged(&scope, call) {
             return reply;
+        }
+        if !self.profile.implements(call.function()) {
+            return Reply::Trap { why: "this host does not implement the function".into() };
         }
         if is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(&scope, call) {
             let phase = scope.phase();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tollgate_abi::{Answer, Reply, Status};
 
 use super::{Scope, World};
+use crate::profile::Comparison;
 
 /// What an entry takes beside its key and its value, about.
 const ENTRY_BYTES: usize = 128;
@@ -53,10 +54,17 @@ impl World {
         cas: u32,
     ) -> Reply {
         let key = self.shared_key(scope, key);
+        let comparison = self.profile.comparison();
         // As on Envoy: the number is compared only when the key is there, so that any number creates.
         match self.shared.values.get(&key) {
-            Some((_, current)) if cas != 0 && cas != *current => {
+            Some((_, current))
+                if cas != *current && (cas != 0 || comparison == Comparison::Always) =>
+            {
                 let why = format!("the value has been written since: cas is {current}, not {cas}");
+                return Reply::refused(Status::CasMismatch, why);
+            }
+            None if cas != 0 && comparison != Comparison::WithWhatIsThere => {
+                let why = format!("there is no such key, and so no cas {cas}");
                 return Reply::refused(Status::CasMismatch, why);
             }
             Some(_) | None => {}
