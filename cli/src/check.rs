@@ -8,12 +8,13 @@ use serde::Serialize;
 use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Imports, Scenario};
 use tollgate_module::Module;
 
 use crate::deployed::From;
-use crate::filters::{BuiltIns, Modules, read_configuration, refuse_unloadable};
+use crate::filters::{BuiltIns, DeclaredImports, Modules, read_configuration};
 use crate::limits::LimitOptions;
+use crate::loading::Loading;
 use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate check`.
@@ -36,6 +37,8 @@ pub(crate) struct Check {
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
+    imports: DeclaredImports,
+    #[command(flatten)]
     built_ins: BuiltIns,
 }
 
@@ -45,17 +48,13 @@ struct Findings {
     file: String,
     name: Option<String>,
     version: Option<String>,
-    abi: Option<String>,
     /// Whether it says what its configuration looks like.
     has_schema: bool,
     size_bytes: usize,
-    memory_bytes: Option<u64>,
-    callbacks: Vec<&'static str>,
-    host_functions: Vec<String>,
     /// What the plugin has to be configured with.
     needs: Vec<String>,
-    /// What is unwise but does not keep a proxy from loading it.
-    remarks: Vec<String>,
+    #[serde(flatten)]
+    loading: Loading,
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration: Option<Configuration>,
 }
@@ -72,7 +71,7 @@ impl Check {
     ///
     /// # Errors
     ///
-    /// A module that no proxy would load, and what cannot be read.
+    /// What cannot be read.
     pub(crate) fn run(self) -> Result<Outcome> {
         let deployed = self.from.filter()?;
         let source = match &deployed {
@@ -80,22 +79,24 @@ impl Check {
             None => FilterSource::parse(self.file.as_deref().unwrap_or_default())?,
         };
         let (file, bytes) = self.built_ins.read(&source)?;
-        refuse_unloadable(&file, &bytes)?;
         if self.schema {
             print(&serde_json::to_string_pretty(&schema(&file, &bytes)?)?)?;
             return Ok(Outcome::Done);
         }
-        let mut findings = inspect(&file, &bytes)?;
+        let imports = self.imports.all();
+        let mut findings = inspect(&file, &bytes, &imports)?;
         let configured = match (deployed, &self.config) {
             (Some(filter), _) => Some(filter),
             (None, Some(config)) => Some(FilterUse::new(source, read_configuration(config)?)),
             (None, None) => None,
         };
-        if let Some(filter) = configured {
+        if let Some(filter) = configured.filter(|_| findings.loading.is_loaded) {
+            let scenario = Scenario { imports, ..Scenario::without_steps(filter) };
             let limits = self.limits.read()?;
-            findings.configuration = Some(configure(self.built_ins, limits, filter)?);
+            findings.configuration = Some(configure(self.built_ins, limits, &scenario)?);
         }
-        let refused = matches!(findings.configuration, Some(Configuration::Refused { .. }));
+        let refused = !findings.loading.is_loaded
+            || matches!(findings.configuration, Some(Configuration::Refused { .. }));
         print(&match self.format {
             Format::Json => serde_json::to_string_pretty(&findings)?,
             Format::Text => text(&findings),
@@ -104,24 +105,17 @@ impl Check {
     }
 }
 
-fn inspect(file: &Path, bytes: &[u8]) -> Result<Findings> {
-    const PAGE_BYTES: u64 = 64 << 10;
+fn inspect(file: &Path, bytes: &[u8], imports: &Imports) -> Result<Findings> {
     let module = Module::read(bytes).with_context(|| format!("{}", file.display()))?;
     let metadata = module.metadata().with_context(|| format!("{}", file.display()))?;
-    let imports =
-        module.imports().iter().map(|import| format!("{}.{}", import.module, import.name));
     Ok(Findings {
         file: file.display().to_string(),
         name: metadata.as_ref().map(|metadata| metadata.name.clone()),
         version: metadata.as_ref().map(|metadata| metadata.version.clone()),
-        abi: module.abi().map(|abi| abi.to_string()),
         has_schema: metadata.as_ref().is_some_and(|metadata| metadata.schema.is_some()),
         size_bytes: module.size_bytes(),
-        memory_bytes: module.memory().and_then(|memory| memory.min_pages.checked_mul(PAGE_BYTES)),
-        callbacks: module.callbacks().map(tollgate_abi::CallbackKind::name).collect(),
-        host_functions: imports.collect(),
         needs: metadata.map(|metadata| metadata.needs.into_iter().collect()).unwrap_or_default(),
-        remarks: module.check().iter().map(ToString::to_string).collect(),
+        loading: Loading::of(&module, imports),
         configuration: None,
     })
 }
@@ -137,11 +131,11 @@ fn schema(file: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
 }
 
 /// Lets the module judge its configuration, offline, as a proxy would.
-fn configure(built_ins: BuiltIns, limits: Limits, filter: FilterUse) -> Result<Configuration> {
+fn configure(built_ins: BuiltIns, limits: Limits, scenario: &Scenario) -> Result<Configuration> {
     let modules = Modules::new(built_ins, limits)?;
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
-    match host.start(&Scenario::without_steps(filter)) {
+    match host.start(scenario) {
         Ok(_) => Ok(Configuration::Accepted),
         Err(StartError::Refused { words }) => {
             Ok(Configuration::Refused { words: words.lines().map(str::to_owned).collect() })
@@ -156,20 +150,14 @@ fn text(findings: &Findings) -> String {
         findings.file.clone(),
         format!("  name           {}", said(&findings.name)),
         format!("  version        {}", said(&findings.version)),
-        format!("  ABI            {}", said(&findings.abi)),
         format!("  size           {} bytes", findings.size_bytes),
     ];
-    if let Some(bytes) = findings.memory_bytes {
-        lines.push(format!("  memory         {bytes} bytes at the start"));
-    }
     let schema = if findings.has_schema { "JSON Schema, see --schema" } else { "no schema" };
     lines.push(format!("  described by   {schema}"));
-    lines.push(format!("  callbacks      {}", findings.callbacks.join(", ")));
-    lines.push(format!("  host functions {}", findings.host_functions.join(", ")));
     if !findings.needs.is_empty() {
         lines.push(format!("  plugin needs   {}", findings.needs.join(", ")));
     }
-    lines.extend(findings.remarks.iter().map(|remark| format!("  remark         {remark}")));
+    lines.extend(findings.loading.lines());
     match &findings.configuration {
         None => {}
         Some(Configuration::Accepted) => lines.push("  configuration  accepted".into()),

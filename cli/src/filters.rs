@@ -8,9 +8,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tollgate_host::engine::Module;
 use tollgate_host::proxy::StartError;
-use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
+use tollgate_host::scenario::{
+    FilterSource, FilterUse, ImportAnswer, Imports, Scenario, check_import, configuration,
+};
 use tollgate_host_native::Filter;
-use tollgate_host_wasmtime::{Limits, WasmModule, Wasmtime};
+use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime};
 
 /// Filters that are linked into this command, by name.
 const LINKED: &[(&str, Filter)] = &[("ratelimit", RATELIMIT)];
@@ -175,7 +177,6 @@ impl Modules {
             return Ok(Arc::clone(module));
         }
         let (file, bytes) = self.built_ins.read(source)?;
-        refuse_unloadable(&file, &bytes)?;
         let module = self.engine.load(&bytes).with_context(|| format!("{}", file.display()))?;
         let module = Arc::new(module);
         loaded.insert(file, Arc::clone(&module));
@@ -186,30 +187,78 @@ impl Modules {
     ///
     /// # Errors
     ///
-    /// [`StartError::Module`] with the same words as [`Self::load`].
+    /// As [`Self::load`]; a module that Envoy would not load is [`StartError::Refused`].
     pub(crate) fn for_scenario(&self, filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
         match self.load(&filter.source) {
             Ok(module) => Ok(module),
-            Err(error) => Err(StartError::Module(error.into())),
+            Err(error) => Err(match error.downcast_ref::<LoadError>() {
+                Some(LoadError::Invalid(_) | LoadError::Refused(_)) => {
+                    StartError::Refused { words: format!("{error:#}") }
+                }
+                Some(LoadError::TooLarge { .. } | LoadError::Unsupported(_)) | None => {
+                    StartError::Module(error.into())
+                }
+            }),
         }
     }
 }
 
-/// Refuses a module that no proxy would load, with every reason that can be told without running it.
+/// Imports that are declared on the command line, for modules of other hosts.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct DeclaredImports {
+    /// What a function answers that Envoy does not have, as in `env.proxy_get_secret=1`: `trap`, or the
+    /// number that it returns. May be given several times; scenarios say more with `imports`.
+    #[arg(long = "import", value_name = "MODULE.NAME=ANSWER", value_parser = declared)]
+    imports: Vec<(String, ImportAnswer)>,
+}
+
+fn declared(text: &str) -> Result<(String, ImportAnswer), String> {
+    let (name, answer) = text.split_once('=').ok_or("write MODULE.NAME=ANSWER")?;
+    check_import(name)?;
+    Ok((name.to_owned(), ImportAnswer::parse(answer)?))
+}
+
+impl DeclaredImports {
+    /// All of them.
+    pub(crate) fn all(&self) -> Imports {
+        self.imports.iter().map(|(name, answer)| (name.clone(), vec![answer.clone()])).collect()
+    }
+
+    /// Adds them to those of a scenario, which keeps its own.
+    pub(crate) fn add_to(&self, scenario: &mut Scenario) {
+        for (name, answers) in self.all() {
+            scenario.imports.entry(name).or_insert(answers);
+        }
+    }
+}
+
+/// Refuses a scenario with a module that no proxy would load, with every reason that can be told without
+/// running it; one that expects a refusal is judged by it.
 ///
 /// # Errors
 ///
 /// One that names the file and all problems.
-pub(crate) fn refuse_unloadable(file: &Path, bytes: &[u8]) -> Result<()> {
-    let module =
-        tollgate_module::Module::read(bytes).with_context(|| format!("{}", file.display()))?;
-    let problems: Vec<String> = module
-        .check()
-        .iter()
-        .filter(|problem| problem.keeps_envoy_from_loading())
-        .map(ToString::to_string)
-        .collect();
-    if problems.is_empty() { Ok(()) } else { bail!("{}: {}", file.display(), problems.join("; ")) }
+pub(crate) fn refuse_unloadable(built_ins: &BuiltIns, scenario: &Scenario) -> Result<()> {
+    if scenario.refused.is_some() {
+        return Ok(());
+    }
+    for filter in &scenario.filters {
+        let (file, bytes) = built_ins.read(&filter.source)?;
+        let module =
+            tollgate_module::Module::read(&bytes).with_context(|| format!("{}", file.display()))?;
+        let is_declared = |name: &String| scenario.imports.contains_key(name);
+        let problems: Vec<String> = module
+            .check()
+            .iter()
+            .filter(|problem| problem.keeps_envoy_from_loading())
+            .filter(|problem| !problem.missing_function().as_ref().is_some_and(is_declared))
+            .map(ToString::to_string)
+            .collect();
+        if !problems.is_empty() {
+            bail!("{}: {}", file.display(), problems.join("; "));
+        }
+    }
+    Ok(())
 }
 
 /// The natively linked filter behind a filter's name.

@@ -11,6 +11,7 @@ mod demo;
 mod deployed;
 mod filters;
 mod limits;
+mod loading;
 mod new;
 mod serve;
 mod test;

@@ -11,12 +11,13 @@ use clap::{Args, ValueEnum};
 use regex::Regex;
 use serde_json::json;
 use tollgate_host::offline::Offline;
+use tollgate_host::profile::Profile;
 use tollgate_host::report::Report;
 use tollgate_host::scenario::{FilterUse, HostName};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
 use crate::deployed::From;
-use crate::filters::{BuiltIns, Modules, linked, refuse_unloadable};
+use crate::filters::{BuiltIns, DeclaredImports, Modules, linked};
 use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 use cases::{Case, Host, Order};
@@ -71,6 +72,11 @@ pub(crate) struct Test {
     strict: bool,
     #[command(flatten)]
     limits: LimitOptions,
+    /// The host that the offline host stands for, whatever scenarios say.
+    #[arg(long, value_enum, value_name = "HOST")]
+    profile: Option<As>,
+    #[command(flatten)]
+    imports: DeclaredImports,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -84,6 +90,17 @@ enum On {
     Envoy,
     /// The offline host with the built-in filters linked natively.
     Native,
+}
+
+/// A host to stand for, by its name on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum As {
+    /// Envoy 1.40.
+    Envoy,
+    /// The text of the specification.
+    Spec,
+    /// nginx with `ngx_wasm_module`.
+    Nginx,
 }
 
 impl Test {
@@ -112,10 +129,15 @@ impl Test {
                 case.test_filters(&filters)?;
             }
         }
-        if self.strict {
-            for case in &mut cases {
-                case.be_strict();
-            }
+        for scenario in cases.iter_mut().filter_map(Case::scenario_mut) {
+            self.imports.add_to(scenario);
+            scenario.strict |= self.strict;
+            scenario.profile = match self.profile {
+                None => scenario.profile,
+                Some(As::Envoy) => Profile::Envoy,
+                Some(As::Spec) => Profile::Spec,
+                Some(As::Nginx) => Profile::Nginx,
+            };
         }
         if let Some(name) = &self.name {
             let all = cases.len();
@@ -145,13 +167,16 @@ impl Test {
 
     /// Plays cases and tells what came of them.
     fn play(&self, cases: &[Case]) -> Result<Outcome> {
+        if matches!((self.on, self.profile), (On::Envoy, Some(As::Spec | As::Nginx))) {
+            bail!("--profile: a real Envoy is no other host; leave out --on envoy");
+        }
         let limits = self.limits.read()?;
         let order = Order { jobs: self.jobs, fail_fast: self.fail_fast };
         let report = match self.on {
             On::Wasmtime => {
                 let modules = Modules::new(self.built_ins.clone(), limits)?;
-                for filter in cases.iter().flat_map(Case::filters) {
-                    modules.load(&filter.source)?;
+                for case in cases {
+                    case.refuse_unloadable(&self.built_ins)?;
                 }
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
                 let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
@@ -162,9 +187,8 @@ impl Test {
                 cases::play_all(cases, &Host::Offline(host), order)?
             }
             On::Envoy => {
-                for filter in cases.iter().flat_map(Case::filters) {
-                    let (file, bytes) = self.built_ins.read(&filter.source)?;
-                    refuse_unloadable(&file, &bytes)?;
+                for case in cases {
+                    case.refuse_unloadable(&self.built_ins)?;
                 }
                 let envoy = find_envoy(self.envoy.as_deref(), Path::new(FETCHED_ENVOY))?;
                 let host = EnvoyHost::new(envoy, self.built_ins.folder());

@@ -14,7 +14,7 @@ use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 use tollgate_host::transcript::{Entry, Event, envoy_log, events, html};
 
 use crate::deployed::From;
-use crate::filters::{BuiltIns, Modules, linked};
+use crate::filters::{BuiltIns, DeclaredImports, Modules, linked, refuse_unloadable};
 use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 
@@ -40,6 +40,8 @@ pub(crate) struct Trace {
     from: From,
     #[command(flatten)]
     limits: LimitOptions,
+    #[command(flatten)]
+    imports: DeclaredImports,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -100,6 +102,7 @@ impl Trace {
             scenario.filters = filters;
             scenario.check().with_context(|| format!("{name}"))?;
         }
+        self.imports.add_to(&mut scenario);
         let limits = self.limits.read()?;
         match self.on {
             Engine::Native => {
@@ -107,6 +110,7 @@ impl Trace {
                 trace(&scenario, &host)
             }
             Engine::Wasmtime => {
+                refuse_unloadable(&self.built_ins, &scenario)?;
                 let modules = Modules::new(self.built_ins.clone(), limits)?;
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
                 let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);

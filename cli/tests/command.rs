@@ -78,17 +78,66 @@ fn a_module_that_no_proxy_loads_is_refused_before_anything_runs() {
                 (func (export "proxy_abi_version_0_2_1")))"#
         ),
     );
-    for (module, name, word) in [
-        (text, "text", "text"),
-        (unmarked, "unmarked", "proxy_abi_version_0_2_1"),
-        (importing, "importing", "env.proxy_get_secret"),
+    refuses(&tollgate(&["check", &text]), &[&text, "text"]);
+    for (module, words) in [
+        (&unmarked, "Missing or unknown Proxy-Wasm ABI version"),
+        (&importing, "missing import: env.proxy_get_secret"),
     ] {
-        refuses(&tollgate(&["check", &module]), &[&module, word]);
+        let output = tollgate(&["check", module]);
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{report}");
+        assert!(report.contains("REFUSES it") && report.contains(words), "{report}");
+    }
+    for (name, word) in [
+        ("text", "text"),
+        ("unmarked", "proxy_abi_version_0_2_1"),
+        ("importing", "env.proxy_get_secret"),
+    ] {
         let scenario = scenario_of(&format!("{name}.yaml"), &format!("./{name}.wasm"));
         for command in ["test", "trace"] {
             refuses(&with_modules(&[command, &scenario]), &[&format!("{name}.wasm"), word]);
         }
     }
+}
+
+#[test]
+fn what_envoy_says_of_a_module_can_be_expected_and_an_import_be_declared() {
+    let module = wat(
+        "vendor.wasm",
+        &format!(
+            r#"(module (import "env" "proxy_get_secret" (func $secret (param i32 i32 i32 i32) (result i32)))
+                {ALLOCATOR} (func (export "proxy_abi_version_0_2_1"))
+                (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                    (if (i32.ne (call $secret (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 12)) (i32.const 7))
+                        (then unreachable))
+                    (i32.const 0)))"#
+        ),
+    );
+    let expecting = file(
+        "expecting.yaml",
+        b"name: x\nfilters: [ { filter: ./vendor.wasm } ]\nrefused: 'missing import: env.proxy_get_secret'\n",
+    );
+    assert_eq!(with_modules(&["test", &expecting]).status.code(), Some(0));
+    let expect = "expect: { response: { status: 200 } }";
+    let declaring = file(
+        "declaring.yaml",
+        format!(
+            "name: x\nfilters: [ {{ filter: ./vendor.wasm }} ]\nimports: {{ env.proxy_get_secret: [ {{ return: 7 }}, trap ] }}\n\
+             only: {{ on: [wasmtime], reason: r }}\n\
+             steps: [ {{ request: {{}}, {expect} }}, {{ request: {{}}, expect: {{ response: {{ status: 503 }} }} }} ]\n"
+        )
+        .as_bytes(),
+    );
+    assert_eq!(with_modules(&["test", &declaring]).status.code(), Some(0));
+    let plain = scenario_of("vendor.yaml", "./vendor.wasm");
+    refuses(&with_modules(&["test", &plain]), &["env.proxy_get_secret"]);
+    let with = |answer: &str| {
+        let import = format!("--import=env.proxy_get_secret={answer}");
+        let checked = tollgate(&["check", &module, &import]).status.code();
+        (checked, with_modules(&["test", &plain, &import]).status.code())
+    };
+    assert_eq!(with("7"), (Some(0), Some(0)));
+    assert_eq!(with("yes"), (Some(2), Some(2)));
 }
 
 #[test]
@@ -218,7 +267,7 @@ fn a_built_module_keeps_to_its_size_and_memory() {
     let output = with_modules(&["check", "ratelimit", "--format", "json"]);
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let size = findings["size_bytes"].as_u64().unwrap();
-    let memory = findings["memory_bytes"].as_u64().unwrap();
+    let memory = findings["memory"]["start_bytes"].as_u64().unwrap();
     assert!(size <= 200 << 10, "{size} bytes are above 200 KiB");
     assert!(memory <= 1_258_291, "{memory} bytes are above 1.2 MiB");
 }

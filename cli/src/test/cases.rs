@@ -15,7 +15,7 @@ use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_host::suite::{self, Suite};
 use tollgate_host_envoy::EnvoyHost;
 
-use crate::filters::scenario_files;
+use crate::filters::{BuiltIns, refuse_unloadable, scenario_files};
 
 /// One thing to play.
 pub(super) struct Case {
@@ -55,11 +55,25 @@ impl Case {
         }
     }
 
-    /// Has the checks made that no proxy makes; a suite has its own.
-    pub(super) fn be_strict(&mut self) {
+    /// The scenario, unless it is a test of a suite.
+    pub(super) fn scenario_mut(&mut self) -> Option<&mut Scenario> {
         match &mut self.what {
-            What::Scenario(scenario) => scenario.strict = true,
-            What::Test { .. } => {}
+            What::Scenario(scenario) => Some(scenario),
+            What::Test { .. } => None,
+        }
+    }
+
+    /// Refuses modules that no proxy would load.
+    ///
+    /// # Errors
+    ///
+    /// One that names the file and all problems.
+    pub(super) fn refuse_unloadable(&self, built_ins: &BuiltIns) -> Result<()> {
+        match &self.what {
+            What::Scenario(scenario) => refuse_unloadable(built_ins, scenario),
+            What::Test { of, .. } => {
+                refuse_unloadable(built_ins, &Scenario::without_steps(of.filter.clone()))
+            }
         }
     }
 
