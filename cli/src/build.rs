@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tollgate_host_wasmtime::{Limits, Wasmtime};
 use tollgate_module::{Description, Module, finish};
 
@@ -75,8 +76,8 @@ impl Build {
         let out = self.out.unwrap_or_else(|| workspace.target_directory.join("filters"));
         std::fs::create_dir_all(&out).with_context(|| format!("{}", out.display()))?;
         compile(&filters, &SHIPPED)?;
-        // Once more, quickly: the schema of a filter's configuration is told by a module that does
-        // not ship, so that what ships has neither its texts nor its code.
+        // Once more, quickly: the schema of a filter's configuration and the labels of its metrics are
+        // told by a module that does not ship, so that what ships has neither their texts nor their code.
         compile(&filters, &TELLING)?;
         let engine = Wasmtime::new(Limits::default(), None)?;
         let telling = workspace.target_directory.join(TARGET).join("filter-schema");
@@ -84,8 +85,8 @@ impl Build {
         for filter in &filters {
             let linked = compiled.join(format!("{}.wasm", filter.library));
             let file = out.join(format!("{}.wasm", filter.filter));
-            let schema = schema(&engine, &telling.join(format!("{}.wasm", filter.library)))?;
-            let (before, after) = finish_file(&linked, &file, schema)?;
+            let description = told(&engine, &telling.join(format!("{}.wasm", filter.library)))?;
+            let (before, after) = finish_file(&linked, &file, &description)?;
             eprintln!("{}: {after} bytes, {before} before finishing", file.display());
         }
         Ok(Outcome::Done)
@@ -156,7 +157,7 @@ const SHIPPED: Profile = Profile {
     ],
 };
 
-/// What exports the schema: with debug assertions, which is when `export!` has it.
+/// What tells of itself: with debug assertions, which is when `export!` has the exports for it.
 const TELLING: Profile = Profile {
     name: "filter-schema",
     settings: &[
@@ -183,24 +184,27 @@ fn compile(filters: &[FilterCrate], profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-/// The schema that a module tells; `None` when another SDK built it.
-fn schema(engine: &Wasmtime, telling: &Path) -> Result<Option<serde_json::Value>> {
-    const EXPORT: &str = "tollgate_config_schema";
+/// What a module tells of itself: nothing when another SDK built it.
+fn told(engine: &Wasmtime, telling: &Path) -> Result<Description> {
     let bytes = std::fs::read(telling).with_context(|| format!("{}", telling.display()))?;
-    let text = engine.ask(&bytes, EXPORT).with_context(|| format!("{}", telling.display()))?;
-    let schema = text.map(|text| serde_json::from_slice(&text)).transpose();
-    schema.with_context(|| format!("{}: {EXPORT}", telling.display()))
+    let ask =
+        |export: &str| engine.ask(&bytes, export).with_context(|| format!("{}", telling.display()));
+    Ok(Description {
+        schema: parsed(ask("tollgate_config_schema")?, telling)?,
+        stats_tags: parsed(ask("tollgate_stats_tags")?, telling)?,
+        ..Description::default()
+    })
+}
+
+fn parsed<T: DeserializeOwned>(text: Option<Vec<u8>>, telling: &Path) -> Result<Option<T>> {
+    let parsed = text.map(|text| serde_json::from_slice(&text)).transpose();
+    parsed.with_context(|| format!("{}: what it tells of itself", telling.display()))
 }
 
 /// Finishes a linked module; gives its size before and after.
-fn finish_file(
-    linked: &Path,
-    file: &Path,
-    schema: Option<serde_json::Value>,
-) -> Result<(usize, usize)> {
+fn finish_file(linked: &Path, file: &Path, description: &Description) -> Result<(usize, usize)> {
     let bytes = std::fs::read(linked).with_context(|| format!("{}", linked.display()))?;
-    let description = Description { schema, ..Description::default() };
-    let finished = finish(&bytes, &description).with_context(|| format!("{}", linked.display()))?;
+    let finished = finish(&bytes, description).with_context(|| format!("{}", linked.display()))?;
     Module::read(&finished).with_context(|| format!("{}, finished", linked.display()))?;
     std::fs::write(file, &finished).with_context(|| format!("{}", file.display()))?;
     Ok((bytes.len(), finished.len()))

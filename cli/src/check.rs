@@ -9,7 +9,7 @@ use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Imports, Scenario};
-use tollgate_module::Module;
+use tollgate_module::{Module, StatsTag};
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, DeclaredImports, Modules, read_configuration};
@@ -53,6 +53,8 @@ struct Findings {
     size_bytes: usize,
     /// What the plugin has to be configured with.
     needs: Vec<String>,
+    /// What the proxy has to be told to show the labels of its metrics.
+    stats_tags: Vec<StatsTag>,
     #[serde(flatten)]
     loading: Loading,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +116,8 @@ fn inspect(file: &Path, bytes: &[u8], imports: &Imports) -> Result<Findings> {
         version: metadata.as_ref().map(|metadata| metadata.version.clone()),
         has_schema: metadata.as_ref().is_some_and(|metadata| metadata.schema.is_some()),
         size_bytes: module.size_bytes(),
-        needs: metadata.map(|metadata| metadata.needs.into_iter().collect()).unwrap_or_default(),
+        needs: metadata.iter().flat_map(|metadata| metadata.needs.iter().cloned()).collect(),
+        stats_tags: metadata.map(|metadata| metadata.stats_tags).unwrap_or_default(),
         loading: Loading::of(&module, imports),
         configuration: None,
     })
@@ -156,6 +159,11 @@ fn text(findings: &Findings) -> String {
     lines.push(format!("  described by   {schema}"));
     if !findings.needs.is_empty() {
         lines.push(format!("  plugin needs   {}", findings.needs.join(", ")));
+    }
+    if !findings.stats_tags.is_empty() {
+        let names: Vec<&str> =
+            findings.stats_tags.iter().map(|tag| tag.tag_name.as_str()).collect();
+        lines.push(format!("  stats tags     {}", names.join(", ")));
     }
     lines.extend(findings.loading.lines());
     match &findings.configuration {

@@ -240,6 +240,28 @@ fn check_runs_the_configuration() {
 }
 
 #[test]
+fn check_shows_the_labels_that_a_proxy_has_to_be_told_of() {
+    let tenants = modules().join("tenants.wasm");
+    let tenants = tenants.to_str().unwrap();
+    let text = String::from_utf8(tollgate(&["check", tenants]).stdout).unwrap();
+    assert!(text.contains("\n  stats tags     tenant\n"), "{text}");
+    let output = tollgate(&["check", tenants, "--format", "json"]);
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!([
+        { "tag_name": "tenant", "regex": r"^wasmcustom\.(?:.*;\.;)?(tenant=\.=(.*?);\.;)" },
+    ]);
+    assert_eq!(findings["stats_tags"], expected);
+    // What tells them is not in the module that ships.
+    let module = std::fs::read(tenants).unwrap();
+    let module = tollgate_module::Module::read(&module).unwrap();
+    assert!(module.exports().iter().all(|export| !export.name.contains("stats_tags")));
+
+    let output = with_modules(&["check", "ratelimit", "--format", "json"]);
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(findings["stats_tags"], serde_json::json!([]));
+}
+
+#[test]
 fn check_writes_the_schema_of_a_configuration() {
     let output = with_modules(&["check", "ratelimit", "--schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

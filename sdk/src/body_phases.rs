@@ -74,6 +74,27 @@ use crate::filter::{Filter, Outcome};
 ///
 /// tollgate::registration!(Both);
 /// ```
+///
+/// One that holds nothing is none:
+///
+/// ```compile_fail,E0080
+/// # use tollgate_host_native as _;
+/// # use tollgate::config::NoConfig;
+/// # use tollgate::*;
+/// # struct Nothing;
+/// # impl Filter for Nothing {
+/// #     const NAME: &'static str = "nothing";
+/// #     type Config = NoConfig;
+/// #     type Stream = ();
+/// #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
+/// # }
+/// impl OnRequestBody for Nothing {
+///     const MAX_BYTES: usize = 0;
+///     fn on_request_body(&self, (): &mut (), _: &mut RequestBody) -> Outcome { Ok(()) }
+/// }
+///
+/// tollgate::registration!(Nothing);
+/// ```
 pub trait OnRequestBody: Filter {
     /// The most bytes that are held. A longer request is answered with 413, which is logged with this
     /// bound: before its headers go on if it says how long it is, else as soon as it is too long.

@@ -21,8 +21,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use self::invalid::InvalidConfig;
+pub(crate) use self::schema::in_memory;
 pub use self::schema::schema;
-pub(crate) use self::schema::schema_in_memory;
 pub use self::strict::{AtLeastOne, EmptyList, Object, present, word};
 use self::tree::Node;
 

@@ -23,6 +23,27 @@ use crate::runtime::{Exchange, Lane, Position};
 ///
 /// It takes the place of the handlers of request and response; [`OnLog`](crate::OnLog) may stand
 /// beside it.
+///
+/// A request that has left cannot be touched:
+///
+/// ```compile_fail,E0382
+/// # use tollgate::config::NoConfig;
+/// # use tollgate::{ConfigureError, Filter, OnExchange, Outcome, Request, Root};
+/// # struct Late;
+/// # impl Filter for Late {
+/// #     const NAME: &'static str = "late";
+/// #     type Config = NoConfig;
+/// #     type Stream = ();
+/// #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
+/// # }
+/// impl OnExchange for Late {
+///     async fn on_exchange(&self, (): &mut (), mut request: Request) -> Outcome {
+///         let response = request.send().await;
+///         request.set("x-late", "yes")?;
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait OnExchange: Filter {
     /// What the handler has to do with bodies.
     const BODIES: Bodies = Bodies::Untouched;

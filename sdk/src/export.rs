@@ -50,6 +50,13 @@ macro_rules! export {
                 sdk::schema::<<Module as sdk::Module>::Plugin>()
             }
 
+            /// Nor this: where the labels of the metrics lie.
+            #[cfg(debug_assertions)]
+            #[unsafe(no_mangle)]
+            extern "C" fn tollgate_stats_tags() -> u64 {
+                sdk::stats_tags::<<Module as sdk::Module>::Plugin>()
+            }
+
             const CALLBACKS: &[Option<$crate::CallbackKind>] =
                 &sdk::list_callbacks::<<Module as sdk::Module>::Plugin>();
             const NAME: &str = <Module as sdk::Module>::NAME;
@@ -150,9 +157,9 @@ macro_rules! __handled {
                 #[allow(unused_imports, reason = "used for the phases that the filter lacks")]
                 use $crate::__private::{
                     NoBackground, NoConnection, NoDownstreamClose, NoDownstreamData, NoExchange,
-                    NoLog, NoRequestBody, NoRequestChunk, NoRequestHeaders, NoRequestTrailers,
-                    NoResponseBody, NoResponseChunk, NoResponseHeaders, NoResponseTrailers,
-                    NoUpstreamClose, NoUpstreamData,
+                    NoLog, NoMessages, NoRequestBody, NoRequestChunk, NoRequestHeaders,
+                    NoRequestTrailers, NoResponseBody, NoResponseChunk, NoResponseHeaders,
+                    NoResponseTrailers, NoUpstreamClose, NoUpstreamData,
                 };
 
                 Handlers {
@@ -176,6 +183,7 @@ macro_rules! __handled {
                     log: Probe::<$filter>::LOG,
                     exchange: Probe::<$filter>::EXCHANGE,
                     background: Probe::<$filter>::BACKGROUND,
+                    messages: Probe::<$filter>::MESSAGES,
                 }
                 .not_empty()
                 .compatible()

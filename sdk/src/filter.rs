@@ -12,8 +12,10 @@ use crate::host_error::HostError;
 use crate::live::{
     LoggedExchange, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
 };
+use crate::metrics::StatsTags;
 use crate::reply::LocalReply;
 use crate::root::Root;
+use crate::state::Inbox;
 
 /// A filter: one value per worker, which the streams of that worker share.
 ///
@@ -31,6 +33,10 @@ pub trait Filter: Sized + 'static {
     /// What is kept per stream, or per connection of a TCP filter; often `()`.
     type Stream: Default + 'static;
 
+    /// The labels of all its metrics, which `tollgate build` writes into the module: a proxy has to be
+    /// told of them. A filter that counts by a label that does not stand here cannot be configured.
+    const STATS_TAGS: StatsTags = StatsTags::NONE;
+
     /// Makes the filter of a worker. The proxy does so in every worker, and once more to try the
     /// configuration out.
     ///
@@ -42,6 +48,26 @@ pub trait Filter: Sized + 'static {
 }
 
 /// A filter that takes part when the request headers are there.
+///
+/// The response has not come by then: its headers are of another type, which this phase does not have.
+///
+/// ```compile_fail,E0053
+/// # use tollgate::config::NoConfig;
+/// # use tollgate::{ConfigureError, Filter, OnRequestHeaders, Outcome, ResponseHeaders, Root};
+/// # struct Early;
+/// # impl Filter for Early {
+/// #     const NAME: &'static str = "early";
+/// #     type Config = NoConfig;
+/// #     type Stream = ();
+/// #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
+/// # }
+/// impl OnRequestHeaders for Early {
+///     fn on_request_headers(&self, (): &mut (), response: &mut ResponseHeaders) -> Outcome {
+///         response.read()?;
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait OnRequestHeaders: Filter {
     /// Decides about a request, before any of it reaches the next filter.
     ///
@@ -116,6 +142,57 @@ pub trait InBackground: Filter {
     fn in_background(&self) -> impl Future<Output = ()>;
 }
 
+/// A filter that takes the messages of queues, in each worker.
+///
+/// It stands in the place of [`InBackground`], and runs as that does: what else there is to do beside
+/// the streams belongs here, too.
+///
+/// # Examples
+///
+/// One worker of all takes messages, and renews its lease with each:
+///
+/// ```
+/// # use tollgate_host_native as _;
+/// # use std::time::Duration;
+/// # use tollgate::config::NoConfig;
+/// # use tollgate::state::{Inbox, Lease, Queue, Standing};
+/// # use tollgate::{Clock, ConfigureError, Filter, OnMessages, Root, sleep, timeout};
+/// # struct Audit { clock: Clock, lease: Lease, events: Queue }
+/// # impl Filter for Audit {
+/// #     const NAME: &'static str = "audit";
+/// #     type Config = NoConfig;
+/// #     type Stream = ();
+/// #     fn configure(_: NoConfig, root: &Root) -> Result<Self, ConfigureError> {
+/// #         let state = root.state("audit", 1);
+/// #         let lease = state.lease("taker", Duration::from_secs(10));
+/// #         Ok(Self { clock: root.clock(), lease, events: state.queue("events") })
+/// #     }
+/// # }
+/// impl OnMessages for Audit {
+///     async fn on_messages(&self, inbox: Inbox) {
+///         loop {
+///             let now = self.clock.unix_nanos().unwrap_or(0);
+///             if !matches!(self.lease.hold(now), Ok(Standing::Held { .. })) {
+///                 sleep(Duration::from_secs(5)).await;
+///                 continue;
+///             }
+///             match timeout(Duration::from_secs(5), inbox.next(&self.events)).await {
+///                 Ok(Ok(message)) => tollgate::log::info!("{} bytes", message.len()),
+///                 Ok(Err(error)) => tollgate::log::warn!("no message: {error}"),
+///                 Err(_) => {} // the lease is renewed
+///             }
+///         }
+///     }
+/// }
+/// # let callbacks = (tollgate::registration!(Audit).callbacks)();
+/// # assert!(callbacks.iter().any(|callback| callback.name() == "proxy_on_queue_ready"));
+/// ```
+pub trait OnMessages: Filter {
+    /// Runs from the configuration on until it ends by itself or the configuration is replaced, and
+    /// waits for messages in `inbox`.
+    fn on_messages(&self, inbox: Inbox) -> impl Future<Output = ()>;
+}
+
 /// What becomes of a request or a response: it goes on to the next filter, or it ends here and the client
 /// gets the reply. If the host refuses to send that, the stream is closed.
 ///
@@ -129,6 +206,13 @@ pub enum ConfigureError {
     Invalid(InvalidConfig),
     /// The host did not give what the filter cannot be without.
     Host(HostError),
+    /// A metric has a label that [`Filter::STATS_TAGS`] does not have.
+    UnsaidLabel {
+        /// The metric.
+        metric: &'static str,
+        /// The label.
+        label: &'static str,
+    },
     /// The module has no filter of this root id.
     UnknownRootId {
         /// The root id of the plugin.
@@ -163,6 +247,11 @@ impl fmt::Display for ConfigureError {
         match self {
             Self::Invalid(error) => write!(f, "invalid configuration: {error}"),
             Self::Host(error) => write!(f, "cannot be configured: {error}"),
+            Self::UnsaidLabel { metric, label } => write!(
+                f,
+                "metric {metric} has the label {label}, which the filter does not say; add it to \
+                 STATS_TAGS, so that proxies can be told of it"
+            ),
             Self::UnknownRootId { root_id, known } => write!(
                 f,
                 "root id \"{}\" is none of this module; it has {}",
@@ -186,7 +275,7 @@ impl Error for ConfigureError {
             Self::Invalid(error) => Some(error),
             Self::Host(error) => Some(error),
             Self::InChain { error, .. } => Some(error),
-            Self::UnknownRootId { .. } | Self::NotInChain { .. } => None,
+            Self::UnsaidLabel { .. } | Self::UnknownRootId { .. } | Self::NotInChain { .. } => None,
         }
     }
 }

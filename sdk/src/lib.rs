@@ -117,7 +117,7 @@ pub use dispatch::Registration;
 pub use ending::{CloseConnection, ResetStream};
 pub use exchange::{OnExchange, Request, Response};
 pub use filter::{
-    ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnRequestTrailers,
+    ConfigureError, Filter, InBackground, OnLog, OnMessages, OnRequestHeaders, OnRequestTrailers,
     OnResponseHeaders, OnResponseTrailers, Outcome,
 };
 pub use header_name::{HeaderName, InvalidHeaderName};
@@ -157,7 +157,15 @@ pub mod __private {
 
     /// Where the module has the schema of its configuration.
     pub fn schema<P: Plugin>() -> u64 {
-        crate::config::schema_in_memory::<crate::dispatch::Configuration<P>>()
+        let schema = crate::config::schema::<crate::dispatch::Configuration<P>>();
+        crate::config::in_memory(schema.as_value().to_string())
+    }
+
+    /// Where the module has the labels of its metrics, as Envoy's configuration names them.
+    pub fn stats_tags<P: Plugin>() -> u64 {
+        let mut names = std::collections::BTreeSet::new();
+        P::stats_tags(&mut names);
+        crate::config::in_memory(crate::metrics::tags_to_json(&names).to_string())
     }
 }
 

@@ -52,6 +52,7 @@ use crate::config::{AtLeastOne, present};
 use crate::header_name::HeaderName;
 use crate::headers::{Headers, NotOne};
 use crate::host_error::HostError;
+use crate::metrics::StatsTags;
 use crate::root::Root;
 
 /// Which requests a rule is for; see [the module](self).
@@ -179,7 +180,7 @@ impl ProxyNames {
         name: &'a OnceCell<Result<Option<Vec<u8>>, HostError>>,
         path: [&str; 2],
     ) -> Result<Option<&'a [u8]>, HostError> {
-        match name.get_or_init(|| Root::new().property(&path)) {
+        match name.get_or_init(|| Root::new(StatsTags::NONE).property(&path)) {
             Ok(name) => Ok(name.as_deref().filter(|name| !name.is_empty())),
             Err(error) => Err(*error),
         }

@@ -1,21 +1,46 @@
 //! What a filter is given while it is configured.
 
+use std::cell::Cell;
+
 use tollgate_abi::{Status, property};
 
+use crate::filter::ConfigureError;
 use crate::host;
 use crate::host_error::HostError;
-use crate::metrics::{Budget, Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels};
+use crate::metrics::{
+    Budget, Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels, StatsTags,
+};
 use crate::shared_data::SharedData;
 use crate::state::State;
 
 /// What the proxy offers to a worker: passed to [`Filter::configure`](crate::Filter::configure), which
 /// keeps what it needs.
 #[derive(Debug)]
-pub struct Root(());
+pub struct Root {
+    tags: StatsTags,
+    /// A metric with a label that is not in `tags`.
+    unsaid: Cell<Option<(&'static str, &'static str)>>,
+}
 
 impl Root {
-    pub(crate) const fn new() -> Self {
-        Self(())
+    /// That of a filter whose metrics have no other labels than these.
+    pub(crate) const fn new(tags: StatsTags) -> Self {
+        Self { tags, unsaid: Cell::new(None) }
+    }
+
+    /// What was made of it, if the filter has said all labels.
+    pub(crate) fn judge<T>(self, made: T) -> Result<T, ConfigureError> {
+        match self.unsaid.get() {
+            None => Ok(made),
+            Some((metric, label)) => Err(ConfigureError::UnsaidLabel { metric, label }),
+        }
+    }
+
+    fn look_at<L: Labels>(&self, metric: &'static str) {
+        let is_unsaid = |name: &&&'static str| self.tags.names().all(|said| said != **name);
+        if let Some(label) = L::NAMES.iter().find(is_unsaid) {
+            self.unsaid.set(Some((metric, label)));
+        }
     }
 
     /// Defines a counter. All workers of a proxy add to the same one.
@@ -36,17 +61,35 @@ impl Root {
     }
 
     /// Defines counters with labels, of which this worker makes at most as many as `budget` says.
+    ///
+    /// There are none without a budget:
+    ///
+    /// ```compile_fail,E0061
+    /// # use tollgate::Root;
+    /// # use tollgate::metrics::{Counters, Labels};
+    /// # struct ByTenant;
+    /// # impl Labels for ByTenant {
+    /// #     const NAMES: &'static [&'static str] = &["tenant"];
+    /// #     type Values<'a> = &'a str;
+    /// # }
+    /// fn requests(root: &Root) -> Counters<ByTenant> {
+    ///     root.counters("tollgate_demo_requests")
+    /// }
+    /// ```
     pub fn counters<L: Labels>(&self, name: &'static str, budget: Budget) -> Counters<L> {
+        self.look_at::<L>(name);
         Counters::define(name, budget)
     }
 
     /// Defines gauges with labels, of which this worker makes at most as many as `budget` says.
     pub fn gauges<L: Labels>(&self, name: &'static str, budget: Budget) -> Gauges<L> {
+        self.look_at::<L>(name);
         Gauges::define(name, budget)
     }
 
     /// Defines histograms with labels, of which this worker makes at most as many as `budget` says.
     pub fn histograms<L: Labels>(&self, name: &'static str, budget: Budget) -> Histograms<L> {
+        self.look_at::<L>(name);
         Histograms::define(name, budget)
     }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use siphasher::sip::SipHasher13;
 use tempfile::TempDir;
-use tollgate::metrics::{MAX_VALUE_BYTES, StatsTags};
+use tollgate::metrics::{Labels, MAX_VALUE_BYTES, StatsTags};
 use tollgate_host_envoy::{Supervised, find_envoy};
 // Host functions, for what is linked here and never runs.
 use tollgate_host_native as _;
@@ -309,7 +309,7 @@ fn bootstrap(module: &Path) -> Value {
     json!({
         "node": { "id": "sdk", "cluster": "sdk" },
         "admin": { "address": loopback },
-        "stats_config": { "stats_tags": StatsTags::new().with::<ByUser>().to_json() },
+        "stats_config": { "stats_tags": StatsTags::of(&[ByUser::NAMES]).to_json() },
         "static_resources": {
             "listeners": [{
                 "name": "listener",

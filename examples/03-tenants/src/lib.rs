@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::config::{AtLeastOne, present};
 use tollgate::matching::{Ambiguous, Match, ProxyNames, Request};
-use tollgate::metrics::{Budget, Counters, Labels};
+use tollgate::metrics::{Budget, Counters, Labels, StatsTags};
 use tollgate::mode::{Enforcement, Mode, Sampler};
 use tollgate::{
     ConfigureError, Filter, Headers, LocalReply, OnRequestHeaders, Outcome, RequestHeaders, Root,
@@ -68,6 +68,8 @@ impl Filter for Tenants {
     const NAME: &'static str = "tenants";
     type Config = Config;
     type Stream = ();
+
+    const STATS_TAGS: StatsTags = StatsTags::of(&[ByTenant::NAMES]);
 
     fn configure(config: Config, root: &Root) -> Result<Self, ConfigureError> {
         let requests = root.counters("tollgate_tenants_requests", Budget::new(100));

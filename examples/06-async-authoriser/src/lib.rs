@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::callout::{Backoff, HttpCall, Retry, RetryBudget, SingleFlight};
-use tollgate::metrics::{Budget, Counters, Labels};
+use tollgate::metrics::{Budget, Counters, Labels, StatsTags};
 use tollgate::state::LocalCache;
 use tollgate::{
     Clock, ConfigureError, Counter, Filter, LocalReply, OnExchange, Outcome, Request, Root,
@@ -67,6 +67,8 @@ impl Filter for Authoriser {
     const NAME: &'static str = "authoriser";
     type Config = Config;
     type Stream = ();
+
+    const STATS_TAGS: StatsTags = StatsTags::of(&[ByOutcome::NAMES]);
 
     fn configure(config: Config, root: &Root) -> Result<Self, ConfigureError> {
         Ok(Self {

@@ -42,10 +42,6 @@ const FEWEST_LINES: usize = 90;
 
 /// Cases in which the hosts differ, and why. One that no longer differs fails, so that the list is true.
 const KNOWN_DIFFERENCES: &[(&str, &str)] = &[
-    (
-        "foreign/expressions",
-        "the offline host does not evaluate expressions, and fails the scenario of who asks for it",
-    ),
     ("foreign/uncompress-nothing", "Envoy allocates no bytes, where others have a null pointer"),
     (
         "headers/empty-name",

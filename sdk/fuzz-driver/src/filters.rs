@@ -4,14 +4,15 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use tollgate::config::NoConfig;
-use tollgate::metrics::{Budget, Counters, Gauges, Histograms, Labels};
+use tollgate::metrics::{Budget, Counters, Gauges, Histograms, Labels, StatsTags};
 use tollgate::state::{
-    Change, HashKey, Lease, LocalCache, Outcome as Place, Queue, Shape, Shared, Table, WhenFull,
+    Change, HashKey, Inbox, Lease, LocalCache, Outcome as Place, Queue, Shape, Shared, Table,
+    WhenFull,
 };
 use tollgate::{
-    Clock, ConfigureError, Filter, Headers, InBackground, LocalReply, LoggedExchange, OnLog,
+    Clock, ConfigureError, Filter, Headers, LocalReply, LoggedExchange, OnLog, OnMessages,
     OnRequestHeaders, OnResponseHeaders, Outcome, RequestHeaders, ResponseHeaders, Root,
-    StatusCode, sleep,
+    StatusCode, timeout,
 };
 
 /// Notes every request wherever a worker can note something.
@@ -23,7 +24,7 @@ pub(crate) struct Noting {
     seen: Table<[u8; 2], 2>,
     total: Shared<[u8; 8]>,
     lease: Lease,
-    queue: Option<Queue>,
+    queue: Queue,
     recent: LocalCache<Vec<u8>, u64>,
     turns: Cell<u32>,
 }
@@ -46,6 +47,8 @@ impl Filter for Noting {
     type Config = NoConfig;
     type Stream = Noted;
 
+    const STATS_TAGS: StatsTags = StatsTags::of(&[ByUser::NAMES]);
+
     fn configure(_: NoConfig, root: &Root) -> Result<Self, ConfigureError> {
         let state = root.state("noting", 1);
         let hash_key = state.secret_hash_key().unwrap_or(HashKey::new([7; 16]));
@@ -58,7 +61,7 @@ impl Filter for Noting {
             seen: state.table("seen", shape, root.counter("overflow")),
             total: state.shared("total"),
             lease: state.lease("lease", Duration::from_millis(100)),
-            queue: state.register_queue("queue").or_else(|_| state.find_queue("queue")).ok(),
+            queue: state.queue("queue"),
             recent: LocalCache::new(4, Duration::from_secs(1)),
             turns: Cell::new(0),
         })
@@ -84,9 +87,7 @@ impl OnRequestHeaders for Noting {
             let total = u64::from_le_bytes(total.unwrap_or_default()).saturating_add(1);
             Change::Write(total.to_le_bytes(), total)
         });
-        if let Some(queue) = self.queue {
-            let _ = queue.push(user);
-        }
+        let _ = self.queue.push(user);
         if self.recent.get(user, now).is_none() {
             self.recent.insert(user.to_vec(), now, now);
         }
@@ -118,19 +119,14 @@ impl OnLog for Noting {
     }
 }
 
-impl InBackground for Noting {
-    async fn in_background(&self) {
+impl OnMessages for Noting {
+    async fn on_messages(&self, inbox: Inbox) {
         while self.turns.get() < 20 {
             self.turns.set(self.turns.get() + 1);
             if let Ok(now) = self.clock.unix_nanos() {
                 let _ = self.lease.hold(now);
             }
-            if let Some(queue) = self.queue {
-                while let Ok(Some(_)) = queue.pop() {
-                    sleep(Duration::from_millis(1)).await;
-                }
-            }
-            sleep(Duration::from_millis(50)).await;
+            let _ = timeout(Duration::from_millis(50), inbox.next(&self.queue)).await;
         }
         let _ = self.lease.release();
     }

@@ -9,7 +9,7 @@ use tollgate_abi::{AbiVersion, CallbackKind};
 use crate::cut::cut;
 use crate::envoy;
 use crate::invalid::InvalidModule;
-use crate::metadata::{InvalidMetadata, Metadata};
+use crate::metadata::{InvalidMetadata, Metadata, StatsTag};
 use crate::module::{Extern, Module};
 use crate::printable::{Printable, list};
 use crate::sections::{self, Custom, Parts};
@@ -24,6 +24,8 @@ pub struct Description {
     pub name: Option<String>,
     /// Which version of the filter it is.
     pub version: Option<String>,
+    /// The labels of its metrics.
+    pub stats_tags: Option<Vec<StatsTag>>,
     /// The JSON schema of its configuration.
     pub schema: Option<serde_json::Value>,
 }
@@ -79,9 +81,11 @@ pub fn finish(bytes: &[u8], description: &Description) -> Result<Vec<u8>, Finish
     let remaining = Module::read(&finished)
         .map_err(|invalid| FinishError::Bug { reason: invalid.to_string() })?;
 
-    let (name, version, needs, schema) = match earlier {
-        Some(earlier) => (Some(earlier.name), Some(earlier.version), earlier.needs, earlier.schema),
-        None => (None, None, BTreeSet::new(), None),
+    let (name, version, needs, stats_tags, schema) = match earlier {
+        Some(Metadata { name, version, needs, stats_tags, schema, .. }) => {
+            (Some(name), Some(version), needs, stats_tags, schema)
+        }
+        None => (None, None, BTreeSet::new(), Vec::new(), None),
     };
     let metadata = Metadata {
         name: match &description.name {
@@ -101,6 +105,7 @@ pub fn finish(bytes: &[u8], description: &Description) -> Result<Vec<u8>, Finish
             Some(listed) => listed.lines().map(str::to_owned).collect(),
             None => needs,
         },
+        stats_tags: description.stats_tags.clone().unwrap_or(stats_tags),
         // JSON cannot tell a schema that is null from none.
         schema: description.schema.clone().or(schema).filter(|schema| !schema.is_null()),
     };

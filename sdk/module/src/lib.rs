@@ -21,6 +21,6 @@ mod signature;
 pub use check::Problem;
 pub use finish::{Description, FinishError, finish};
 pub use invalid::{Guise, InvalidModule};
-pub use metadata::{InvalidMetadata, Metadata};
+pub use metadata::{InvalidMetadata, Metadata, StatsTag};
 pub use module::{CustomSection, Export, Extern, Import, MemoryLimits, Module};
 pub use signature::{Signature, ValueType};

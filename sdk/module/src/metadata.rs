@@ -32,9 +32,22 @@ pub struct Metadata {
     /// `PluginConfig` that have to be true, such as `allow_on_headers_stop_iteration`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub needs: BTreeSet<String>,
+    /// The labels of its metrics, which stand in their names: what Envoy has to be told to take them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stats_tags: Vec<StatsTag>,
     /// The JSON schema of its configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<serde_json::Value>,
+}
+
+/// A label of metrics, as an entry of `stats_config.stats_tags` in Envoy's bootstrap. Istio's
+/// `extraStatTags` are the names alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsTag {
+    /// What the label is called.
+    pub tag_name: String,
+    /// What takes it out of the name of a metric.
+    pub regex: String,
 }
 
 impl Metadata {

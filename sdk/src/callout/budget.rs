@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::CalloutError;
+use super::{CalloutError, Hedge};
 use crate::runtime::sleep;
 
 /// How a failed call is tried again.
@@ -26,6 +26,20 @@ pub struct Retry<'a> {
     attempts: u32,
     backoff: Backoff,
     budget: Option<&'a RetryBudget>,
+}
+
+impl<'a> Retry<'a> {
+    /// Makes each attempt a second time when it has no answer after `delay`: the first good answer wins.
+    ///
+    /// Second calls come out of the same budget, and are no attempts of their own: without a budget
+    /// there are at most twice as many calls.
+    pub const fn hedged(self, delay: Duration) -> Hedge<'a> {
+        Hedge::of(delay, self)
+    }
+
+    pub(super) const fn budget(&self) -> Option<&'a RetryBudget> {
+        self.budget
+    }
 }
 
 impl Retry<'_> {
@@ -87,7 +101,7 @@ impl Backoff {
     }
 }
 
-/// What a worker may spend on further attempts: a share of its calls, so that a service that fails is
+/// What a worker may spend on further attempts and on second calls: a share of its calls, so that a service that fails is
 /// not called the more for it.
 #[derive(Debug)]
 pub struct RetryBudget {
@@ -114,7 +128,7 @@ impl RetryBudget {
         self.balance.set(balance.min(self.most));
     }
 
-    fn withdraw(&self) -> bool {
+    pub(super) fn withdraw(&self) -> bool {
         match self.balance.get().checked_sub(ATTEMPT) {
             Some(left) => {
                 self.balance.set(left);

@@ -5,6 +5,7 @@
 
 mod budget;
 mod grpc;
+mod hedge;
 mod http;
 mod pending;
 mod single_flight;
@@ -18,6 +19,7 @@ use tollgate_abi::Status;
 pub use self::budget::{Backoff, Retry, RetryBudget};
 pub use self::grpc::{GrpcCall, GrpcCode, GrpcReply, GrpcStream};
 pub(crate) use self::grpc::{closed, initial_metadata, message, trailing_metadata};
+pub use self::hedge::{Hedge, Hedged, Try};
 pub(crate) use self::http::answered;
 pub use self::http::{HttpCall, HttpReply};
 pub(crate) use self::pending::kept;
@@ -120,7 +122,12 @@ impl fmt::Display for NotSent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownCluster { cluster } => {
-                write!(f, "the proxy has no cluster \"{}\"", cluster.escape_debug())
+                write!(
+                    f,
+                    "the proxy has no cluster \"{}\"; name one that its configuration has, in Istio \
+                     outbound|PORT||HOST",
+                    cluster.escape_debug()
+                )
             }
             Self::Header(error) => write!(f, "{error}"),
             Self::TooLarge => f.write_str("its headers do not fit 4 GiB"),

@@ -41,10 +41,10 @@ pub fn schema<T: JsonSchema>() -> Schema {
     settings.with_transform(without_null).into_generator().into_root_schema_for::<T>()
 }
 
-/// Where a module has the schema of its filter: its address in the upper half, its length in bytes in
-/// the lower. It stays there as long as the module lives.
-pub(crate) fn schema_in_memory<T: JsonSchema>() -> u64 {
-    let text: &'static str = String::leak(schema::<T>().as_value().to_string());
+/// Where a module has a text: its address in the upper half, its length in bytes in the lower. It stays
+/// there as long as the module lives.
+pub(crate) fn in_memory(text: String) -> u64 {
+    let text: &'static str = String::leak(text);
     let half = |number: usize| u64::from(u32::try_from(number).unwrap_or_default());
     half(text.as_ptr().addr()) << 32 | half(text.len())
 }

@@ -3,7 +3,7 @@
 //! Here stand chains of which no filter holds anything, for which one call of each phase is all there is.
 //! Where one holds bodies or has an asynchronous handler, `runtime::flow` carries streams through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Poll;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -124,6 +124,11 @@ impl<H: Handled, B: Links> Plugin for Chain<Single<H>, B> {
         let mut parts = Map::new();
         Self::schemas(generator, &mut parts);
         json_schema!({ "type": "object", "properties": parts, "additionalProperties": false })
+    }
+
+    fn stats_tags(names: &mut BTreeSet<&'static str>) {
+        Single::<H>::stats_tags(names);
+        B::stats_tags(names);
     }
 
     fn on_request_headers(

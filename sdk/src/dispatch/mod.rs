@@ -30,10 +30,11 @@ use crate::filter::{ConfigureError, Outcome};
 use crate::live::{
     LoggedExchange, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
 };
+use crate::metrics::StatsTags;
 use crate::root::Root;
 use crate::runtime::{self, Direction, Flow, Piece, send};
 use crate::window::Window;
-use crate::{callout, host, logging};
+use crate::{callout, host, logging, state};
 
 /// A filter for an engine that links it natively and needs no module.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,8 @@ pub struct Kept {
     pub timers: usize,
     /// Calls whose answers are awaited.
     pub calls: usize,
+    /// Tasks that wait for messages.
+    pub waits: usize,
 }
 
 /// A module: where its instance is. A type that a macro makes, since a static cannot be generic.
@@ -120,6 +123,7 @@ impl<P: Plugin> Instance<P> {
             tasks: runtime::kept(),
             timers: runtime::kept_timers(),
             calls: callout::kept(),
+            waits: state::kept_waits(),
         }
     }
 
@@ -286,6 +290,9 @@ impl<P: Plugin> Instance<P> {
     fn call_tasks(callback: Callback) -> Option<u32> {
         match callback {
             Callback::Tick { context } => runtime::tick(context),
+            Callback::QueueReady { context, queue } if P::PHASES.messages => {
+                state::ready(context, queue);
+            }
             Callback::HttpCallResponse { token, headers, body_size, trailers, .. } => {
                 callout::answered(token, headers, body_size, trailers);
             }
@@ -376,7 +383,7 @@ fn configured<P: Plugin>(size: usize) -> Result<P, ConfigureError> {
         0 => Vec::new(),
         size => host::buffer(BufferType::PluginConfiguration, 0, size)?,
     };
-    P::configure(&Document::parse(&json)?, &Root::new())
+    P::configure(&Document::parse(&json)?, &Root::new(StatsTags::NONE))
 }
 
 fn carry_out(outcome: Outcome, stream: StreamType) -> u32 {

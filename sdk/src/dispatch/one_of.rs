@@ -1,5 +1,6 @@
 //! Several filters or chains in one module, of which the root id chooses one.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -154,6 +155,11 @@ impl<R: Rooted, B: Choice> Plugin for OneOf<R, B> {
         let mut schemas = Vec::new();
         Self::schemas(generator, &mut schemas);
         json_schema!({ "anyOf": schemas })
+    }
+
+    fn stats_tags(names: &mut BTreeSet<&'static str>) {
+        R::Plugin::stats_tags(names);
+        B::stats_tags(names);
     }
 
     fn on_request_headers(

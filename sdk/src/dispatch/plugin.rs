@@ -1,6 +1,7 @@
 //! What runs under a root context, in which callbacks it takes part, and what its configuration looks like.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
@@ -55,6 +56,9 @@ pub trait Plugin: Clone + 'static {
     fn subschema(generator: &mut SchemaGenerator) -> Schema {
         Self::schema(generator)
     }
+
+    /// Adds the labels of its metrics.
+    fn stats_tags(_: &mut BTreeSet<&'static str>) {}
 
     /// The request headers are there.
     ///
@@ -251,6 +255,8 @@ pub struct Phases {
     pub headers_alone: bool,
     /// Something goes on in the background.
     pub background: bool,
+    /// That waits for messages.
+    pub messages: bool,
 }
 
 impl Phases {
@@ -274,6 +280,7 @@ impl Phases {
         flows: false,
         headers_alone: false,
         background: false,
+        messages: false,
     };
 
     /// The phases of either.
@@ -302,6 +309,7 @@ impl Phases {
             flows: self.flows || other.flows,
             headers_alone: self.headers_alone || other.headers_alone,
             background: self.background || other.background,
+            messages: self.messages || other.messages,
         }
     }
 
@@ -365,7 +373,7 @@ impl Phases {
 }
 
 /// As many callbacks as a plugin can have.
-const MOST_CALLBACKS: usize = 21;
+const MOST_CALLBACKS: usize = 22;
 
 /// The callbacks that a module with this plugin has to export.
 pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
@@ -381,6 +389,7 @@ pub const fn callbacks<P: Plugin>() -> [Option<CallbackKind>; MOST_CALLBACKS] {
         when(!P::IS_ALIKE, CallbackKind::ContextCreate),
         Some(CallbackKind::Configure),
         when(tasks, CallbackKind::Tick),
+        when(phases.messages, CallbackKind::QueueReady),
         when(phases.connection, CallbackKind::NewConnection),
         when(phases.downstream_data, CallbackKind::DownstreamData),
         when(phases.downstream_close, CallbackKind::DownstreamConnectionClose),

@@ -1,6 +1,7 @@
 //! One filter as a plugin: its phases are the traits that it implements.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
@@ -19,7 +20,7 @@ use crate::ending::{CloseConnection, ResetStream};
 use crate::exchange;
 use crate::exchange::{Bodies, Lent, OnExchange};
 use crate::filter::{
-    ConfigureError, Filter, InBackground, OnLog, OnRequestHeaders, OnRequestTrailers,
+    ConfigureError, Filter, InBackground, OnLog, OnMessages, OnRequestHeaders, OnRequestTrailers,
     OnResponseHeaders, OnResponseTrailers, Outcome,
 };
 use crate::live::{
@@ -29,6 +30,7 @@ use crate::live::{
 use crate::reply::LocalReply;
 use crate::root::Root;
 use crate::runtime::{Exchange, Handler};
+use crate::state::Inbox;
 use crate::window::Window;
 
 /// [`OnRequestHeaders`], as a function.
@@ -60,7 +62,7 @@ pub type CloseHandler<F> = fn(&F, &mut <F as Filter>::Stream, PeerType);
 /// bodies.
 pub type ExchangeHandler<F> =
     (fn(Rc<F>, Lent<<F as Filter>::Stream>, exchange::Request) -> Handler, Bodies);
-/// [`InBackground`], as a function.
+/// [`InBackground`] or [`OnMessages`], as a function.
 pub type BackgroundHandler<F> = fn(Rc<F>) -> Handler;
 
 /// A filter whose phases are known: a type that a macro makes, since only where the type of the filter
@@ -102,6 +104,8 @@ pub struct Handlers<F: Filter> {
     pub exchange: Option<ExchangeHandler<F>>,
     /// [`InBackground`].
     pub background: Option<BackgroundHandler<F>>,
+    /// [`OnMessages`].
+    pub messages: Option<BackgroundHandler<F>>,
 }
 
 impl<F: Filter> Handlers<F> {
@@ -117,7 +121,8 @@ impl<F: Filter> Handlers<F> {
                 || self.has_tcp()
                 || self.log.is_some()
                 || self.exchange.is_some()
-                || self.background.is_some(),
+                || self.background.is_some()
+                || self.messages.is_some(),
             "the filter has no phase; implement OnRequestHeaders, OnExchange, OnLog or another"
         );
         self
@@ -138,6 +143,10 @@ impl<F: Filter> Handlers<F> {
             !(self.exchange.is_some() && (self.has_http() || self.has_tcp())),
             "the filter follows exchanges; what its other handlers of requests and responses do \
              belongs into on_exchange"
+        );
+        assert!(
+            !(self.background.is_some() && self.messages.is_some()),
+            "the filter takes messages; what in_background does belongs into on_messages"
         );
         assert!(
             self.request_body.is_sound(),
@@ -267,6 +276,26 @@ fn begin<F: InBackground>(filter: Rc<F>) -> Handler {
     })
 }
 
+impl<F: OnMessages> Probe<F> {
+    /// The phase of this filter.
+    pub const MESSAGES: Option<BackgroundHandler<F>> = Some(receive::<F>);
+}
+
+/// What [`Probe`] finds in a filter without the phase.
+pub trait NoMessages<F: Filter> {
+    /// No phase.
+    const MESSAGES: Option<BackgroundHandler<F>> = None;
+}
+
+impl<F: Filter> NoMessages<F> for Probe<F> {}
+
+fn receive<F: OnMessages>(filter: Rc<F>) -> Handler {
+    Box::pin(async move {
+        filter.on_messages(Inbox::new()).await;
+        Ok(())
+    })
+}
+
 /// A filter, configured.
 pub struct Single<H: Handled>(Rc<H::Filter>);
 
@@ -306,7 +335,8 @@ impl<H: Handled> Plugin for Single<H> {
             holds_response: Self::RESPONSE_BODY.whole.is_some(),
             flows: H::HANDLERS.exchange.is_some(),
             headers_alone: matches!(H::HANDLERS.exchange, Some((_, Bodies::WithHeaders))),
-            background: H::HANDLERS.background.is_some(),
+            background: H::HANDLERS.background.is_some() || H::HANDLERS.messages.is_some(),
+            messages: H::HANDLERS.messages.is_some(),
         }
     };
     // A value without a byte is like any other. What a task waits for belongs to its root.
@@ -316,8 +346,14 @@ impl<H: Handled> Plugin for Single<H> {
         && !Self::PHASES.has_tasks();
     type Stream = <H::Filter as Filter>::Stream;
 
-    fn configure(config: &Document, root: &Root) -> Result<Self, ConfigureError> {
-        H::Filter::configure(config.read()?, root).map(|filter| Self(Rc::new(filter)))
+    fn configure(config: &Document, _: &Root) -> Result<Self, ConfigureError> {
+        let root = Root::new(H::Filter::STATS_TAGS);
+        let filter = H::Filter::configure(config.read()?, &root)?;
+        root.judge(Self(Rc::new(filter)))
+    }
+
+    fn stats_tags(names: &mut BTreeSet<&'static str>) {
+        names.extend(H::Filter::STATS_TAGS.names());
     }
 
     fn schema_name() -> Cow<'static, str> {
@@ -464,7 +500,8 @@ impl<H: Handled> Plugin for Single<H> {
     }
 
     fn in_background(&self) -> Option<Handler> {
-        const { H::HANDLERS.background }.map(|begin| begin(Rc::clone(&self.0)))
+        let begin = const { H::HANDLERS.background }.or(const { H::HANDLERS.messages })?;
+        Some(begin(Rc::clone(&self.0)))
     }
 
     fn on_log(&self, stream: &mut Self::Stream, exchange: &mut LoggedExchange) {

@@ -42,7 +42,8 @@ const END: &[u8] = b";.;";
 ///     type Values<'a> = (u32, u32);
 /// }
 ///
-/// let tags = StatsTags::new().with::<ByCode>();
+/// const TAGS: StatsTags = StatsTags::of(&[ByCode::NAMES]);
+/// # assert_eq!(TAGS.to_istio(), "");
 /// ```
 pub trait Labels {
     /// The names, in the order of the values.
@@ -200,20 +201,56 @@ pub(super) fn metric_name(name: &'static str) -> Cow<'static, str> {
 pub(super) const fn check<L: Labels>() {
     let (names, count) = (L::NAMES, <L::Values<'static> as LabelValues>::COUNT);
     assert!(names.len() == count, "a metric has as many names of labels as values");
-    let mut rest = names;
-    while let [name, after @ ..] = rest {
+    check_names(names);
+}
+
+/// Fails to compile for labels of several metrics that do not work side by side.
+pub(super) const fn check_all(mut metrics: &[&[&str]]) {
+    while let [names, after @ ..] = metrics {
+        check_names(names);
+        let mut others = after;
+        while let [other, more @ ..] = others {
+            check_beside(names, other);
+            others = more;
+        }
+        metrics = after;
+    }
+}
+
+const fn check_names(mut names: &[&str]) {
+    while let [name, after @ ..] = names {
         assert!(is_name(name.as_bytes()), "a label's name is of letters, digits and _");
         let mut others = after;
         while let [other, more @ ..] = others {
-            let (name, other) = (name.as_bytes(), other.as_bytes());
-            assert!(
-                !ends_with(name, other) && !ends_with(other, name),
-                "a label's name ends in that of another: Istio would take one for the other"
-            );
+            check_two(name.as_bytes(), other.as_bytes());
             others = more;
         }
-        rest = after;
+        names = after;
     }
+}
+
+/// Metrics may share a label.
+const fn check_beside(mut names: &[&str], others: &[&str]) {
+    while let [name, after @ ..] = names {
+        let name = name.as_bytes();
+        let mut rest = others;
+        while let [other, more @ ..] = rest {
+            let other = other.as_bytes();
+            let is_same = ends_with(name, other) && ends_with(other, name);
+            if !is_same {
+                check_two(name, other);
+            }
+            rest = more;
+        }
+        names = after;
+    }
+}
+
+const fn check_two(name: &[u8], other: &[u8]) {
+    assert!(
+        !ends_with(name, other) && !ends_with(other, name),
+        "a label's name ends in that of another: Istio would take one for the other"
+    );
 }
 
 const fn is_name(mut name: &[u8]) -> bool {

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! The ABI has no labels: they stand in the name of the metric, as Istio's own filters have them, and
-//! Envoy takes them out again where its configuration says so: [`StatsTags`] gives that configuration.
+//! Envoy takes them out again where its configuration says so: the filter says its labels in
+//! [`Filter::STATS_TAGS`](crate::Filter::STATS_TAGS), and the module tells whoever writes that configuration.
 //! Values may come from clients: they are escaped so that each stays one value, see [`LabelValue`].
 //!
 //! Not here: taking series away again, which the ABI cannot.
@@ -43,6 +44,7 @@ use tollgate_abi::MetricType;
 pub use self::labels::{LabelText, LabelValue, LabelValues, Labels, MAX_VALUE_BYTES};
 pub use self::series::{Budget, Counters, Gauges, Histograms};
 pub use self::tags::StatsTags;
+pub(crate) use self::tags::to_json as tags_to_json;
 
 use crate::host;
 use crate::host_error::HostError;

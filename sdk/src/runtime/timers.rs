@@ -2,6 +2,9 @@
 //!
 //! The proxy's clock may be set, so that it says nothing of how long something took. A tick does: its
 //! period has passed. The clock tells only how much of a period is over, and never more than all of it.
+//!
+//! On Envoy a tick that is due comes when it was due, whatever period is set until then: for a nearer timer
+//! the root is switched off and on again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -33,7 +36,7 @@ pub(crate) fn tick(root: u32) {
         // Where nothing waits, nothing has to tick.
         timers.get_mut(&root).map_or((Vec::new(), Some(0)), |timers| timers.ticked(wall))
     });
-    arm(period);
+    arm(period.map(Arm::new));
     for timer in woken {
         timer.fire();
     }
@@ -190,13 +193,17 @@ struct Timers {
 
 impl Timers {
     /// Sets a timer, and gives the period to set if it is another one.
-    fn add(&mut self, after: Duration, wall: u64, timer: Rc<Timer>) -> Option<u32> {
+    fn add(&mut self, after: Duration, wall: u64, timer: Rc<Timer>) -> Option<Arm> {
         self.look(wall);
         let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         self.set = self.set.wrapping_add(1);
         self.due.insert((self.now.saturating_add(after), self.set), timer);
         let ticks_in_time = self.first().is_some_and(|first| self.next_tick() <= first);
-        if self.period > 0 && ticks_in_time { None } else { Some(self.rearm()) }
+        let is_running = self.period > 0;
+        if is_running && ticks_in_time {
+            return None;
+        }
+        Some(Arm { is_running, period: self.rearm() })
     }
 
     /// A period is over: gives the timers that are due, and the period to set if it is another one.
@@ -245,10 +252,24 @@ fn wall() -> u64 {
     host::current_time().unwrap_or(0)
 }
 
-fn arm(period: Option<u32>) {
-    if let Some(period) = period
-        && let Err(error) = host::set_tick_period(period)
-    {
+/// The period that a root is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Arm {
+    /// A longer one is running.
+    is_running: bool,
+    period: u32,
+}
+
+impl Arm {
+    const fn new(period: u32) -> Self {
+        Self { is_running: false, period }
+    }
+}
+
+fn arm(arm: Option<Arm>) {
+    let Some(Arm { is_running, period }) = arm else { return };
+    let switched_off = if is_running { host::set_tick_period(0) } else { Ok(()) };
+    if let Err(error) = switched_off.and_then(|()| host::set_tick_period(period)) {
         log::error!("timers do not run: {error}");
     }
 }
@@ -264,18 +285,22 @@ mod tests {
     }
     use Step::{Set, Tick};
 
-    /// The periods that are set, with the timers that fire by their number.
-    fn check(steps: &[Step], expected: &[(Option<u32>, &[usize])]) {
+    /// The periods that are set, those for which the root is switched off before, and the timers that
+    /// fire by their number.
+    fn check(steps: &[Step], expected: &[(Option<u32>, &[usize])], switched_off: &[u32]) {
         let mut timers = Timers::default();
         let mut all: Vec<Rc<Timer>> = Vec::new();
         let mut found = Vec::new();
+        let mut again = Vec::new();
         for step in steps {
             match step {
                 Set { after, wall } => {
                     let timer = Rc::new(Timer::default());
                     all.push(Rc::clone(&timer));
                     let after = Duration::from_millis(*after);
-                    found.push((timers.add(after, wall * NANOS_PER_MILLI, timer), Vec::new()));
+                    let arm = timers.add(after, wall * NANOS_PER_MILLI, timer);
+                    again.extend(arm.filter(|arm| arm.is_running).map(|arm| arm.period));
+                    found.push((arm.map(|arm| arm.period), Vec::new()));
                 }
                 Tick { wall } => {
                     let (fired, period) = timers.ticked(wall * NANOS_PER_MILLI);
@@ -289,6 +314,7 @@ mod tests {
         let expected: Vec<_> =
             expected.iter().map(|(period, fired)| (*period, fired.to_vec())).collect();
         assert_eq!(found, expected);
+        assert_eq!(again, switched_off);
     }
 
     #[test]
@@ -296,8 +322,10 @@ mod tests {
         check(
             &[Set { after: 20, wall: 1_000 }, Tick { wall: 1_020 }],
             &[(Some(20), &[]), (Some(0), &[0])],
+            &[],
         );
-        check(&[Set { after: 0, wall: 5 }, Tick { wall: 6 }], &[(Some(1), &[]), (Some(0), &[0])]);
+        let steps = [Set { after: 0, wall: 5 }, Tick { wall: 6 }];
+        check(&steps, &[(Some(1), &[]), (Some(0), &[0])], &[]);
     }
 
     #[test]
@@ -319,6 +347,7 @@ mod tests {
                 (Some(110), &[0]),
                 (Some(0), &[1]),
             ],
+            &[20],
         );
     }
 
@@ -332,11 +361,13 @@ mod tests {
                 Tick { wall: 3_600_000 },
             ],
             &[(Some(10), &[]), (None, &[]), (Some(5), &[0])],
+            &[],
         );
         // Back: no time has passed that is known of.
         check(
             &[Set { after: 10, wall: 1_000 }, Set { after: 5, wall: 0 }, Tick { wall: 5 }],
             &[(Some(10), &[]), (Some(5), &[]), (None, &[1])],
+            &[5],
         );
     }
 }

@@ -5,7 +5,7 @@
 //! | [`Shared`] | one value, changed by all workers |
 //! | [`Table`] | a fixed number of values with an expiry, for keys that come from requests |
 //! | [`Lease`] | one worker of all that does something |
-//! | [`Queue`] | messages from any worker to one |
+//! | [`Queue`] | messages from any worker, taken by one that waits in an [`Inbox`] |
 //! | [`LocalCache`] | a bounded number of values in the memory of one worker |
 //!
 //! All but the last lie in the proxy, which neither deletes nor lists them. So their names are made
@@ -35,11 +35,12 @@
 //! early. Backward, nothing stays longer than its whole life from then on: an expiry that is further
 //! ahead was written before the leap, and is brought back.
 //!
-//! The raw values are in [`shared_data`](crate::shared_data). Not here: delivery of what is queued.
+//! The raw values are in [`shared_data`](crate::shared_data).
 
 mod bucket;
 mod cache;
 mod hash;
+mod inbox;
 mod lease;
 mod queue;
 mod record;
@@ -49,19 +50,17 @@ mod table;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tollgate_abi::property;
-
 pub use self::bucket::{Bucket, Entry, Slot};
 pub use self::cache::LocalCache;
 pub use self::hash::{Fingerprint, HashKey};
+pub use self::inbox::Inbox;
+pub(crate) use self::inbox::{kept as kept_waits, ready};
 pub use self::lease::{Lease, Standing};
-pub use self::queue::{Queue, QueueError};
+pub use self::queue::{Queue, QueueError, RemoteQueue};
 pub use self::record::{InvalidRecord, Layout, Record, decode, encode};
 pub use self::shared::{Change, Shared, StateError};
 pub use self::table::{Outcome, Shape, Table, WhenFull};
 
-use crate::host;
-use crate::host_error::HostError;
 use crate::metrics::Counter;
 use crate::shared_data::SharedData;
 
@@ -128,26 +127,9 @@ impl State {
         Lease::new(self.shared(name), life)
     }
 
-    /// Makes a queue, or takes it over: its messages are told to the worker that did so last.
-    ///
-    /// # Errors
-    ///
-    /// [`HostError`] when the host refuses.
-    pub fn register_queue(&self, name: &str) -> Result<Queue, HostError> {
-        host::register_shared_queue(self.key(name).as_bytes()).map(Queue::new)
-    }
-
-    /// Finds a queue of this plugin that a worker has registered.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError`] when none has, or when the host refuses.
-    pub fn find_queue(&self, name: &str) -> Result<Queue, QueueError> {
-        let vm_id = property::join(&["plugin_vm_id"]).ok().map(|path| host::property(&path));
-        Queue::find(
-            &vm_id.transpose().ok().flatten().unwrap_or_default(),
-            self.key(name).as_bytes(),
-        )
+    /// A queue, for messages from any worker. [`OnMessages`](crate::OnMessages) takes them.
+    pub fn queue(&self, name: &str) -> Queue {
+        Queue::new(self.key(name))
     }
 
     /// A key for hashes that nobody outside knows, and that all workers agree on.

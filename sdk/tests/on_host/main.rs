@@ -12,6 +12,7 @@ mod foreign;
 mod hostile;
 mod metrics;
 mod phases;
+mod queues;
 mod root;
 mod roots;
 mod scripted;

@@ -5,9 +5,15 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tollgate::config::NoConfig;
 use tollgate::metrics::{Budget, Counters, Gauges, Histograms, Labels};
-use tollgate::{Counter, Gauge, Histogram, Root};
-use tollgate_abi::{Answer, Call, Function, Reply, Status};
+use tollgate::{
+    ConfigureError, Counter, Filter, Gauge, Histogram, LoggedExchange, OnLog, Registration, Root,
+    registration,
+};
+use tollgate_abi::{Answer, Call, Callback, Function, Reply, Status};
+
+use tollgate_host_native::on_host;
 
 use crate::root::with_root;
 
@@ -252,4 +258,50 @@ fn a_series_that_is_there_allocates_nothing() {
     );
     assert!(allocated[0] > 0, "{allocated:?}");
     assert_eq!(allocated[1..], [0, 0]);
+}
+
+struct Forgetful;
+
+impl Filter for Forgetful {
+    const NAME: &'static str = "forgetful";
+    type Config = NoConfig;
+    type Stream = ();
+
+    fn configure(_: NoConfig, root: &Root) -> Result<Self, ConfigureError> {
+        let _requests = root.counters::<ByTenant>("requests", Budget::new(4));
+        Ok(Self)
+    }
+}
+
+impl OnLog for Forgetful {
+    fn on_log(&self, (): &mut (), _: &mut LoggedExchange) {}
+}
+
+#[test]
+fn a_label_that_the_filter_does_not_say_is_found_when_it_is_configured() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let words = Arc::clone(&said);
+    let host = move |call: &Call| match call {
+        Call::GetLogLevel {} => Reply::Done(Answer::U32(0)),
+        Call::DefineMetric { .. } => Reply::Done(Answer::U32(1)),
+        Call::Log { message, .. } => {
+            words.lock().unwrap().push(String::from_utf8_lossy(message).into_owned());
+            Reply::OK
+        }
+        _ => Reply::OK,
+    };
+    let taken = on_host(host, || {
+        let Registration { start, call, .. } = registration!(Forgetful);
+        start();
+        call(Callback::ContextCreate { context: 1, parent: 0 });
+        call(Callback::Configure { context: 1, configuration_size: 0 })
+    });
+    assert_eq!(taken, 0);
+    assert_eq!(
+        said.lock().unwrap().as_slice(),
+        [
+            "forgetful: metric requests has the label tenant, which the filter does not say; add it to \
+          STATS_TAGS, so that proxies can be told of it"
+        ]
+    );
 }

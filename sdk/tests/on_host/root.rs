@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 
+use tollgate::metrics::StatsTags;
 use tollgate::{
     ConfigureError, Filter, OnRequestHeaders, Outcome, Registration, RequestHeaders, Root,
     registration,
@@ -25,6 +26,8 @@ impl Filter for Holder {
     const NAME: &'static str = "holder";
     type Config = tollgate::config::NoConfig;
     type Stream = ();
+
+    const STATS_TAGS: StatsTags = StatsTags::of(&[&["tenant", "code"]]);
 
     fn configure(_: Self::Config, root: &Root) -> Result<Self, ConfigureError> {
         let make = MAKE.take().unwrap();

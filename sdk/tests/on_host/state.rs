@@ -9,8 +9,8 @@ use std::time::Duration;
 use tollgate::Root;
 use tollgate::shared_data::Write;
 use tollgate::state::{
-    Change, InvalidRecord, LocalCache, Outcome, QueueError, Shape, Shared, Standing, StateError,
-    Table, WhenFull,
+    Change, InvalidRecord, LocalCache, Outcome, QueueError, RemoteQueue, Shape, Shared, Standing,
+    StateError, Table, WhenFull,
 };
 use tollgate_abi::{Answer, Call, Function, Reply, Status};
 
@@ -292,23 +292,39 @@ fn workers_that_ask_for_a_lease_at_once_do_not_both_get_it() {
 }
 
 #[test]
-fn a_queue_is_found_once_it_is_registered() {
+fn a_queue_is_made_by_whoever_uses_it_first_and_is_one_for_all_workers() {
     let host = Host::new(Absent::AnyNumber);
-    let find = || host.worker(|root| root.state("demo", 2).find_queue("jobs"), |queue| queue);
-    assert_eq!(find(), Err(QueueError::Unknown));
-    let register = |root: &Root| root.state("demo", 2).register_queue("jobs");
-    let queue = host.worker(register, Result::unwrap);
-    assert_eq!(find(), Ok(queue));
-    assert_eq!(host.0.lock().unwrap().queues[0].0, b"tollgate.demo.v2/plug%2Fin/jobs");
-    host.worker(register, |queue| {
-        let queue = queue.unwrap();
+    let queue = |root: &Root| root.state("demo", 2).queue("jobs");
+    let send = |name: &'static str| {
+        let queue = RemoteQueue::new(*b"vm", name);
+        host.worker(|_| (), move |()| queue.push(b"far"))
+    };
+    assert_eq!(send("tollgate.demo.v2/plug%2Fin/jobs"), Err(QueueError::Unknown));
+    host.worker(queue, |queue| {
+        assert_eq!(queue.name(), "tollgate.demo.v2/plug%2Fin/jobs");
         assert_eq!(queue.pop(), Ok(None));
         assert_eq!((queue.push(b"a"), queue.push(b"")), (Ok(()), Ok(())));
-        assert_eq!((queue.pop(), queue.pop()), (Ok(Some(b"a".to_vec())), Ok(Some(Vec::new()))));
     });
-    host.0.lock().unwrap().queues.clear();
-    let gone = host.worker(|_| (), move |()| (queue.push(b"a"), queue.pop()));
-    assert_eq!(gone, (Err(QueueError::Unknown), Err(QueueError::Unknown)));
+    assert_eq!(send("tollgate.demo.v2/plug%2Fin/jobs"), Ok(()));
+    assert_eq!(send("another"), Err(QueueError::Unknown));
+    let taken = host.worker(queue, |queue| [(); 4].map(|()| queue.pop()));
+    let message = |text: &[u8]| Ok(Some(text.to_vec()));
+    assert_eq!(taken, [message(b"a"), message(b""), message(b"far"), Ok(None)]);
+}
+
+#[test]
+fn a_queue_that_the_host_has_forgotten_is_told_and_made_anew() {
+    let host = Host::new(Absent::AnyNumber);
+    let queues = host.clone();
+    host.worker(
+        |root| root.state("demo", 2).queue("jobs"),
+        move |queue| {
+            assert_eq!(queue.push(b"a"), Ok(()));
+            queues.0.lock().unwrap().queues.clear();
+            assert_eq!(queue.push(b"b"), Err(QueueError::Unknown));
+            assert_eq!((queue.push(b"c"), queue.pop()), (Ok(()), Ok(Some(b"c".to_vec()))));
+        },
+    );
 }
 
 #[test]

@@ -124,7 +124,8 @@ fn modules() -> &'static Path {
         for (name, library, _) in MODULES {
             let linked = fs::read(compiled.join(library).with_extension("wasm")).unwrap();
             let version = Some(env!("CARGO_PKG_VERSION").to_owned());
-            let about = Description { name: Some(name.to_owned()), version, schema: None };
+            let name_of = Some(name.to_owned());
+            let about = Description { name: name_of, version, ..Description::default() };
             let module = finish(&linked, &about).unwrap();
             fs::write(folder.join(name).with_extension("wasm"), module).unwrap();
         }

@@ -40,6 +40,10 @@ impl Run {
             }
             self.refuse_endless()?;
             let Link { vm, root } = owner;
+            // Nobody hears that the owner has ended.
+            if self.world.vm(vm).is_none_or(|vm| !vm.contexts.contains_key(&root)) {
+                continue;
+            }
             let _trapped = self.try_call(vm, Callback::QueueReady { context: root, queue });
         }
         self.refuse_what_was_called()

@@ -1,8 +1,9 @@
-//! Foreign functions: those of Envoy 1.40, but for expressions, which this host does not evaluate.
+//! Foreign functions: those of Envoy 1.40.
 //!
 //! Source: Envoy, `source/extensions/common/wasm/foreign.cc`; statuses and results were measured on Envoy
 //! 1.40.
 
+mod expression;
 mod message;
 mod signature;
 
@@ -15,6 +16,8 @@ use tollgate_abi::{Answer, Call, Reply, Status};
 use super::filter_state::{Prototype, Shape, Span, object_bytes};
 use super::{Scope, World};
 use crate::limits::Bounded;
+pub(super) use expression::Expressions;
+use expression::Unserved;
 use message::Fields;
 
 /// Why a function refused.
@@ -55,10 +58,15 @@ impl World {
                 self.set_envoy_filter_state(scope, arguments).map(|()| Vec::new())
             }
             b"declare_property" => self.declare(scope, arguments).map(|()| Vec::new()),
-            b"expr_create" | b"expr_evaluate" | b"expr_delete" => {
-                let (name, arguments) = (name.to_vec(), arguments.to_vec());
-                return self.unserved(&Call::CallForeignFunction { name, arguments });
-            }
+            b"expr_create" => self.create_expression(scope, arguments),
+            b"expr_evaluate" => match self.evaluate_expression(scope, arguments) {
+                Ok(result) => result,
+                Err(Unserved) => {
+                    let (name, arguments) = (name.to_vec(), arguments.to_vec());
+                    return self.unserved(&Call::CallForeignFunction { name, arguments });
+                }
+            },
+            b"expr_delete" => self.delete_expression(scope, arguments),
             _ => return Reply::refused(Status::NotFound, "Envoy has no such foreign function"),
         };
         match result {

@@ -53,6 +53,7 @@ use crate::profile::Profile;
 use crate::proxy::LogLine;
 use crate::scenario::{Configured, Fault, Imports, MadeUp, Metadata};
 use crate::transcript::{Entry, Transcript};
+use foreign::Expressions;
 use metric::Metrics;
 use queue::Queues;
 use recent::Recent;
@@ -76,6 +77,7 @@ pub struct World {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) shared: SharedData,
     pub(crate) queues: Queues,
+    expressions: Expressions,
     pub(crate) callouts: Callouts,
     pub(crate) metrics: Metrics,
     pub(crate) plugins: Vec<Plugin>,

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use tollgate_abi::AbiVersion;
-use tollgate_module::{Description, FinishError, InvalidModule, Metadata, Module, finish};
+use tollgate_module::{
+    Description, FinishError, InvalidModule, Metadata, Module, StatsTag, finish,
+};
 
 use crate::fixture::{FILTER, FLOOR, metadata, read, wasm};
 
@@ -16,7 +18,7 @@ fn named() -> Description {
     Description {
         name: Some(String::from("canary")),
         version: Some(String::from("0.1.0")),
-        schema: None,
+        ..Description::default()
     }
 }
 
@@ -50,7 +52,9 @@ fn a_finished_module_exports_what_the_filter_implements_and_no_more() {
 #[test]
 fn a_finished_module_says_what_it_is() {
     let schema = json!({"type": "object", "properties": {"burst": {"minimum": 0.1}}});
-    let description = Description { schema: Some(schema), ..Description::default() };
+    let tag = StatsTag { tag_name: "tenant".to_owned(), regex: "(tenant=)".to_owned() };
+    let description =
+        Description { schema: Some(schema), stats_tags: Some(vec![tag]), ..Description::default() };
     let finished = finish(&wasm(FILTER), &description).unwrap();
     let json = serde_json::to_value(metadata(&finished)).unwrap();
     assert_eq!(
@@ -66,9 +70,12 @@ fn a_finished_module_says_what_it_is() {
                 "proxy_on_request_headers"
             ],
             "host_functions": ["proxy_log"],
+            "stats_tags": [{"tag_name": "tenant", "regex": "(tenant=)"}],
             "schema": {"type": "object", "properties": {"burst": {"minimum": 0.1}}}
         })
     );
+    // What is finished again, without being told, still says it.
+    assert_eq!(finish(&finished, &Description::default()), Ok(finished));
 }
 
 /// A filter whose table holds a virtual method that is called, one whose signature nothing asks for,

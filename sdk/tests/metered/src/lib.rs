@@ -6,7 +6,7 @@
 mod labels;
 
 use labels::ByUser;
-use tollgate::metrics::{Budget, Counters, Gauges, Histograms};
+use tollgate::metrics::{Budget, Counters, Gauges, Histograms, Labels, StatsTags};
 use tollgate::{ConfigureError, Filter, OnRequestHeaders, Outcome, RequestHeaders, Root};
 
 struct Metered {
@@ -19,6 +19,8 @@ impl Filter for Metered {
     const NAME: &'static str = "metered";
     type Config = tollgate::config::NoConfig;
     type Stream = ();
+
+    const STATS_TAGS: StatsTags = StatsTags::of(&[ByUser::NAMES]);
 
     fn configure(_: Self::Config, root: &Root) -> Result<Self, ConfigureError> {
         Ok(Self {

@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    fn find(&self, scope: &Scope, path: &[u8]) -> Found<'_> {
+    pub(in crate::world) fn find(&self, scope: &Scope, path: &[u8]) -> Found<'_> {
         // As on Envoy: no path at all is found, and is nothing.
         if path.is_empty() {
             return Found::Value(Value::Null);

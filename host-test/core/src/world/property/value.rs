@@ -85,7 +85,7 @@ impl<'a> Value<'a> {
     }
 
     /// The bytes that a guest gets; `None` for what has no form.
-    pub(super) fn serialize(&self) -> Option<Vec<u8>> {
+    pub(in crate::world) fn serialize(&self) -> Option<Vec<u8>> {
         Some(match self {
             Self::Null | Self::Object => return None,
             Self::Bool(value) => vec![u8::from(*value)],
