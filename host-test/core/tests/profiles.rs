@@ -18,7 +18,9 @@ use tollgate_host::world::World;
 fn tell(world: &mut World, call: Call) {
     let words = match world.handle(call) {
         Reply::Done(_) => "ok".into(),
-        Reply::Refused { status, .. } | Reply::Failed { status, .. } => status.to_string(),
+        Reply::Refused { status, .. }
+        | Reply::Untimely { status, .. }
+        | Reply::Failed { status, .. } => status.to_string(),
         Reply::Trap { .. } => "trap".into(),
     };
     log(world, &words);
