@@ -27,6 +27,7 @@ const FETCHED_ENVOY: &str = "target/envoy/venv";
 
 /// Arguments of `tollgate test`.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Test {
     /// Scenario files and suites of Service Extensions, or folders: every YAML file below a folder
     /// named `scenarios`.
@@ -56,7 +57,7 @@ pub(crate) struct Test {
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Write a report in the format of JUnit, too.
+    /// Write a report in the format of `JUnit`, too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// The module for suites, in place of the one that they name.

@@ -268,7 +268,7 @@ impl Watching {
         let mut round = Vec::new();
         let mut is_over = (false, false);
         while is_over != (true, true) {
-            let line = self.lines.recv_timeout(Duration::from_secs(60)).expect("a round ends");
+            let line = self.lines.recv_timeout(Duration::from_mins(1)).expect("a round ends");
             is_over.0 |= line.contains(" passed, ") || line.starts_with("error: ");
             is_over.1 |= line.starts_with("watching ");
             let verdict = line.split("  ").next().unwrap_or_default().trim();

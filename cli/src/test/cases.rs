@@ -207,7 +207,7 @@ fn subject(file: &Path, filter: Option<&str>, config: Option<&Path>) -> Result<S
             .with_context(|| format!("{}: {} cannot be read", file.display(), config.display()))?,
     };
     let filter = FilterUse { name: "test".into(), ..FilterUse::new(source, bytes) };
-    Ok(Subject { filter, config, suite })
+    Ok(Subject { suite, filter, config })
 }
 
 /// How cases are played.

@@ -35,7 +35,9 @@ pub(super) fn watch(test: &Test) -> Result<Outcome> {
         }
         let folders = test.paths.iter().filter(|path| path.is_dir()).cloned();
         let parents = files.iter().filter_map(|file| file.parent().map(Path::to_owned));
-        for folder in folders.chain(parents.clone()).chain(test.paths.iter().filter_map(parent)) {
+        for folder in
+            folders.chain(parents.clone()).chain(test.paths.iter().filter_map(|path| parent(path)))
+        {
             if watched.insert(folder.clone()) {
                 let is_named = test.paths.contains(&folder);
                 let mode =
@@ -96,7 +98,7 @@ fn may_be_new(test: &Test, path: &Path) -> bool {
 /// The files that make a case what it is.
 fn files_of<'a>(test: &'a Test, case: &'a Case) -> impl Iterator<Item = PathBuf> + 'a {
     let modules = case.filters().iter().map(|filter| test.built_ins.file(&filter.source));
-    let deployed = test.from.from.iter().cloned();
+    let deployed = test.from.file.iter().cloned();
     let files = case.files().map(Path::to_owned).chain(modules).chain(deployed);
     files.map(|file| resolved(&file))
 }
@@ -106,7 +108,7 @@ fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
-fn parent(path: &PathBuf) -> Option<PathBuf> {
+fn parent(path: &Path) -> Option<PathBuf> {
     let path = resolved(path);
     if path.is_dir() { None } else { path.parent().map(Path::to_owned) }
 }

@@ -57,17 +57,21 @@ fn a_trap_is_told_with_its_backtrace_its_input_and_the_last_host_calls() {
 
 /// A guest that writes these pieces, each with one call, and ends with a trap.
 fn dying(pieces: &[&str], write: &str, end: &str) -> Vec<u8> {
-    let mut data = String::new();
-    let mut calls = String::new();
-    for (index, piece) in pieces.iter().enumerate() {
-        let (at, size) = (4096 + index * 256, piece.len());
-        data += &format!("(data (i32.const {at}) {piece:?})");
+    let place = |index: usize| 4096 + index * 256;
+    let data: String = pieces
+        .iter()
+        .enumerate()
+        .map(|(index, piece)| format!("(data (i32.const {}) {piece:?})", place(index)))
+        .collect();
+    let call = |(index, piece): (usize, &&str)| {
+        let (at, size) = (place(index), piece.len());
         let store = format!(
             "(i32.store (i32.const 16) (i32.const {at})) (i32.store (i32.const 20) (i32.const {size}))"
         );
         let call = write.replace("AT", &at.to_string()).replace("SIZE", &size.to_string());
-        calls += &format!("{store} (drop {call})");
-    }
+        format!("{store} (drop {call})")
+    };
+    let calls: String = pieces.iter().enumerate().map(call).collect();
     module(&format!("{data} {}", on_request_headers(&format!("{calls} {end}"))))
 }
 

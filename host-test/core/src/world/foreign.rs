@@ -17,7 +17,6 @@ use super::filter_state::{Prototype, Shape, Span, object_bytes};
 use super::{Scope, World};
 use crate::limits::Bounded;
 pub(super) use expression::Expressions;
-use expression::Unserved;
 use message::Fields;
 
 /// Why a function refused.
@@ -59,13 +58,13 @@ impl World {
             }
             b"declare_property" => self.declare(scope, arguments).map(|()| Vec::new()),
             b"expr_create" => self.create_expression(scope, arguments),
-            b"expr_evaluate" => match self.evaluate_expression(scope, arguments) {
-                Ok(result) => result,
-                Err(Unserved) => {
+            b"expr_evaluate" => {
+                let Ok(result) = self.evaluate_expression(scope, arguments) else {
                     let (name, arguments) = (name.to_vec(), arguments.to_vec());
                     return self.unserved(&Call::CallForeignFunction { name, arguments });
-                }
-            },
+                };
+                result
+            }
             b"expr_delete" => self.delete_expression(scope, arguments),
             _ => return Reply::refused(Status::NotFound, "Envoy has no such foreign function"),
         };
