@@ -8,14 +8,14 @@ use clap::Args;
 use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
-    Callout, Configured, Exchange, HostFailure, Observation, Outcome as Came, Proxy, ProxyHost,
-    Sending, StartError,
+    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome as Came, Proxy,
+    ProxyHost, Sending, StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, RequestStep,
-    Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, FilterUse, HostName, PlannedCallout,
+    RequestStep, Scenario,
 };
 
 use crate::filters::{BuiltIns, Modules, read_scenarios};
@@ -126,6 +126,15 @@ impl Proxy for Narrated<'_> {
         }
         self.metrics = seen.metrics;
         Ok((exchanges, made))
+    }
+
+    fn connect(
+        &mut self,
+        worker: usize,
+        step: &ConnectionStep,
+    ) -> Result<Conversation, HostFailure> {
+        tell(&format!("   a client of worker {worker} connects"));
+        self.proxy.connect(worker, step)
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {

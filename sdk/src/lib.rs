@@ -207,6 +207,9 @@ mod guide {
     #[doc = include_str!("../../docs/guide/several-filters.md")]
     struct SeveralFilters;
 
+    #[doc = include_str!("../../docs/guide/tcp.md")]
+    struct Tcp;
+
     #[doc = include_str!("../../docs/guide/testing.md")]
     struct Testing;
 

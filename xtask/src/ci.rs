@@ -62,6 +62,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             "example-depth-wasm",
             "example-lockout-wasm",
             "example-authoriser-wasm",
+            "example-preamble-wasm",
             "example-bundle",
             "example-edge",
         ] {

@@ -11,9 +11,13 @@ use tollgate_abi::LogLevel;
 
 use crate::account::Account;
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, HostName, PlannedCallout, RequestStep,
-    Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine, HostName, PlannedCallout,
+    RequestStep, Scenario,
 };
+
+/// Both ends of a connection have gone, and the proxy has not noticed.
+pub const STAYS_OPEN: &str = "the connection stays in the proxy for ever: filters hold what would tell it \
+    that both ends are gone";
 
 /// A place where scenarios run.
 pub trait ProxyHost: Sync {
@@ -56,6 +60,18 @@ pub trait Proxy {
         })?;
         Ok(Exchange { callouts, ..exchange })
     }
+
+    /// Opens one connection of TCP through the given worker, and sees it to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed, or the upstream was to do something and no connection
+    /// has come to it.
+    fn connect(
+        &mut self,
+        worker: usize,
+        step: &ConnectionStep,
+    ) -> Result<Conversation, HostFailure>;
 
     /// Lets time pass: virtual time offline, real time on a real proxy. Gives the callouts that guests
     /// made meanwhile.
@@ -157,6 +173,58 @@ pub struct Exchange {
     pub configured: Option<Configured>,
     /// What it cost, where the host can tell; of several requests at once it cannot.
     pub cost: Option<Cost>,
+}
+
+/// What came of one connection of TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// How it stood once the client had connected, after each event, and once it was over.
+    pub moments: Vec<Moment>,
+    /// The callouts that guests made meanwhile, in the order of the plan.
+    pub callouts: Vec<Callout>,
+    /// What it cost, where the host can tell.
+    pub cost: Option<Cost>,
+}
+
+/// How a connection stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// What the client has.
+    pub client: Side,
+    /// What the upstream has; nothing when no connection has come to it.
+    pub upstream: Option<Side>,
+}
+
+/// A connection as one end of it sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// All bytes so far.
+    pub got: Vec<u8>,
+    /// Whether more may come. What comes after the first end it does not see.
+    pub end: End,
+}
+
+/// Whether one end of a connection may get more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// It may.
+    #[default]
+    Open,
+    /// It has got all there is, or has closed the connection itself.
+    Closed,
+    /// The connection broke.
+    Reset,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+        })
+    }
 }
 
 /// What came of another configuration for a filter.

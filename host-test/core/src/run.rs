@@ -1,6 +1,7 @@
 //! Plays scenarios and judges what comes of them: the same on every host.
 
 mod callouts;
+mod connection;
 mod strict;
 mod together;
 
@@ -8,14 +9,14 @@ use std::fmt;
 
 use crate::account::Account;
 use crate::proxy::{
-    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
-    Response, StartError,
+    Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
+    Received, Response, StartError,
 };
 use crate::report::{Failure, Verdict, difference};
 use crate::scenario::{
-    ConfigureStep, Expectation, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
-    ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher, PlannedCallout, Request,
-    RequestStep, Scenario, Step,
+    Budget, ConfigureStep, ConnectionStep, Expectation, ExpectedOutcome, ExpectedRequest,
+    ExpectedResponse, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher,
+    PlannedCallout, Request, RequestStep, Scenario, Step,
 };
 
 /// Failures after which a scenario is given up: what follows repeats them.
@@ -125,6 +126,10 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
             Step::Together(requests) => {
                 together::play(requests, place, proxy, &mut deal, &mut failures)
             }
+            Step::Connection(connection) => {
+                let mut deal = || deal(connection.worker);
+                play_connection(connection, place, proxy, &mut deal, &mut failures)
+            }
         };
         let has_broken = result.map_err(|broken| failures.push(place.failure(broken.to_string())));
         let account = proxy.take_account();
@@ -164,6 +169,31 @@ fn play_request(
         if let Some(meanwhile) = &step.meanwhile {
             judge_configured(meanwhile, exchange.configured.as_ref(), &mut fail);
         }
+        if failures.len() >= ENOUGH_FAILURES {
+            return Ok(());
+        }
+    }
+    watch.judge(proxy, &mut |what| failures.push(place.failure(what)))
+}
+
+fn play_connection(
+    step: &ConnectionStep,
+    place: Place<'_>,
+    proxy: &mut dyn Proxy,
+    deal: &mut dyn FnMut() -> usize,
+    failures: &mut Vec<Failure>,
+) -> Result<(), HostFailure> {
+    let expect = &step.expect;
+    let watch = Watch::begin(proxy, vec![expect])?;
+    let repeats = step.repeat.get();
+    for repeat in 1..=repeats {
+        let worker = deal();
+        let conversation = proxy.connect(worker, step)?;
+        let place = Place { repeat: (repeats > 1).then_some((repeat, repeats)), ..place };
+        let mut fail = |what: String| failures.push(place.failure(what));
+        connection::judge(step, &conversation, &mut fail);
+        judge_cost(expect.budget, conversation.cost, &mut fail);
+        callouts::judge(&step.callouts, &conversation.callouts, &mut fail);
         if failures.len() >= ENOUGH_FAILURES {
             return Ok(());
         }
@@ -239,6 +269,7 @@ impl fmt::Display for Place<'_> {
         match self.what {
             Step::Request(step) => write!(f, ", {} {}", step.request.method, step.request.path)?,
             Step::Together(_) => f.write_str(", together")?,
+            Step::Connection(_) => f.write_str(", connection")?,
             Step::Advance(step) => write!(f, ", advance {:?}", step.by)?,
             Step::Clock(_) => f.write_str(", clock")?,
             Step::Configure { configure, .. } => {
@@ -334,16 +365,21 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
             fail("upstream: expected the request, but it did not arrive".into());
         }
     }
-    let Some(cost) = exchange.cost else { return };
-    if let Some(most) = expect.budget.host_calls.filter(|&most| cost.host_calls > most) {
+    judge_cost(expect.budget, exchange.cost, fail);
+}
+
+/// What a proxy cannot tell is within the budget.
+fn judge_cost(budget: Budget, cost: Option<Cost>, fail: &mut dyn FnMut(String)) {
+    let Some(cost) = cost else { return };
+    if let Some(most) = budget.host_calls.filter(|&most| cost.host_calls > most) {
         fail(format!("budget: {} host calls, at most {most} are allowed", cost.host_calls));
     }
-    if let (Some(most), Some(fuel)) = (expect.budget.fuel, cost.fuel)
+    if let (Some(most), Some(fuel)) = (budget.fuel, cost.fuel)
         && fuel > most
     {
         fail(format!("budget: {fuel} fuel, at most {most} is allowed"));
     }
-    if let (Some(most), Some(memory)) = (expect.budget.memory, cost.memory_bytes)
+    if let (Some(most), Some(memory)) = (budget.memory, cost.memory_bytes)
         && memory > most
     {
         fail(format!("budget: {memory} bytes of memory, at most {most} are allowed"));

@@ -336,22 +336,22 @@ steps:
 #[test]
 fn a_call_that_the_host_does_not_serve_fails_the_scenario() {
     let verdict = play(
-        &[("foreign", |world, callback| {
+        &[("asking", |world, callback| {
             if callback.kind() == CallbackKind::RequestHeaders {
-                let (name, arguments) = (b"expr_create".to_vec(), Vec::new());
-                world.handle(Call::CallForeignFunction { name, arguments });
+                let path = b"xds\0node\0extensions".to_vec();
+                world.handle(Call::GetProperty { path });
             }
             Ok(agree(callback))
         })],
         "
 name: unserved
-filters: [ { filter: foreign } ]
+filters: [ { filter: asking } ]
 steps: [ { request: {} } ]
 ",
     );
     let Verdict::Failed { failures } = verdict else { panic!("{verdict:?}") };
     let what = &failures.first().unwrap().what;
-    assert!(what.contains("proxy_call_foreign_function(name=\"expr_create\""), "{what}");
+    assert!(what.contains("proxy_get_property(path=\"xds"), "{what}");
 }
 
 #[test]

@@ -18,6 +18,50 @@ fn refuse(text: &str, place: (u64, u64), expected: &str) {
     assert_eq!((error.line, error.column), place, "{text}\nsays: {error}");
 }
 
+const TCP: &str = "name: x\nprotocol: tcp\nfilters: [ { filter: ratelimit } ]\n";
+
+#[test]
+fn a_wrong_connection_is_refused_with_line_and_column() {
+    let refuse_event = |event: &str, place: (u64, u64), expected: &str| {
+        let text = format!("{TCP}steps:\n  - connection:\n      - {event}\n");
+        refuse(&text, place, expected);
+    };
+    refuse_event("client: leaves", (6, 17), "`leaves`; write `ends`, `closes`, `resets` or");
+    refuse_event("client: { send: x }", (6, 19), "unknown field `send`");
+    refuse_event("{ client: ends, upstream: ends }", (6, 9), "an event is one of");
+    refuse_event("expect: { upstream: nobody }", (6, 9), "write `none` or { got: …, end: … }");
+    refuse_event("expect: { client: { end: gone } }", (6, 34), "unknown variant `gone`");
+    let of_step = [
+        ("client: { sends: '' }", "connection[0].client: sends: nothing"),
+        ("client: ends\n      - client: { sends: x }", "connection[1].client: it has ended"),
+        ("upstream: resets\n      - upstream: ends", "connection[1].upstream: it is gone"),
+        (
+            "client: ends\n    meanwhile: { configure: { filter: ratelimit } }",
+            "belong to a request",
+        ),
+        ("client: ends\n    expect: { response: reset }", "stands among its events"),
+        ("client: ends\n    repeat: 1000001", "bound of 1000000"),
+    ];
+    for (event, expected) in of_step {
+        refuse_event(event, (5, 5), expected);
+    }
+    let long = format!("client: {{ sends: {} }}", "x".repeat(32_769));
+    refuse_event(&long, (5, 5), "sends: 32769 bytes are above the bound of 32768");
+}
+
+#[test]
+fn steps_are_those_of_the_protocol() {
+    let request = "steps: [ { request: {} } ]\n";
+    refuse(&format!("{TCP}{request}"), (1, 1), "steps[0].request: a scenario with `protocol: tcp`");
+    let connection = "steps: [ { connection: [] } ]\n";
+    refuse(&format!("{FILTERS}{connection}"), (1, 1), "steps[0].connection: needs `protocol: tcp`");
+    refuse(&format!("{FILTERS}protocol: udp\n{request}"), (3, 11), "unknown variant `udp`");
+    let callout =
+        "steps:\n  - connection: []\n    callouts: [ { cluster: upstream, never: true } ]\n";
+    refuse(&format!("{TCP}{callout}"), (1, 1), "`upstream` speaks TCP in this scenario");
+    assert!(Scenario::parse(&format!("{TCP}{connection}")).is_ok());
+}
+
 /// The same, for steps below the fixed head of two lines.
 fn refuse_step(step: &str, place: (u64, u64), expected: &str) {
     refuse(&format!("{FILTERS}steps:\n  - {step}\n"), place, expected);
@@ -86,11 +130,15 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 
 #[test]
 fn a_wrong_step_is_refused_with_line_and_column() {
-    refuse_step("{}", (4, 5), "one of `request`, `together`, `advance`, `clock` and `configure`");
+    refuse_step(
+        "{}",
+        (4, 5),
+        "one of `request`, `connection`, `together`, `advance`, `clock` and `configure`",
+    );
     refuse_step(
         "{ advance: 1s, clock: +1s }",
         (4, 5),
-        "one of `request`, `together`, `advance`, `clock` and `configure`",
+        "one of `request`, `connection`, `together`, `advance`, `clock` and `configure`",
     );
     refuse_step("{ advance: 1 }", (4, 16), "not a duration");
     refuse_step("{ advance: 1s, repeat: 2 }", (4, 5), "`repeat` belongs to a request");

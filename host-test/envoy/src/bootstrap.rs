@@ -1,4 +1,5 @@
-//! The configuration that Envoy starts with: one listener, the chain of filters, one cluster.
+//! The configuration that Envoy starts with: one listener, the chain of filters, one cluster, and those
+//! that guests call.
 //!
 //! Envoy adds to requests and responses as little as it can be told to, so that a scenario sees what the
 //! filters do; what it adds even so, the offline host adds as well.
@@ -8,8 +9,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_host::scenario::{
-    Configured, Metadata, Protocol, Scenario, Step, TrafficDirection, UPSTREAM,
+    Configured, Metadata, Protocol, Scenario, Step, Traffic, TrafficDirection, UPSTREAM,
 };
+
+use crate::tcp::ECHOED;
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
@@ -21,6 +24,8 @@ pub(crate) const CLIENT: &str = "x-tollgate-client";
 
 /// What the configuration is made from.
 pub(crate) struct Bootstrap<'a> {
+    /// What the filters stand in front of.
+    pub(crate) traffic: Traffic,
     /// The chain of filters, in order, as rendered.
     pub(crate) filters: &'a [Value],
     /// Names and metadata.
@@ -87,21 +92,10 @@ pub(crate) struct Plugin<'a> {
 impl Bootstrap<'_> {
     /// Renders the configuration.
     pub(crate) fn to_json(&self) -> Value {
-        let plugins = self.filters.iter().cloned();
-        let mut filters: Vec<Value> = match self.trailers {
-            Trailers::None => plugins.collect(),
-            Trailers::Some => hiding_what_trailers_need(plugins),
+        let filter_chains = match self.traffic {
+            Traffic::Http => json!([{ "filters": [self.http()] }]),
+            Traffic::Tcp => json!([echo(), { "filters": self.tcp() }]),
         };
-        if self.apart == Apart::Yes {
-            filters.push(naming_the_client());
-        }
-        filters.push(json!({
-            "name": "envoy.filters.http.router",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                "suppress_envoy_headers": true,
-            },
-        }));
         json!({
             "node": {
                 "id": self.proxy.node.id,
@@ -122,16 +116,45 @@ impl Bootstrap<'_> {
                     "metadata": metadata(&self.proxy.listener.metadata),
                     // The next connection goes to a worker that has the fewest.
                     "connection_balance_config": { "exact_balance": {} },
-                    "filter_chains": [{
-                        "filters": [{
-                            "name": "envoy.filters.network.http_connection_manager",
-                            "typed_config": connection_manager(&filters, self.proxy),
-                        }],
-                    }],
+                    "filter_chains": filter_chains,
                 }],
                 "clusters": self.clusters(),
             },
         })
+    }
+
+    fn http(&self) -> Value {
+        let plugins = self.filters.iter().cloned();
+        let mut filters: Vec<Value> = match self.trailers {
+            Trailers::None => plugins.collect(),
+            Trailers::Some => hiding_what_trailers_need(plugins),
+        };
+        if self.apart == Apart::Yes {
+            filters.push(naming_the_client());
+        }
+        filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": true,
+            },
+        }));
+        json!({
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": connection_manager(&filters, self.proxy),
+        })
+    }
+
+    fn tcp(&self) -> Vec<Value> {
+        let proxy = json!({
+            "name": "envoy.filters.network.tcp_proxy",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": "ingress",
+                "cluster": self.proxy.cluster.name,
+            },
+        });
+        self.filters.iter().cloned().chain([proxy]).collect()
     }
 
     fn clusters(&self) -> Vec<Value> {
@@ -174,11 +197,14 @@ impl Called<'_> {
 
 impl Plugin<'_> {
     /// Renders the filter.
-    pub(crate) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self, traffic: Traffic) -> Value {
         json!({
-            "name": "envoy.filters.http.wasm",
+            "name": match traffic {
+                Traffic::Http => "envoy.filters.http.wasm",
+                Traffic::Tcp => "envoy.filters.network.wasm",
+            },
             "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "@type": wasm_filter(traffic),
                 "config": {
                     "name": self.name,
                     "root_id": self.root_id,
@@ -202,6 +228,28 @@ impl Plugin<'_> {
             },
         })
     }
+}
+
+/// The type of a filter's configuration.
+pub(crate) fn wasm_filter(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Http => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+        Traffic::Tcp => "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
+    }
+}
+
+/// The chain for connections that tell how far a worker is, past all filters of the scenario.
+fn echo() -> Value {
+    let source = json!({ "address_prefix": ECHOED, "prefix_len": 32 });
+    json!({
+        "filter_chain_match": { "source_prefix_ranges": [source] },
+        "filters": [{
+            "name": "envoy.filters.network.echo",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
+            },
+        }],
+    })
 }
 
 /// A cluster with one endpoint.
@@ -313,10 +361,10 @@ mod tests {
     use super::*;
 
     fn rendered() -> Value {
-        rendered_with(Trailers::None)
+        rendered_with(Traffic::Http, Trailers::None)
     }
 
-    fn rendered_with(trailers: Trailers) -> Value {
+    fn rendered_with(traffic: Traffic, trailers: Trailers) -> Value {
         let plugin = |name, root_id, module: &'static str, configuration| Plugin {
             name,
             root_id,
@@ -331,8 +379,9 @@ mod tests {
             plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),
             plugin("second", "root", "/modules/second.wasm", ""),
         ];
-        let filters: Vec<Value> = filters.iter().map(Plugin::to_json).collect();
+        let filters: Vec<Value> = filters.iter().map(|plugin| plugin.to_json(traffic)).collect();
         let bootstrap = Bootstrap {
+            traffic,
             filters: &filters,
             proxy: &Configured::default(),
             trailers,
@@ -355,7 +404,8 @@ mod tests {
     fn filters_stand_in_the_order_of_the_scenario_before_the_router() {
         let check = |trailers, expected: &[&str]| {
             let pointer = format!("{MANAGER}/http_filters");
-            let filters = rendered_with(trailers).pointer(&pointer).cloned().unwrap();
+            let filters =
+                rendered_with(Traffic::Http, trailers).pointer(&pointer).cloned().unwrap();
             let name = |filter: &Value| {
                 let plugin = filter.pointer("/typed_config/config/name").unwrap_or(&filter["name"]);
                 plugin.as_str().unwrap().to_owned()
@@ -367,6 +417,24 @@ mod tests {
             ("envoy.filters.http.header_mutation", "envoy.filters.http.router");
         check(Trailers::None, &["first", "second", router]);
         check(Trailers::Some, &[mutation, "first", "second", mutation, router]);
+    }
+
+    #[test]
+    fn network_filters_stand_before_the_proxy_of_tcp_and_behind_a_chain_of_their_own() {
+        let chains = rendered_with(Traffic::Tcp, Trailers::None)
+            .pointer("/static_resources/listeners/0/filter_chains")
+            .cloned()
+            .unwrap();
+        let names = |chain: usize| -> Vec<Value> {
+            let filters = chains[chain]["filters"].as_array().unwrap();
+            filters.iter().map(|filter| filter["name"].clone()).collect()
+        };
+        assert_eq!(names(0), ["envoy.filters.network.echo"]);
+        let wasm = "envoy.filters.network.wasm";
+        assert_eq!(names(1), [wasm, wasm, "envoy.filters.network.tcp_proxy"]);
+        assert_eq!(chains[1].get("filter_chain_match"), None);
+        let kind = &chains[1]["filters"][0]["typed_config"]["@type"];
+        assert_eq!(kind, wasm_filter(Traffic::Tcp));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use tollgate_host::scenario::{Scenario, Step};
+use tollgate_host::scenario::{Scenario, Step, Traffic};
 
 use crate::admin::{Admin, AdminError};
+use crate::bootstrap::wasm_filter;
 
 /// How long Envoy may take to notice a file.
 const NOTICING: Duration = Duration::from_secs(5);
@@ -28,6 +29,7 @@ const CONFIGURATION: &str = "/config/configuration/value";
 /// The filters that change.
 #[derive(Debug, Default)]
 pub(crate) struct Discovery {
+    traffic: Traffic,
     filters: BTreeMap<usize, Discovered>,
 }
 
@@ -54,14 +56,14 @@ impl Discovery {
         filters: &mut [Value],
         folder: &Path,
     ) -> io::Result<Self> {
-        let mut discovery = Self::default();
+        let mut discovery = Self { traffic: scenario.traffic, ..Self::default() };
         if !configures(scenario) {
             return Ok(discovery);
         }
         for (place, filter) in filters.iter_mut().enumerate() {
             let name = format!("tollgate-{place}");
             let file = folder.join(format!("{name}.json"));
-            let kind = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+            let kind = wasm_filter(scenario.traffic);
             let reference = json!({
                 "name": name,
                 "config_discovery": {
@@ -101,8 +103,12 @@ impl Discovery {
         if resource == filter.resource {
             return Ok(Noticed::Accepted);
         }
+        let chain = match self.traffic {
+            Traffic::Http => "http_filter",
+            Traffic::Tcp => "network_filter",
+        };
         let counters = format!(
-            r"^extension_config_discovery\.http_filter\.{}\.(config_reload|config_fail)$",
+            r"^extension_config_discovery\.{chain}\.{}\.(config_reload|config_fail)$",
             filter.name
         );
         let before = admin.statistics(&counters).await.map_err(NotReplaced::Admin)?;
@@ -149,7 +155,7 @@ fn configures(scenario: &Scenario) -> bool {
         Step::Request(_) | Step::Together(_) => {
             step.requests().any(|step| step.meanwhile.is_some())
         }
-        Step::Advance(_) | Step::Clock(_) => false,
+        Step::Connection(_) | Step::Advance(_) | Step::Clock(_) => false,
     })
 }
 

@@ -49,9 +49,9 @@ impl ProxyHost for EnvoyHost {
         let mut launch = Launch::begin(&self.envoy, scenario, &modules).map_err(host)?;
         let at_once = scenario.steps.iter().map(|step| step.requests().count()).max();
         match launch.wait(scenario.workers.get(), at_once.unwrap_or_default().max(1)) {
-            Ok((admin, clients)) => {
+            Ok((admin, ways)) => {
                 let apart = Apart::of(scenario);
-                Ok(Box::new(EnvoyProxy::new(launch, admin, clients, apart)))
+                Ok(Box::new(EnvoyProxy::new(launch, admin, ways, apart)))
             }
             Err(error) => match launch.log.refusal() {
                 Some(words) => Err(StartError::Refused { words }),

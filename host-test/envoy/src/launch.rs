@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
-use tollgate_host::scenario::{FilterUse, Meets, RequestStep, Scenario, Step, UPSTREAM, Upstream};
+use tollgate_host::proxy::HostFailure;
+use tollgate_host::scenario::{
+    FilterUse, Meets, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
+};
 
 use crate::admin::{Admin, AdminError};
 use crate::bootstrap::{Apart, Bootstrap, Called, Plugin, Trailers};
@@ -23,6 +26,7 @@ use crate::cluster::Cluster;
 use crate::discovery::Discovery;
 use crate::log::{self, Log};
 use crate::process::Supervised;
+use crate::tcp::{self, NotConnected, Workers};
 use crate::upstream;
 
 /// How long Envoy may take to start; it takes 0.2 s.
@@ -37,6 +41,9 @@ pub(crate) struct Launch {
     pub(crate) process: Supervised,
     pub(crate) log: Log,
     pub(crate) upstream: upstream::Upstream,
+    /// The upstream of connections of TCP.
+    pub(crate) tcp: TcpListener,
+    traffic: Traffic,
     /// The clusters that guests may call; none when no scenario says what they meet.
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) clock: Option<Clock>,
@@ -44,6 +51,36 @@ pub(crate) struct Launch {
     pub(crate) runtime: Runtime,
     files: Files,
     _folder: TempDir,
+}
+
+/// The ways to the workers.
+pub(crate) enum Ways {
+    /// A client of HTTP for each.
+    Http(Clients),
+    /// Clients of TCP come and go.
+    Tcp(Workers),
+}
+
+impl Ways {
+    /// Those of HTTP.
+    pub(crate) fn http(&mut self) -> Result<&mut Clients, HostFailure> {
+        match self {
+            Self::Http(clients) => Ok(clients),
+            Self::Tcp(_) => Err(started_for("connections of TCP")),
+        }
+    }
+
+    /// Those of TCP.
+    pub(crate) fn tcp(&mut self) -> Result<&mut Workers, HostFailure> {
+        match self {
+            Self::Tcp(workers) => Ok(workers),
+            Self::Http(_) => Err(started_for("requests of HTTP")),
+        }
+    }
+}
+
+fn started_for(what: &str) -> HostFailure {
+    HostFailure::Impossible { what: format!("this Envoy was started for {what}") }
 }
 
 impl Launch {
@@ -56,17 +93,23 @@ impl Launch {
         let folder = TempDir::with_prefix("tollgate-envoy-").map_err(NotStarted::Io)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
         let (upstream, clusters) = runtime.block_on(listen(scenario)).map_err(NotStarted::Io)?;
+        let tcp = tcp::listen().map_err(NotStarted::Io)?;
         let files = Files::below(folder.path());
         let mut filters = plugins(scenario, modules)?;
         let discovery = Discovery::begin(scenario, &mut filters, folder.path());
         let discovery = discovery.map_err(NotStarted::Io)?;
+        let upstream_port = match scenario.traffic {
+            Traffic::Http => upstream.port(),
+            Traffic::Tcp => tcp.local_addr().map_err(NotStarted::Io)?.port(),
+        };
         let bootstrap = Bootstrap {
+            traffic: scenario.traffic,
             filters: &filters,
             proxy: &scenario.proxy,
             trailers: trailers(scenario),
             apart: Apart::of(scenario),
             buffer_limit: scenario.buffer_limit,
-            upstream_port: upstream.port(),
+            upstream_port,
             clusters: called(scenario, &clusters),
         };
         let configuration = bootstrap.to_json().to_string();
@@ -82,6 +125,8 @@ impl Launch {
             process,
             log,
             upstream,
+            tcp,
+            traffic: scenario.traffic,
             clusters,
             clock,
             discovery,
@@ -91,12 +136,13 @@ impl Launch {
         })
     }
 
-    /// Waits until it serves, and connects so many clients to each worker.
+    /// Waits until it serves, and until there is a way to each worker: so many clients of HTTP, or one for
+    /// connections of TCP.
     pub(crate) fn wait(
         &mut self,
         workers: usize,
         per_worker: usize,
-    ) -> Result<(Admin, Clients), NotStarted> {
+    ) -> Result<(Admin, Ways), NotStarted> {
         let begin = Instant::now();
         let mut admin = None;
         loop {
@@ -115,8 +161,8 @@ impl Launch {
             let serving =
                 admin.filter(|admin| self.runtime.block_on(admin.is_ready()).unwrap_or(false));
             if let Some(admin) = serving {
-                let clients = self.runtime.block_on(connect(admin, workers, per_worker))?;
-                return Ok((admin, clients));
+                let ways = connect(self.traffic, admin, workers, per_worker);
+                return Ok((admin, self.runtime.block_on(ways)?));
             }
             sleep(INTERVAL);
         }
@@ -151,6 +197,8 @@ pub(crate) enum NotStarted {
     Admin(AdminError),
     /// The clients cannot connect.
     Clients(ClientError),
+    /// The workers cannot be reached.
+    Workers(NotConnected),
 }
 
 impl fmt::Display for NotStarted {
@@ -169,6 +217,7 @@ impl fmt::Display for NotStarted {
             }
             Self::Admin(error) => write!(f, "{error}"),
             Self::Clients(error) => write!(f, "{error}"),
+            Self::Workers(error) => write!(f, "{error}"),
         }
     }
 }
@@ -235,7 +284,7 @@ fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotSt
             configuration: text(&filter.config)?,
             allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
         };
-        Ok(plugin.to_json())
+        Ok(plugin.to_json(scenario.traffic))
     };
     scenario.filters.iter().zip(modules).map(plugin).collect()
 }
@@ -279,9 +328,23 @@ fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
     clusters.iter().filter(|cluster| cluster.name != UPSTREAM).map(called).collect()
 }
 
-async fn connect(admin: Admin, workers: usize, per_worker: usize) -> Result<Clients, NotStarted> {
+async fn connect(
+    traffic: Traffic,
+    admin: Admin,
+    workers: usize,
+    per_worker: usize,
+) -> Result<Ways, NotStarted> {
     let listener = admin.listener().await.map_err(NotStarted::Admin)?;
-    Clients::connect(listener, admin, workers, per_worker).await.map_err(NotStarted::Clients)
+    Ok(match traffic {
+        Traffic::Http => {
+            let clients = Clients::connect(listener, admin, workers, per_worker).await;
+            Ways::Http(clients.map_err(NotStarted::Clients)?)
+        }
+        Traffic::Tcp => {
+            let workers = Workers::connect(listener, admin, workers).await;
+            Ways::Tcp(workers.map_err(NotStarted::Workers)?)
+        }
+    })
 }
 
 /// A level as Envoy names it.

@@ -21,6 +21,7 @@ mod log;
 mod message;
 mod process;
 mod proxy;
+mod tcp;
 mod upstream;
 
 pub use find::{EnvoyNotFound, VARIABLE, find_envoy};

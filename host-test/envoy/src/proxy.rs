@@ -1,5 +1,7 @@
 //! A running Envoy, and what a scenario does with it.
 
+mod connection;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
@@ -10,16 +12,19 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tollgate_host::proxy::{
-    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, Received, Sending,
+    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome, Proxy,
+    Received, Sending,
 };
-use tollgate_host::scenario::{AdvanceStep, ClockStep, ConfigureStep, PlannedCallout, UPSTREAM};
+use tollgate_host::scenario::{
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, PlannedCallout, UPSTREAM,
+};
 
 use crate::admin::{Admin, AdminError};
 use crate::bootstrap::Apart;
-use crate::client::{Clients, Connection, Outgoing, Seat};
+use crate::client::{Connection, Outgoing, Seat};
 use crate::cluster::{Cluster, Early, Refusals};
 use crate::discovery::{Discovery, Noticed};
-use crate::launch::Launch;
+use crate::launch::{Launch, Ways};
 use crate::log::Log;
 use crate::message;
 use crate::upstream::Client;
@@ -63,7 +68,7 @@ const METRICS: &str = "wasmcustom.";
 pub(crate) struct EnvoyProxy {
     envoy: Launch,
     admin: Admin,
-    clients: Clients,
+    ways: Ways,
     /// Whether clients have to be told apart.
     apart: Apart,
     /// The workers that had the last requests.
@@ -73,9 +78,9 @@ pub(crate) struct EnvoyProxy {
 }
 
 impl EnvoyProxy {
-    pub(crate) fn new(envoy: Launch, admin: Admin, clients: Clients, apart: Apart) -> Self {
+    pub(crate) fn new(envoy: Launch, admin: Admin, ways: Ways, apart: Apart) -> Self {
         let last_workers = BTreeSet::new();
-        Self { envoy, admin, clients, apart, last_workers, given_up: 0 }
+        Self { envoy, admin, ways, apart, last_workers, given_up: 0 }
     }
 
     fn carry(
@@ -86,10 +91,11 @@ impl EnvoyProxy {
         let (admin, apart) = (self.admin, self.apart);
         let outgoing = requests.iter().map(|sent| message::request(&sent.step.request));
         let outgoing: Vec<_> = outgoing.collect::<Result<_, _>>().map_err(impossible)?;
+        let seats = self.ways.http()?;
         self.envoy.upstream.disarm(admin);
         let mut departures = Vec::new();
         for (sent, (request, feed)) in requests.iter().zip(outgoing) {
-            let (seat, connection) = self.clients.take(sent.worker).map_err(broken)?;
+            let (seat, connection) = seats.take(sent.worker).map_err(broken)?;
             let client = (apart == Apart::Yes).then_some(connection.port);
             self.envoy.upstream.arm(client, &sent.step.upstream).map_err(impossible)?;
             let disconnect = sent.step.request.disconnect;
@@ -128,8 +134,8 @@ impl EnvoyProxy {
         };
         let (arrived, configured) = runtime.block_on(both);
         let (arrived, mut configured) = (arrived?, configured.transpose()?);
-        let (outcomes, seats): (Vec<Outcome>, Vec<_>) = arrived.into_iter().unzip();
-        runtime.block_on(self.clients.give_back(seats)).map_err(broken)?;
+        let (outcomes, taken): (Vec<Outcome>, Vec<_>) = arrived.into_iter().unzip();
+        runtime.block_on(self.ways.http()?.give_back(taken)).map_err(broken)?;
         let received = self.received(&clients)?;
         let exchanges = outcomes.into_iter().zip(received).enumerate();
         let exchanges = exchanges.map(|(at, (outcome, upstream))| {
@@ -278,24 +284,21 @@ impl Proxy for EnvoyProxy {
         requests: &[Sending<'_>],
         callouts: &[PlannedCallout],
     ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
-        if requests.iter().any(|sent| !sent.step.faults.is_empty()) {
-            let what = "a real Envoy's host calls cannot be made to fail; \
-                        add only: { on: [wasmtime, native], reason: … }";
-            return Err(HostFailure::Impossible { what: what.into() });
-        }
+        refuse_faults(requests.iter().flat_map(|sent| &sent.step.faults))?;
         self.carry(requests, callouts).map_err(|failure| self.explain(failure))
     }
 
+    fn connect(
+        &mut self,
+        worker: usize,
+        step: &ConnectionStep,
+    ) -> Result<Conversation, HostFailure> {
+        refuse_faults(&step.faults)?;
+        self.converse(worker, step).map_err(|failure| self.explain(failure))
+    }
+
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
-        let by = step.by;
-        if by > LONGEST_ADVANCE {
-            let what = format!(
-                "time passes for real on Envoy, and {by:?} is above the bound of \
-                 {LONGEST_ADVANCE:?}; set the wall clock with `clock`, or add \
-                 only: {{ on: [wasmtime, native], reason: … }}"
-            );
-            return Err(HostFailure::Impossible { what });
-        }
+        refuse_long(step.by)?;
         let advanced = self.pass(step);
         advanced.map_err(|failure| self.explain(failure))
     }
@@ -413,6 +416,26 @@ async fn configure(
 async fn settle(admin: Admin) -> Result<(), AdminError> {
     admin.statistic_until(ACTIVE, SETTLING, |active| active == 0).await?;
     Ok(())
+}
+
+fn refuse_faults<'a>(faults: impl IntoIterator<Item = &'a Fault>) -> Result<(), HostFailure> {
+    if faults.into_iter().next().is_none() {
+        return Ok(());
+    }
+    Err(impossible(
+        "a real Envoy's host calls cannot be made to fail; \
+         add only: { on: [wasmtime, native], reason: … }",
+    ))
+}
+
+fn refuse_long(by: Duration) -> Result<(), HostFailure> {
+    if by <= LONGEST_ADVANCE {
+        return Ok(());
+    }
+    Err(impossible(format!(
+        "time passes for real on Envoy, and {by:?} is above the bound of {LONGEST_ADVANCE:?}; set the \
+         wall clock with `clock`, or add only: {{ on: [wasmtime, native], reason: … }}"
+    )))
 }
 
 fn impossible(error: impl fmt::Display) -> HostFailure {

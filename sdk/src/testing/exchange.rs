@@ -354,7 +354,7 @@ impl fmt::Display for Meanwhile {
 }
 
 impl Meanwhile {
-    fn fmt_after(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(super) fn fmt_after(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Callout { cluster, received } in &self.callouts {
             let text = received.to_string();
             write!(f, "\n{cluster} got {}", text.trim_end())?;

@@ -52,21 +52,58 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Filters of TCP stand in a proxy that was started with [`Bootstrap::tcp`], and see what a client and an
+//! upstream do to a connection, one after the other:
+//!
+//! ```
+//! # use tollgate_host_native as _;
+//! # use tollgate::config::NoConfig;
+//! # use tollgate::testing::{End, Proxy};
+//! # use tollgate::{CloseConnection, ConfigureError, DownstreamData, Filter, OnDownstreamData, Root};
+//! # struct Quoting;
+//! # impl Filter for Quoting {
+//! #     const NAME: &'static str = "quoting";
+//! #     type Config = NoConfig;
+//! #     type Stream = ();
+//! #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
+//! # }
+//! impl OnDownstreamData for Quoting {
+//!     fn on_downstream_data(
+//!         &self,
+//!         (): &mut (),
+//!         data: &mut DownstreamData,
+//!     ) -> Result<(), CloseConnection> {
+//!         Ok(data.prepend("> ")?)
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut proxy = Proxy::with(tollgate::registration!(Quoting)).tcp().start()?;
+//! let connection = proxy.connect().client_sends("hello").upstream_sends("hi").run()?;
+//! assert_eq!(connection.upstream().unwrap().got(), "> hello");
+//! assert_eq!(connection.client().got(), "hi");
+//! assert_eq!(connection.client().end(), End::Open);
+//! # Ok(())
+//! # }
+//! ```
 
 mod bytes;
+mod connection;
 mod exchange;
 mod proxy;
 mod scenarios;
 mod start;
 
 pub use tollgate_abi::LogLevel;
-pub use tollgate_host::proxy::{HostFailure, LogLine};
+pub use tollgate_host::proxy::{End, HostFailure, LogLine};
 pub use tollgate_host::scenario::{
-    Answer, Fault, GrpcAnswer, InvalidScenario, Meets, PlannedCallout, Upstream,
+    Act, Answer, Fault, GrpcAnswer, InvalidScenario, Meets, PlannedCallout, Upstream,
 };
 pub use tollgate_host::transcript::Entry;
 
 pub use self::bytes::Bytes;
+pub use self::connection::{Connect, Connection, Moment, Side};
 pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response, Together};
 pub use self::proxy::{PlayError, Proxy, Request};
 pub use self::scenarios::{ScenariosFailed, scenarios};

@@ -9,11 +9,12 @@ use tollgate_host::offline::Run;
 use tollgate_host::proxy::{HostFailure, LogLine, Proxy as _, Sending};
 use tollgate_host::run::judge_callouts;
 use tollgate_host::scenario::{
-    self, AdvanceStep, ClockStep, Fault, InvalidScenario, Meets, PlannedCallout, RequestStep,
-    Scenario, Step, Timed, Upstream, line,
+    self, AdvanceStep, ClockStep, ConnectionStep, Fault, InvalidScenario, Meets, PlannedCallout,
+    RequestStep, Scenario, Step, Timed, Upstream, line,
 };
 use tollgate_host::transcript::Entry;
 
+use super::connection::{Connect, Connection};
 use super::exchange::{Exchange, Meanwhile, Together};
 use super::start::Bootstrap;
 use crate::Registration;
@@ -128,6 +129,11 @@ impl Proxy {
         Ok(together)
     }
 
+    /// A connection of TCP.
+    pub fn connect(&mut self) -> Connect<'_> {
+        Connect::new(self)
+    }
+
     /// Lets time pass, with the ticks that fall due meanwhile.
     ///
     /// # Errors
@@ -199,6 +205,18 @@ impl Proxy {
         let exchange = Exchange::new(step.request, worker, exchange, logs, transcript);
         PlayError::unless_planned(failures, &exchange)?;
         Ok(exchange)
+    }
+
+    pub(super) fn open(&mut self, step: &ConnectionStep) -> Result<Connection, PlayError> {
+        self.check(&Step::Connection(Box::new(step.clone())))?;
+        let worker = step.worker.unwrap_or_else(|| self.next_turn());
+        let conversation = self.run.connect(worker, step).map_err(PlayError::Host)?;
+        let failures = judge_callouts(&step.callouts, &conversation.callouts);
+        let (logs, transcript) = self.take_seen();
+        let events = step.events.len();
+        let connection = Connection::new(events, worker, conversation, logs, transcript);
+        PlayError::unless_planned(failures, &connection)?;
+        Ok(connection)
     }
 
     fn check(&self, step: &Step) -> Result<(), PlayError> {

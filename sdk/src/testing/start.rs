@@ -9,7 +9,9 @@ use tollgate_abi::LogLevel;
 use tollgate_host::engine::Module;
 use tollgate_host::offline::{Loader, Offline};
 use tollgate_host::proxy::StartError as HostStartError;
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, InvalidScenario, Scenario};
+use tollgate_host::scenario::{
+    FilterSource, FilterUse, HostName, InvalidScenario, Scenario, Traffic,
+};
 
 use super::proxy::Proxy;
 use crate::Registration;
@@ -20,6 +22,7 @@ use crate::Registration;
 #[derive(Clone, Debug)]
 #[must_use = "a proxy runs after `start`"]
 pub struct Bootstrap {
+    traffic: Traffic,
     first: Plugin,
     /// The filters after the first.
     then: Vec<Plugin>,
@@ -53,12 +56,19 @@ impl Plugin {
 impl Bootstrap {
     pub(super) fn new(filter: Registration) -> Self {
         Self {
+            traffic: Traffic::Http,
             first: Plugin::new(filter),
             then: Vec::new(),
             workers: 1,
             clusters: Vec::new(),
             log_level: LogLevel::Info,
         }
+    }
+
+    /// Puts the filters in front of connections of TCP, not of requests.
+    pub fn tcp(mut self) -> Self {
+        self.traffic = Traffic::Tcp;
+        self
     }
 
     /// Puts a further filter behind those so far.
@@ -123,6 +133,7 @@ impl Bootstrap {
         let plugins: Vec<Plugin> = [self.first].into_iter().chain(self.then).collect();
         let uses = plugins.iter().enumerate().map(|(index, plugin)| filter_use(index, plugin));
         let scenario = Scenario {
+            traffic: self.traffic,
             filters: uses.collect(),
             workers,
             clusters: self.clusters,

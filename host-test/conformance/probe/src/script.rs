@@ -1,7 +1,7 @@
 //! The language: one line is `callbacks act words…`.
 //!
-//! The callbacks are names without `proxy_`, separated by commas; `*` is every callback of a stream
-//! from `on_request_headers` to `on_delete`. An act is `return N`, `trap`, or a host function without
+//! The callbacks are names without `proxy_`, separated by commas; `*` is every callback of a stream or of a
+//! connection from `on_request_headers` or `on_new_connection` to `on_delete`. An act is `return N`, `trap`, or a host function without
 //! `proxy_` with its arguments in the order of the ABI: a pointer and its length are one word.
 //!
 //! In a word `\0`, `\n`, `\r`, `\\` and `\xff` are the bytes that they are in Rust, and `""` is the
@@ -12,8 +12,13 @@ use tollgate_abi::{CallbackKind, pairs};
 
 use crate::host::{self, HostCall};
 
-/// What the callbacks of a stream are, in the order of a request's life.
-const OF_A_STREAM: [&str; 9] = [
+/// What the callbacks of a connection and of a stream are, in the order of its life.
+const OF_A_STREAM: [&str; 14] = [
+    "on_new_connection",
+    "on_downstream_data",
+    "on_upstream_data",
+    "on_downstream_connection_close",
+    "on_upstream_connection_close",
     "on_request_headers",
     "on_request_body",
     "on_request_trailers",

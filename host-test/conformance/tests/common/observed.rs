@@ -8,12 +8,12 @@
 use std::ops::Range;
 
 use tollgate_host::proxy::{
-    Callout, Configured, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost, Received,
-    Response, Sending, StartError,
+    Callout, Configured, Conversation, Exchange, HostFailure, Moment, Observation, Outcome, Proxy,
+    ProxyHost, Received, Response, Sending, Side, StartError,
 };
 use tollgate_host::run::play;
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, HeaderLine, PlannedCallout, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine, PlannedCallout, Scenario,
 };
 
 use super::varying;
@@ -112,6 +112,17 @@ impl Proxy for Watched<'_> {
         Ok((exchanges, made))
     }
 
+    fn connect(
+        &mut self,
+        worker: usize,
+        step: &ConnectionStep,
+    ) -> Result<Conversation, HostFailure> {
+        let conversation = self.proxy.connect(worker, step)?;
+        self.exchanges.extend(conversation.moments.iter().map(show_moment));
+        self.exchanges.extend(conversation.callouts.iter().map(show_callout));
+        Ok(conversation)
+    }
+
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
         let made = self.proxy.advance(step)?;
         self.exchanges.extend(made.iter().map(show_callout));
@@ -157,6 +168,12 @@ fn show(exchange: &Exchange) -> [String; 2] {
     };
     let upstream = exchange.upstream.as_ref().map_or("nothing".into(), show_received);
     [format!("client: {client}"), format!("upstream: {upstream}")]
+}
+
+fn show_moment(moment: &Moment) -> String {
+    let side = |side: &Side| format!("\"{}\", {}", text(&side.got), side.end);
+    let upstream = moment.upstream.as_ref().map_or("no connection".into(), side);
+    format!("client: {}; upstream: {upstream}", side(&moment.client))
 }
 
 fn show_callout(callout: &Callout) -> String {

@@ -7,6 +7,7 @@ mod boot;
 mod callouts;
 mod chain;
 mod configure;
+mod connection;
 mod dialogue;
 mod elsewhere;
 mod ends;
@@ -25,11 +26,12 @@ use crate::account::Account;
 use crate::engine::{Instance, Module};
 use crate::limits::{Bounded, Limits};
 use crate::proxy::{
-    Callout, Configured, Cost, Exchange, Footprint, HostFailure, LogLine, Observation, Outcome,
-    Proxy, ProxyHost, Sending, StartError,
+    Callout, Configured, Conversation, Cost, Exchange, Footprint, HostFailure, LogLine,
+    Observation, Outcome, Proxy, ProxyHost, Sending, StartError,
 };
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, FilterUse, HostName, PlannedCallout, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterUse, HostName,
+    PlannedCallout, Scenario,
 };
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
@@ -142,6 +144,12 @@ struct Guest {
     instance: Option<Box<dyn Instance>>,
 }
 
+/// What guests have used until some moment.
+struct Meter {
+    host_calls: u64,
+    fuel: Option<u64>,
+}
+
 impl Run {
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
@@ -206,12 +214,7 @@ impl Run {
         let mut ticks = 0;
         while self.happen(until)? {
             ticks += 1;
-            if ticks > self.world.limits.ticks_per_step {
-                let beyond = self.world.limits.exceeded(Bounded::ticks_per_step);
-                let what = format!("{ticks} ticks in one step, {beyond}, or let less time pass");
-                return Err(HostFailure::Impossible { what });
-            }
-            self.refuse_endless()?;
+            self.refuse_ticks(ticks)?;
         }
         self.world.clock.advance_to(until);
         Ok(())
@@ -248,6 +251,25 @@ impl Run {
         ticks.min_by_key(|&(_, due)| due)
     }
 
+    fn arm<'a>(&mut self, faults: impl IntoIterator<Item = &'a Fault>) {
+        let armed = |fault: &Fault| ArmedFault { fault: fault.clone(), seen: 0 };
+        self.world.faults = faults.into_iter().map(armed).collect();
+    }
+
+    fn meter(&self) -> Meter {
+        Meter { host_calls: self.world.host_calls, fuel: self.fuel_used() }
+    }
+
+    /// What guests have used since.
+    fn cost_since(&self, begin: &Meter) -> Cost {
+        let fuel = match (begin.fuel, self.fuel_used()) {
+            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+            (_, after) => after,
+        };
+        let host_calls = self.world.host_calls.saturating_sub(begin.host_calls);
+        Cost { host_calls, fuel, memory_bytes: self.memory_bytes() }
+    }
+
     fn fuel_used(&self) -> Option<u64> {
         let mut used = self.retired_fuel;
         for guest in &self.guests {
@@ -256,6 +278,16 @@ impl Run {
             }
         }
         used
+    }
+
+    /// Gives up a step in which so many ticks come that it seems to have no end.
+    fn refuse_ticks(&self, ticks: usize) -> Result<(), HostFailure> {
+        if ticks > self.world.limits.ticks_per_step {
+            let beyond = self.world.limits.exceeded(Bounded::ticks_per_step);
+            let what = format!("{ticks} ticks in one step, {beyond}, or let less time pass");
+            return Err(HostFailure::Impossible { what });
+        }
+        self.refuse_endless()
     }
 
     /// Gives up a step in which guests run without end.
@@ -294,14 +326,11 @@ impl Proxy for Run {
         requests: &[Sending<'_>],
         callouts: &[PlannedCallout],
     ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
-        let faults = requests.iter().flat_map(|sent| &sent.step.faults);
-        self.world.faults =
-            faults.map(|fault| ArmedFault { fault: fault.clone(), seen: 0 }).collect();
+        self.arm(requests.iter().flat_map(|sent| &sent.step.faults));
         self.begin_step(callouts);
         // What came back to callouts that were made before.
         self.pass_until(self.world.clock.passed())?;
-        let calls_before = self.world.host_calls;
-        let fuel_before = self.fuel_used();
+        let meter = self.meter();
         let outcomes = self.play(requests)?;
         self.world.faults.clear();
         // What is due by now: time passes only when something waits for it.
@@ -315,14 +344,8 @@ impl Proxy for Run {
                 Outcome::Left(_) => format!("request {number}: the client left"),
             });
         }
-        let fuel = match (fuel_before, self.fuel_used()) {
-            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
-            (_, after) => after,
-        };
-        let host_calls = self.world.host_calls.saturating_sub(calls_before);
-        let cost = Cost { host_calls, fuel, memory_bytes: self.memory_bytes() };
         // What several requests cost cannot be told apart.
-        let cost = Some(cost).filter(|_| outcomes.len() == 1);
+        let cost = Some(self.cost_since(&meter)).filter(|_| outcomes.len() == 1);
         let exchange = |Outcomes { client, upstream, configured, .. }| Exchange {
             outcome: client,
             upstream,
@@ -332,6 +355,14 @@ impl Proxy for Run {
         };
         let exchanges = outcomes.into_iter().map(exchange).collect();
         Ok((exchanges, self.made_callouts()))
+    }
+
+    fn connect(
+        &mut self,
+        worker: usize,
+        step: &ConnectionStep,
+    ) -> Result<Conversation, HostFailure> {
+        self.converse(worker, step)
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {

@@ -1,14 +1,14 @@
 //! Checks that no proxy makes: what a guest does that is refused, forgotten or piled up, and that shows only
 //! under traffic.
 //!
-//! Once all steps are played, each request is sent again many times, and what guests keep is compared: what
-//! grows with every request never ends. Of the memory that the host has a guest allocate for its answers,
+//! Once all steps are played, each request and connection is played again many times, and what guests keep is compared: what
+//! grows with every one never ends. Of the memory that the host has a guest allocate for its answers,
 //! only what the allocator gives out again is seen to be freed.
 
 use crate::account::Account;
 use crate::proxy::{Footprint, HostFailure, Proxy};
 use crate::report::Failure;
-use crate::scenario::{RequestStep, Scenario, Step};
+use crate::scenario::{ConnectionStep, RequestStep, Scenario, Step};
 
 /// How many requests come before it is looked at what guests keep: tables fill, pools grow.
 const WARM_UP: u64 = 200;
@@ -16,8 +16,8 @@ const WARM_UP: u64 = 200;
 /// How many requests come between two looks.
 const BETWEEN: u64 = 400;
 
-/// How many different requests are sent again.
-const MOST_REQUESTS: usize = 8;
+/// How many different requests and connections are played again.
+const MOST_AGAIN: usize = 8;
 
 /// What a strict scenario does not let pass in a step.
 pub(super) fn breaches<'a>(step: &Step, account: &'a Account) -> impl Iterator<Item = String> + 'a {
@@ -25,7 +25,7 @@ pub(super) fn breaches<'a>(step: &Step, account: &'a Account) -> impl Iterator<I
     let may_be_held = match step {
         Step::Request(step) => step.request.disconnect.is_some(),
         Step::Together(_) => true,
-        Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
+        Step::Connection(_) | Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
     };
     let traps = account.traps.iter().map(|trap| format!("strict: {} trapped", trap.guest));
     let untimely = account.untimely.iter().map(|call| format!("strict: out of its phase: {call}"));
@@ -42,15 +42,9 @@ pub(super) fn judge_end(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &m
     let mut fail = |place: &str, what: String| {
         failures.push(Failure { place: place.into(), what, account: Account::default() });
     };
-    let requests = scenario.steps.iter().enumerate().filter_map(|(index, step)| match step {
-        Step::Request(step) if step.meanwhile.is_none() => Some((index, step)),
-        Step::Request(_)
-        | Step::Together(_)
-        | Step::Advance(_)
-        | Step::Clock(_)
-        | Step::Configure { .. } => None,
-    });
-    for (index, step) in requests.take(MOST_REQUESTS) {
+    let again = scenario.steps.iter().enumerate();
+    let again = again.filter_map(|(index, step)| Some((index, Again::of(step)?)));
+    for (index, step) in again.take(MOST_AGAIN) {
         let place = format!("strict, step {} again and again", index + 1);
         match grown(step, proxy) {
             Ok(grown) => grown.into_iter().for_each(|what| fail(&place, what)),
@@ -63,14 +57,54 @@ pub(super) fn judge_end(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &m
     }
 }
 
-/// What grows with every request.
-fn grown(step: &RequestStep, proxy: &mut dyn Proxy) -> Result<Vec<String>, HostFailure> {
+/// What is played again and again.
+#[derive(Clone, Copy)]
+enum Again<'a> {
+    Request(&'a RequestStep),
+    Connection(&'a ConnectionStep),
+}
+
+impl<'a> Again<'a> {
+    fn of(step: &'a Step) -> Option<Self> {
+        match step {
+            Step::Request(step) if step.meanwhile.is_none() => Some(Self::Request(step)),
+            Step::Connection(step) => Some(Self::Connection(step)),
+            Step::Request(_)
+            | Step::Together(_)
+            | Step::Advance(_)
+            | Step::Clock(_)
+            | Step::Configure { .. } => None,
+        }
+    }
+
+    fn play(self, proxy: &mut dyn Proxy) -> Result<(), HostFailure> {
+        match self {
+            Self::Request(step) => {
+                proxy.exchange(step.worker.unwrap_or_default(), step)?;
+            }
+            Self::Connection(step) => {
+                proxy.connect(step.worker.unwrap_or_default(), step)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn several(self) -> &'static str {
+        match self {
+            Self::Request(_) => "requests",
+            Self::Connection(_) => "connections",
+        }
+    }
+}
+
+/// What grows with every request or connection.
+fn grown(again: Again<'_>, proxy: &mut dyn Proxy) -> Result<Vec<String>, HostFailure> {
     if proxy.footprint().is_none() {
         return Ok(Vec::new());
     }
-    let mut look = |requests| {
-        for _ in 0..requests {
-            proxy.exchange(step.worker.unwrap_or_default(), step)?;
+    let mut look = |times| {
+        for _ in 0..times {
+            again.play(proxy)?;
         }
         Ok(proxy.footprint().unwrap_or_default())
     };
@@ -102,10 +136,11 @@ fn grown(step: &RequestStep, proxy: &mut dyn Proxy) -> Result<Vec<String>, HostF
             |seen| seen.memory_bytes,
             1,
             "bytes of linear memory were added",
-            "drop what is kept of a request by proxy_on_delete",
+            "drop what is kept of each by proxy_on_delete",
         ),
     ];
-    Ok(growths.into_iter().flatten().collect())
+    let with = format!("with {BETWEEN} {}", again.several());
+    Ok(growths.into_iter().flatten().map(|grown| format!("{with} {grown}")).collect())
 }
 
 /// Says what has grown from each look to the next, by `least` or more.
@@ -118,7 +153,6 @@ fn growth(
 ) -> Option<String> {
     let [first, second, third] = looks.each_ref().map(of);
     let (before, after) = (second.saturating_sub(first), third.saturating_sub(second));
-    (before >= least && after >= least).then(|| {
-        format!("with {BETWEEN} requests {before} {what}, with {BETWEEN} more {after}: {remedy}")
-    })
+    (before >= least && after >= least)
+        .then(|| format!("{before} {what}, with {BETWEEN} more {after}: {remedy}"))
 }

@@ -11,7 +11,7 @@ use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
     Answer, Expectation, ExpectedOutcome, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine,
-    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
+    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
 };
 
 /// How long a client waits for the end of an answer.
@@ -47,7 +47,7 @@ impl Scenario {
         }
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
-            step.check().and_then(|()| self.check_worker(step)).map_err(within)?;
+            self.check_alone(step).map_err(within)?;
         }
         callout::check(&self.proxy.cluster.name, &self.clusters, &self.steps)
             .map_err(InvalidScenario)
@@ -59,16 +59,39 @@ impl Scenario {
     ///
     /// [`InvalidScenario`] with the place, the value and the bound.
     pub fn check_step(&self, step: &Step) -> Result<(), InvalidScenario> {
-        step.check()
-            .and_then(|()| self.check_worker(step))
+        self.check_alone(step)
             .and_then(|()| {
                 callout::check(&self.proxy.cluster.name, &self.clusters, std::slice::from_ref(step))
             })
             .map_err(InvalidScenario)
     }
 
+    /// Checks a step, whatever stands in the others.
+    fn check_alone(&self, step: &Step) -> Result<(), String> {
+        step.check()?;
+        self.check_traffic(step)?;
+        self.check_worker(step)
+    }
+
+    fn check_traffic(&self, step: &Step) -> Result<(), String> {
+        match (self.traffic, step) {
+            (Traffic::Tcp, Step::Request(_)) => Err(no_requests("request")),
+            (Traffic::Tcp, Step::Together(_)) => Err(no_requests("together")),
+            (Traffic::Http, Step::Connection(_)) => {
+                Err("connection: needs `protocol: tcp` at the top of the scenario".into())
+            }
+            (Traffic::Tcp, _) if step.callouts().iter().any(|call| call.cluster == UPSTREAM) => {
+                Err(format!(
+                    "callouts: `{UPSTREAM}` speaks TCP in this scenario; add a cluster to call"
+                ))
+            }
+            (Traffic::Http | Traffic::Tcp, _) => Ok(()),
+        }
+    }
+
     fn check_worker(&self, step: &Step) -> Result<(), String> {
-        let mut workers = step.requests().filter_map(|step| step.worker);
+        let of_requests = step.requests().filter_map(|step| step.worker);
+        let mut workers = of_requests.chain(step.connection().and_then(|step| step.worker));
         match workers.find(|&worker| worker >= self.workers.get()) {
             None => Ok(()),
             Some(worker) => Err(format!(
@@ -109,6 +132,7 @@ impl Step {
             Self::Together(together) => {
                 check_callouts(self.callouts()).and_then(|()| together.check())
             }
+            Self::Connection(step) => step.check(),
             Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
                 check_callouts(self.callouts())
             }
@@ -125,10 +149,7 @@ impl RequestStep {
         if let Upstream::Answer(answer) = &self.upstream {
             check_answer(answer).map_err(|what| format!("upstream.{what}"))?;
         }
-        for fault in &self.faults {
-            check_fault(fault).map_err(|what| format!("faults.{what}"))?;
-        }
-        Ok(())
+        check_faults(&self.faults)
     }
 }
 
@@ -146,6 +167,20 @@ impl RequestStep {
             _ => Ok(()),
         }
     }
+}
+
+fn no_requests(key: &str) -> String {
+    format!(
+        "{key}: a scenario with `protocol: tcp` has connections; write `connection`, or remove `protocol`"
+    )
+}
+
+/// Checks host calls that are to fail.
+pub(super) fn check_faults(faults: &[Fault]) -> Result<(), String> {
+    for fault in faults {
+        check_fault(fault).map_err(|what| format!("faults.{what}"))?;
+    }
+    Ok(())
 }
 
 /// Checks what callouts meet.

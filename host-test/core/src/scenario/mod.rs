@@ -7,6 +7,7 @@ mod callout;
 mod code;
 mod configure;
 mod configured;
+mod connection;
 mod expect;
 mod from;
 mod imports;
@@ -34,6 +35,9 @@ pub use configured::{
     Cluster, Configured, Endpoint, Listener, MadeUp, Metadata, Node, Route, TrafficDirection,
     VirtualHost,
 };
+pub use connection::{
+    Act, ConnectionStep, Event, ExpectedEnd, ExpectedEnds, ExpectedUpstreamEnd, Traffic,
+};
 pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -55,6 +59,8 @@ const BUFFER_LIMIT: usize = 1 << 20;
 pub struct Scenario {
     /// What it shows, as a sentence.
     pub name: String,
+    /// What the filters stand in front of.
+    pub traffic: Traffic,
     /// The chain of filters in order; at least one.
     pub filters: Vec<FilterUse>,
     /// How many workers the proxy has.
@@ -90,6 +96,7 @@ impl Scenario {
     pub fn without_steps(filter: FilterUse) -> Self {
         Self {
             name: format!("{} starts", filter.name),
+            traffic: Traffic::default(),
             filters: vec![filter],
             workers: NonZeroUsize::MIN,
             clusters: Vec::new(),
@@ -261,6 +268,8 @@ pub enum Step {
     Request(Box<RequestStep>),
     /// Clients send several requests, which are under way at the same time.
     Together(Together),
+    /// A client connects, once or several times.
+    Connection(Box<ConnectionStep>),
     /// Time passes.
     Advance(AdvanceStep),
     /// The wall clock is set.
@@ -280,6 +289,7 @@ impl Step {
         match self {
             Self::Request(step) => &step.callouts,
             Self::Together(together) => &together.callouts,
+            Self::Connection(step) => &step.callouts,
             Self::Advance(step) => &step.callouts,
             Self::Configure { callouts, .. } => callouts,
             Self::Clock(_) => &[],
@@ -293,9 +303,29 @@ impl Step {
         let (alone, together) = match self {
             Self::Request(step) => (Some(&**step), [].as_slice()),
             Self::Together(together) => (None, together.requests.as_slice()),
-            Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => (None, [].as_slice()),
+            Self::Connection(_) | Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
+                (None, [].as_slice())
+            }
         };
         alone.into_iter().chain(together.iter().map(|timed| &timed.step))
+    }
+
+    /// The connection of TCP that is opened in this step.
+    pub fn connection(&self) -> Option<&ConnectionStep> {
+        match self {
+            Self::Connection(step) => Some(step),
+            Self::Request(_)
+            | Self::Together(_)
+            | Self::Advance(_)
+            | Self::Clock(_)
+            | Self::Configure { .. } => None,
+        }
+    }
+
+    /// Host calls that fail in this step.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        let of_requests = self.requests().flat_map(|step| &step.faults);
+        of_requests.chain(self.connection().into_iter().flat_map(|step| &step.faults))
     }
 }
 

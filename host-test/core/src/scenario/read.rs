@@ -15,6 +15,7 @@ use super::callout::RawCallout;
 use super::code::check_callouts;
 use super::configure::RawConfigure;
 use super::configured::{Configured, RawProperties};
+use super::connection::{ConnectionStep, RawEvent, Traffic};
 use super::expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
@@ -107,6 +108,8 @@ pub fn configuration(value: serde_json::Value) -> Vec<u8> {
 #[serde(deny_unknown_fields)]
 struct RawScenario {
     name: String,
+    #[serde(default)]
+    protocol: Traffic,
     filters: RawFilters,
     #[serde(default = "one")]
     workers: NonZeroUsize,
@@ -191,7 +194,7 @@ impl RawScenario {
                 .into());
         }
         for (index, step) in steps.iter().enumerate() {
-            if on_envoy && step.requests().any(|step| !step.faults.is_empty()) {
+            if on_envoy && step.faults().next().is_some() {
                 return Err(format!(
                     "steps[{index}].faults: a real Envoy cannot be told to fail; \
                      add only: {{ on: [wasmtime, native], reason: … }}"
@@ -200,6 +203,7 @@ impl RawScenario {
         }
         let scenario = Scenario {
             name: self.name,
+            traffic: self.protocol,
             filters,
             workers: self.workers,
             clusters: self.clusters,
@@ -334,6 +338,7 @@ impl RawStep {
 #[serde(deny_unknown_fields)]
 pub(super) struct StepFields {
     request: Option<RawRequest>,
+    connection: Option<Vec<RawEvent>>,
     together: Option<Vec<RawTimed>>,
     after: Option<Span>,
     repeat: Option<NonZeroUsize>,
@@ -389,25 +394,45 @@ impl StepFields {
         let callouts_beside = self.callouts.is_some().then_some(&"callouts");
         let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
         let callouts = callouts.collect::<Result<Vec<_>, _>>();
-        match (self.request, self.together, self.advance, self.clock, self.configure) {
-            (None, Some(requests), None, None, None) => match beside {
+        let others = (self.advance, self.clock, self.configure);
+        match (self.together, self.connection, others) {
+            (Some(requests), None, (None, None, None)) => match beside {
                 None => Ok(RawStep::Together(requests, callouts?)),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `together`")),
             },
-            (None, None, Some(Span(by)), None, None) => match beside {
+            (None, Some(events), (None, None, None)) => {
+                if self.upstream.is_some() || self.meanwhile.is_some() {
+                    return Err(
+                        "`upstream` and `meanwhile` belong to a request; what the upstream \
+                         of a connection does stands among its events"
+                            .into(),
+                    );
+                }
+                let step = ConnectionStep {
+                    events: RawEvent::all(events),
+                    repeat: repeats(self.repeat)?,
+                    worker: self.worker,
+                    callouts: callouts?,
+                    faults: RawFault::all(self.faults)?,
+                    expect: self.expect.unwrap_or_default().check()?,
+                };
+                Ok(RawStep::Done(Step::Connection(Box::new(step))))
+            }
+            (None, None, (Some(Span(by)), None, None)) => match beside {
                 None => Ok(RawStep::Done(Step::Advance(AdvanceStep { by, callouts: callouts? }))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
             },
-            (None, None, None, Some(by), None) => match beside.or(callouts_beside) {
+            (None, None, (None, Some(by), None)) => match beside.or(callouts_beside) {
                 None => Ok(RawStep::Done(Step::Clock(by))),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
             },
-            (None, None, None, None, Some(configure)) => match beside {
+            (None, None, (None, None, Some(configure))) => match beside {
                 None => Ok(RawStep::Configure(configure, callouts?)),
                 Some(key) => Err(format!("`{key}` belongs to a request, not to `configure`")),
             },
             _ => {
-                Err("a step is one of `request`, `together`, `advance`, `clock` and `configure`"
+                Err("a step is one of `request`, `connection`, `together`, `advance`, `clock` and \
+                 `configure`"
                     .into())
             }
         }
@@ -427,6 +452,7 @@ impl StepFields {
 
     fn is_request(&self) -> bool {
         let is_other = self.together.is_some()
+            || self.connection.is_some()
             || self.advance.is_some()
             || self.clock.is_some()
             || self.configure.is_some();
@@ -435,19 +461,14 @@ impl StepFields {
 
     fn request(self) -> Result<(Box<RequestStep>, Option<RawMeanwhile>), String> {
         let request = self.request.ok_or("request: missing")?;
-        let repeat = self.repeat.unwrap_or_else(one);
-        if repeat.get() > MOST_REPEATS {
-            return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
-        }
         let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
-        let faults = self.faults.unwrap_or_default().into_iter().map(RawFault::check);
         let step = Box::new(RequestStep {
             request: request.check(),
-            repeat,
+            repeat: repeats(self.repeat)?,
             worker: self.worker,
             upstream: self.upstream.unwrap_or_default().check()?,
             callouts: callouts.collect::<Result<_, _>>()?,
-            faults: faults.collect::<Result<_, _>>()?,
+            faults: RawFault::all(self.faults)?,
             meanwhile: None,
             expect: self.expect.unwrap_or_default().check()?,
         });
@@ -540,6 +561,10 @@ struct RawFault {
 }
 
 impl RawFault {
+    fn all(faults: Option<Vec<Self>>) -> Result<Vec<Fault>, String> {
+        faults.unwrap_or_default().into_iter().map(Self::check).collect()
+    }
+
     fn check(self) -> Result<Fault, String> {
         let call = Function::from_import("env", &self.call)
             .ok_or_else(|| format!("faults.call: there is no host function `{}`", self.call))?;
@@ -687,6 +712,14 @@ pub(super) fn expected(lines: Vec<(Name, Matcher)>, absent: Vec<Name>) -> Header
         lines: lines.into_iter().map(|(Name(name), value)| (name, value)).collect(),
         absent: absent.into_iter().map(|Name(name)| name).collect(),
     }
+}
+
+fn repeats(repeat: Option<NonZeroUsize>) -> Result<NonZeroUsize, String> {
+    let repeat = repeat.unwrap_or_else(one);
+    if repeat.get() > MOST_REPEATS {
+        return Err(format!("repeat: {repeat} is above the bound of {MOST_REPEATS}"));
+    }
+    Ok(repeat)
 }
 
 fn one() -> NonZeroUsize {

@@ -47,11 +47,21 @@ impl World {
         if let Some(message) = self.delivered_message(scope, buffer) {
             return replace(message, start, size, value);
         }
+        if let Some(bytes) = self.connection_bytes_mut(scope, buffer) {
+            return replace(bytes, start, size, value);
+        }
         if let Err(refusal) = self.buffer(scope, buffer) {
             return refusal;
         }
         let Some(direction) = direction_of(buffer) else {
-            return Reply::refused(Status::BadArgument, format!("{buffer} is never to be changed"));
+            return match buffer {
+                // What can be changed of a connection was changed above.
+                BufferType::DownstreamData | BufferType::UpstreamData => not_now(buffer, scope),
+                _ => {
+                    let why = format!("{buffer} is never to be changed");
+                    Reply::refused(Status::BadArgument, why)
+                }
+            };
         };
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return not_now(buffer, scope);
@@ -118,10 +128,10 @@ impl World {
             BufferType::VmConfiguration => Ok(self
                 .plugin_of(scope)
                 .map_or(&[][..], |plugin| plugin.vm_configuration.as_slice())),
-            BufferType::DownstreamData
-            | BufferType::UpstreamData
-            | BufferType::GrpcReceiveBuffer
-            | BufferType::CallData => Ok(&[]),
+            BufferType::DownstreamData | BufferType::UpstreamData => {
+                Ok(self.connection_bytes(scope, buffer).unwrap_or_default())
+            }
+            BufferType::GrpcReceiveBuffer | BufferType::CallData => Ok(&[]),
             BufferType::HttpCallResponseBody => Err(no_buffer(buffer, scope)),
             BufferType::Unknown(buffer) => Err(Reply::refused(
                 Status::BadArgument,

@@ -119,7 +119,7 @@ impl World {
         // As on Envoy: the only question that is not answered just because the stream is logged.
         let is_hidden = |stage: &Stage| stage.logging && !is_visible(stage, part);
         if self.at_stage(scope).is_some_and(|(_, stage)| is_hidden(stage)) {
-            return out_of_phase(scope, map);
+            return self.out_of_phase(scope, map);
         }
         match self.readable(scope, map) {
             Err(refusal) => refusal,
@@ -201,7 +201,7 @@ impl World {
         } else if stage.logging || is_visible(stage, map) {
             Ok(lines(stream, map))
         } else {
-            Err(out_of_phase(scope, map_type))
+            Err(self.out_of_phase(scope, map_type))
         }
     }
 
@@ -229,7 +229,7 @@ impl World {
                 change(if map.trailers { &mut message.trailers } else { &mut message.headers });
                 Reply::OK
             }
-            (Some(false), _) => out_of_phase(scope, map_type),
+            (Some(false), _) => self.out_of_phase(scope, map_type),
             (Some(true) | None, _) => no_stream(map_type),
         }
     }
@@ -256,25 +256,38 @@ impl World {
             lane.trailers_visible = true;
         }
     }
+
+    /// Why a map is not there in the callback that runs.
+    fn out_of_phase(&self, scope: &Scope, map: MapType) -> Reply {
+        if self.at_stage(scope).is_some_and(|(stream, _)| stream.connection.is_some()) {
+            let why = format!("{map} belong to a stream of HTTP, and this is a connection of TCP");
+            return Reply::refused(Status::BadArgument, why);
+        }
+        let phase = scope.phase();
+        let first = match map_of(map) {
+            Ok(Map { direction: Direction::Request, trailers: false }) => {
+                "proxy_on_request_headers"
+            }
+            Ok(Map { direction: Direction::Request, trailers: true }) => {
+                "proxy_on_request_trailers"
+            }
+            Ok(Map { direction: Direction::Response, trailers: false }) => {
+                "proxy_on_response_headers"
+            }
+            Ok(Map { direction: Direction::Response, trailers: true }) => {
+                "proxy_on_response_trailers"
+            }
+            Err(refusal) => return refusal,
+        };
+        let why =
+            format!("{map} are not available in {phase}, but from {first} on while it holds them");
+        Reply::untimely(Status::BadArgument, why)
+    }
 }
 
 /// How many bytes a line makes the host keep.
 fn line_bytes(name: &[u8], value: &[u8]) -> usize {
     name.len().saturating_add(value.len()).saturating_add(size_of::<HeaderLine>())
-}
-
-fn out_of_phase(scope: &Scope, map: MapType) -> Reply {
-    let phase = scope.phase();
-    let first = match map_of(map) {
-        Ok(Map { direction: Direction::Request, trailers: false }) => "proxy_on_request_headers",
-        Ok(Map { direction: Direction::Request, trailers: true }) => "proxy_on_request_trailers",
-        Ok(Map { direction: Direction::Response, trailers: false }) => "proxy_on_response_headers",
-        Ok(Map { direction: Direction::Response, trailers: true }) => "proxy_on_response_trailers",
-        Err(refusal) => return refusal,
-    };
-    let why =
-        format!("{map} are not available in {phase}, but from {first} on while it holds them");
-    Reply::untimely(Status::BadArgument, why)
 }
 
 fn map_of(map: MapType) -> Result<Map, Reply> {

@@ -7,6 +7,7 @@ mod beside;
 mod buffer;
 mod callout;
 mod clock;
+mod connection;
 mod filter_state;
 mod foreign;
 mod grpc;
@@ -40,6 +41,7 @@ pub use stream::{Direction, LocalReply, StreamId};
 pub use vm::{Plugin, VmId};
 
 pub(crate) use callout::{Callouts, Delivery, Event, FailedAtOnce, Flight, Kind, Part};
+pub(crate) use connection::{Asked, Connection, Flow};
 pub(crate) use filter_state::FilterState;
 pub(crate) use header::Lines;
 pub(crate) use inline::Inline;
@@ -227,7 +229,9 @@ impl World {
         if !self.profile.implements(call.function()) {
             return Reply::Trap { why: "this host does not implement the function".into() };
         }
-        if is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(&scope, call) {
+        let is_deadly = self.at_stage(&scope).is_none_or(|(stream, _)| stream.connection.is_none())
+            && is_deadly(call, scope.callback.as_ref());
+        if is_deadly || self.resumes_no_response(&scope, call) {
             let phase = scope.phase();
             let call = call.function();
             self.harm.get_or_insert_with(|| {

@@ -40,7 +40,7 @@ pub(crate) struct Notes {
     pub(crate) flags: i64,
     /// The router sends the request to its upstream.
     pub(crate) is_routed: bool,
-    /// The router has no route for the request.
+    /// The router has no route for the request; the proxy has not chosen one for the connection yet.
     pub(crate) is_unroutable: bool,
     /// There is a connection to the upstream for it: since when.
     pub(crate) connected: Option<Duration>,

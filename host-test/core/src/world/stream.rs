@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tollgate_abi::pairs::Pairs;
 use tollgate_abi::{Call, Callback, Reply, Serialized, Status, StreamType};
 
+use super::connection::{Asked, Connection};
 use super::filter_state::FilterState;
 use super::header::Lines;
 use super::notes::Notes;
@@ -34,6 +35,8 @@ pub(crate) struct Stream {
     pub(crate) notes: Notes,
     /// What guests keep about it.
     pub(crate) state: FilterState,
+    /// There when it is a connection of TCP, and no stream of HTTP.
+    pub(crate) connection: Option<Connection>,
     /// Set by a guest, carried out when its callback returns.
     pub(crate) local_reply: Option<LocalReply>,
     /// Set by a guest that closed the stream, carried out when its callback returns.
@@ -243,8 +246,10 @@ impl World {
         }
         self.note_asked(scope);
         self.has_answered = true;
-        // As on Envoy: from a root context there is nobody to answer, which is no error.
-        let Some((stream, _)) = self.at_stage_mut(scope) else {
+        // As on Envoy: from a root context and on a connection of TCP there is nobody to answer, which is no
+        // error.
+        let Some((stream, _)) = self.at_stage_mut(scope).filter(|(at, _)| at.connection.is_none())
+        else {
             return Reply::OK;
         };
         // As on Envoy: pairs that cannot be read are no pairs.
@@ -273,7 +278,10 @@ impl World {
         match stream {
             StreamType::HttpRequest => self.resume(scope, Direction::Request),
             StreamType::HttpResponse => self.resume(scope, Direction::Response),
-            StreamType::Downstream => Reply::OK,
+            StreamType::Downstream => {
+                self.ask(scope, |at| Asked::GoOn { behind: at });
+                Reply::OK
+            }
             StreamType::Upstream => {
                 Reply::refused(Status::Unimplemented, "the upstream direction cannot be continued")
             }
@@ -289,6 +297,7 @@ impl World {
         let of_response = matches!(call, Call::ContinueStream { stream: StreamType::HttpResponse });
         let is_own = scope.callback.as_ref().is_some_and(|own| own.context() == scope.effective);
         let stream = self.at_stage(scope).map(|(stream, _)| stream);
+        let stream = stream.filter(|stream| stream.connection.is_none());
         of_response && !is_own && stream.is_some_and(|stream| stream.response.headers.0.is_empty())
     }
 
@@ -296,14 +305,19 @@ impl World {
         match stream {
             StreamType::HttpRequest | StreamType::HttpResponse => {
                 self.note_asked(scope);
-                if let Some((stream, _)) = self.at_stage_mut(scope) {
+                if let Some((stream, _)) = self.at_stage_mut(scope)
+                    && stream.connection.is_none()
+                {
                     stream.notes.explain(b"wasm_close_stream");
                     stream.close_asked = true;
                 }
                 Reply::OK
             }
-            // As on Envoy: a stream of HTTP has no such side, which is no error.
-            StreamType::Downstream | StreamType::Upstream => Reply::OK,
+            // As on Envoy: either closes both sides.
+            StreamType::Downstream | StreamType::Upstream => {
+                self.ask(scope, |_| Asked::Close);
+                Reply::OK
+            }
             StreamType::Unknown(stream) => {
                 Reply::refused(Status::BadArgument, format!("{stream} is not a kind of stream"))
             }

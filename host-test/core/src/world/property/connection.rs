@@ -10,6 +10,7 @@ use super::value::{Message, Value};
 use crate::scenario::TrafficDirection;
 use crate::world::World;
 use crate::world::notes::Notes;
+use crate::world::stream::Stream;
 
 /// Where the proxy listens.
 const LISTENER_PORT: u16 = 10_000;
@@ -46,7 +47,9 @@ pub(super) fn downstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
 }
 
 /// A property of the upstream. There is one from when the router has the request.
-pub(super) fn upstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
+pub(super) fn upstream<'a>(stream: &Stream, name: &[u8]) -> Option<Value<'a>> {
+    let notes = &stream.notes;
+    let is_tcp = stream.connection.is_some();
     match name {
         b"num_endpoints" if !notes.is_unroutable => Some(Value::Uint(1)),
         b"request_attempt_count" => Some(Value::Uint(notes.is_routed.into())),
@@ -54,6 +57,7 @@ pub(super) fn upstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
         b"cx_pool_ready_duration" => {
             notes.connected.map(|at| Value::Int(nanos(at.saturating_sub(notes.began))))
         }
+        b"transport_failure_reason" if is_tcp => Some(Value::Text(Vec::new())),
         _ if !notes.is_routed => None,
         b"transport_failure_reason" => Some(Value::Text(Vec::new())),
         b"locality" => Some(Value::Message(Message::Locality)),
@@ -63,14 +67,16 @@ pub(super) fn upstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
 
 impl World {
     /// A property of the configuration; without a stream only what the proxy is itself.
-    pub(super) fn xds(&self, notes: Option<&Notes>, name: &[u8]) -> Option<Value<'_>> {
+    pub(super) fn xds(&self, stream: Option<&Stream>, name: &[u8]) -> Option<Value<'_>> {
         let proxy = &self.proxy;
         let text = |text: &str| Value::Text(text.as_bytes().to_vec());
         let metadata = |metadata| Value::Message(Message::Metadata(metadata));
-        let notes = match (name, notes) {
+        let stream = match (name, stream) {
             (b"node", _) => return Some(Value::Message(Message::Node(&proxy.node))),
-            (_, notes) => notes?,
+            (_, stream) => stream?,
         };
+        let notes = &stream.notes;
+        let is_tcp = stream.connection.is_some();
         Some(match name {
             b"filter_chain_name" => text(""),
             b"listener_metadata" => metadata(&proxy.listener.metadata),
@@ -85,6 +91,11 @@ impl World {
                 some => metadata(some),
             },
             b"upstream_host_locality_metadata" if notes.is_routed => Value::Null,
+            b"virtual_host_name" | b"virtual_host_metadata" | b"route_name" | b"route_metadata"
+                if is_tcp =>
+            {
+                return None;
+            }
             b"virtual_host_name" => text(&proxy.virtual_host.name),
             b"virtual_host_metadata" => metadata(&proxy.virtual_host.metadata),
             _ if notes.is_unroutable => return None,

@@ -21,7 +21,7 @@ pub(super) fn request<'a>(stream: &Stream, stage: &Stage, name: &[u8]) -> Option
         b"headers" => Some(map(lines)),
         b"headers_bytes" => Some(size(bytes(lines))),
         b"time" => Some(Value::Int(nanos(notes.came))),
-        b"protocol" => Some(Value::Text(b"HTTP/1.1".to_vec())),
+        b"protocol" if stream.connection.is_none() => Some(Value::Text(b"HTTP/1.1".to_vec())),
         b"duration" => Some(Value::Int(nanos(notes.ended?.saturating_sub(notes.began)))),
         b"size" => match lines.and_then(|lines| lines.first(b"content-length")) {
             // As on Envoy: a length that is no number is none.

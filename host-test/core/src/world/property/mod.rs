@@ -123,10 +123,10 @@ impl World {
             (b"source", Some((stream, _))) => connection::source(&stream.notes, second),
             (b"destination", Some(_)) => connection::destination(second),
             (b"connection", Some((stream, _))) => connection::downstream(&stream.notes, second),
-            (b"upstream", Some((stream, _))) => connection::upstream(&stream.notes, second),
+            (b"upstream", Some((stream, _))) => connection::upstream(stream, second),
             (b"filter_state", Some((stream, _))) => return (stream.state.object(second), true),
             (b"upstream_filter_state", Some(_)) => None,
-            (b"xds", stage) => self.xds(stage.map(|(stream, _)| &stream.notes), second),
+            (b"xds", stage) => self.xds(stage.map(|(stream, _)| stream), second),
             _ => return (self.top_level(scope, first), false),
         };
         (found.into(), true)
