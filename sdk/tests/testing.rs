@@ -267,3 +267,46 @@ fn scenarios_of_a_folder_are_judged() {
     assert_eq!(wrong.failures.len(), 1, "{wrong}");
     assert!(wrong.failures[0].contains("wrong.yml: step 1, GET /: response status: expected 404"));
 }
+
+/// Shares when the upstream has answered one request; who waited for that is refused.
+struct Gathering {
+    flights: tollgate::callout::SingleFlight<(), ()>,
+}
+
+impl Filter for Gathering {
+    const NAME: &'static str = "gathering";
+    type Config = NoConfig;
+    type Stream = ();
+
+    fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> {
+        Ok(Self { flights: tollgate::callout::SingleFlight::new() })
+    }
+}
+
+impl OnExchange for Gathering {
+    async fn on_exchange(&self, (): &mut (), mut request: Request) -> Outcome {
+        if request.read()?.path() == Some(b"/waits") {
+            self.flights.run((), async || ()).await;
+            return Err(LocalReply::new(StatusCode::FORBIDDEN));
+        }
+        let upstream_answers = async || {
+            let _response = request.send().await;
+        };
+        self.flights.run((), upstream_answers).await;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_refusal_in_the_callback_of_another_stream_does_not_hold_that() {
+    let mut proxy = Proxy::with(registration!(Gathering)).start().unwrap();
+    let slow = Answer::new(200).delay(Duration::from_millis(100));
+    let both = proxy
+        .together([
+            tollgate::testing::Request::get("/answers").upstream(slow),
+            tollgate::testing::Request::get("/waits").after(Duration::from_millis(50)),
+        ])
+        .unwrap();
+    let statuses: Vec<_> = both.exchanges().iter().map(|exchange| exchange.status()).collect();
+    assert_eq!(statuses, [Some(200), Some(403)], "{both:#}");
+}

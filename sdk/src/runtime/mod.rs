@@ -4,6 +4,9 @@
 //! a header is never set on somebody else's request. The host is told to let a stream go on after the
 //! poll, as the last thing, and never from inside the callback that holds the stream: that one returns.
 //!
+//! What a callback of a stream wakes of other streams is polled with the next tick, or in their own
+//! callbacks: on Envoy an answer to one stream holds the other whose callback it is sent in.
+//!
 //! Not here: what tasks wait for. A filter without an asynchronous handler links none of this.
 
 mod flow;
@@ -119,7 +122,7 @@ pub(crate) fn begin(flow: Flow, end_of_stream: bool) -> u32 {
 /// the proxy may only be trying the configuration out.
 pub(crate) fn begin_in_background(root: u32, handler: Handler) {
     RUNTIME.with(|runtime| runtime.spawn(TaskId::of_root(root), root, None, handler));
-    timers::soon(root);
+    timers::wake_soon(root);
 }
 
 /// A piece of a message has come to a stream; gives what the callback returns. `None`: the stream has not
@@ -131,9 +134,10 @@ pub(crate) fn arrived(context: u32, direction: Direction, piece: Piece) -> Optio
     })
 }
 
-/// Polls what the running callback has woken. `current` is the context that it is for.
+/// Polls what the running callback has woken, which is none of a stream's. `current` is the context that
+/// it is for.
 pub(crate) fn run(current: u32) {
-    RUNTIME.with(|runtime| runtime.run(current));
+    RUNTIME.with(|runtime| runtime.run(current, Whose::All));
 }
 
 /// A context is over: its handler is dropped, with all that it waits for. So are those of the streams of
@@ -150,9 +154,7 @@ pub(crate) fn ended(context: u32) {
             runtime.end_handler(task);
         }
         timers::ended(context);
-        if let Some(root) = runtime.ready_root() {
-            timers::soon(root);
-        }
+        runtime.leave_for_a_tick(context);
     });
 }
 
@@ -189,7 +191,7 @@ impl Runtime {
 
     fn arrived(&self, flow: &Rc<Flow>, direction: Direction, piece: Piece) -> u32 {
         flow.arrived(direction, piece);
-        self.run(flow.context);
+        self.run(flow.context, Whose::NoOtherStreams);
         flow.settle();
         flow.answer(direction)
     }
@@ -250,18 +252,12 @@ impl Runtime {
         drop(handler);
     }
 
-    /// Polls all tasks that are ready. The host is told what becomes of their streams, but for the sides
-    /// whose callbacks run: these return it.
-    fn run(&self, current: u32) {
+    /// Polls tasks that are ready. The host is told what becomes of their streams, but for the sides whose
+    /// callbacks run: these return it.
+    fn run(&self, current: u32, whose: Whose) {
         let mut effective = current;
-        for polls in 0.. {
-            if polls == MOST_POLLS {
-                if let Some(root) = self.ready_root() {
-                    timers::soon(root);
-                }
-                break;
-            }
-            let Some(id) = self.ready.pop() else { break };
+        for _ in 0..MOST_POLLS {
+            let Some(id) = self.next(current, whose) else { break };
             let Some(Taken { handler, root, flow, waker }) = self.take(id) else {
                 continue;
             };
@@ -285,6 +281,32 @@ impl Runtime {
             }
         }
         if effective != current {
+            // Only a host that has lost its own context refuses.
+            let _ = host::set_effective_context(current);
+        }
+        self.leave_for_a_tick(current);
+    }
+
+    /// Takes a task off the list of those that are ready.
+    fn next(&self, current: u32, whose: Whose) -> Option<TaskId> {
+        match whose {
+            Whose::All => self.ready.pop(),
+            Whose::NoOtherStreams => {
+                let tasks = self.tasks.borrow();
+                self.ready.pop_first(|id| {
+                    let is_of_stream = tasks.get(id).is_some_and(|task| task.flow.is_some());
+                    id.context == current || !is_of_stream
+                })
+            }
+        }
+    }
+
+    /// Has a root tick at once, if tasks are ready.
+    fn leave_for_a_tick(&self, current: u32) {
+        let Some(root) = self.ready_root() else { return };
+        // The host has the root of the effective context tick.
+        if host::set_effective_context(root).is_ok() {
+            timers::soon(root);
             // Only a host that has lost its own context refuses.
             let _ = host::set_effective_context(current);
         }
@@ -368,6 +390,14 @@ impl Task {
     }
 }
 
+/// The tasks that a callback may poll.
+#[derive(Clone, Copy)]
+enum Whose {
+    All,
+    /// Those of its own stream, and what goes on in the background, which answers nobody.
+    NoOtherStreams,
+}
+
 /// The tasks that are to be polled.
 #[derive(Default)]
 struct Ready(Mutex<VecDeque<TaskId>>);
@@ -387,6 +417,12 @@ impl Ready {
 
     fn pop(&self) -> Option<TaskId> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn pop_first(&self, is_wanted: impl Fn(&TaskId) -> bool) -> Option<TaskId> {
+        let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = ready.iter().position(is_wanted)?;
+        ready.remove(at)
     }
 }
 

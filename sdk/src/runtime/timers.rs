@@ -63,11 +63,18 @@ pub(crate) fn kept() -> usize {
 }
 
 /// Has a root tick at once, which wakes its own task, if it has one.
-pub(super) fn soon(root: u32) {
+pub(super) fn wake_soon(root: u32) {
     let timer = Rc::new(Timer::of_task(root));
     let wall = wall();
     let period = TIMERS
         .with_borrow_mut(|timers| timers.entry(root).or_default().add(Duration::ZERO, wall, timer));
+    arm(period);
+}
+
+/// Has a root tick at once: its tick polls what is ready.
+pub(super) fn soon(root: u32) {
+    let wall = wall();
+    let period = TIMERS.with_borrow_mut(|timers| timers.entry(root).or_default().hasten(wall));
     arm(period);
 }
 
@@ -204,6 +211,16 @@ impl Timers {
             return None;
         }
         Some(Arm { is_running, period: self.rearm() })
+    }
+
+    /// Has the root tick as soon as it can, and gives the period to set if it is another one.
+    fn hasten(&mut self, wall: u64) -> Option<Arm> {
+        self.look(wall);
+        if self.first().is_some_and(|first| first <= self.now) {
+            // A tick is due as it is.
+            return None;
+        }
+        self.add(Duration::ZERO, wall, Rc::default())
     }
 
     /// A period is over: gives the timers that are due, and the period to set if it is another one.
