@@ -58,7 +58,7 @@ fn a_trap_is_told_with_its_backtrace_its_input_and_the_last_host_calls() {
 /// A guest that writes these pieces, each with one call, and ends with a trap.
 fn dying(pieces: &[&str], write: &str, end: &str) -> Vec<u8> {
     let place = |index: usize| 4096 + index * 256;
-    let data: String = pieces
+    let data: Vec<String> = pieces
         .iter()
         .enumerate()
         .map(|(index, piece)| format!("(data (i32.const {}) {piece:?})", place(index)))
@@ -71,8 +71,9 @@ fn dying(pieces: &[&str], write: &str, end: &str) -> Vec<u8> {
         let call = write.replace("AT", &at.to_string()).replace("SIZE", &size.to_string());
         format!("{store} (drop {call})")
     };
-    let calls: String = pieces.iter().enumerate().map(call).collect();
-    module(&format!("{data} {}", on_request_headers(&format!("{calls} {end}"))))
+    let calls: Vec<String> = pieces.iter().enumerate().map(call).collect();
+    let run = on_request_headers(&format!("{} {end}", calls.concat()));
+    module(&format!("{} {run}", data.concat()))
 }
 
 #[test]
