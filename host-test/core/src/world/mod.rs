@@ -229,9 +229,7 @@ impl World {
         if !self.profile.implements(call.function()) {
             return Reply::Trap { why: "this host does not implement the function".into() };
         }
-        let is_deadly = self.at_stage(&scope).is_none_or(|(stream, _)| stream.connection.is_none())
-            && is_deadly(call, scope.callback.as_ref());
-        if is_deadly || self.resumes_no_response(&scope, call) {
+        if self.ends_envoy(&scope, call) {
             let phase = scope.phase();
             let call = call.function();
             self.harm.get_or_insert_with(|| {
@@ -326,6 +324,14 @@ impl World {
             Call::GetStatus {} => self.callout_status(&scope),
             Call::Done {} => self.done(&scope),
         }
+    }
+
+    /// Whether Envoy 1.40 crashes by a call. On a connection of TCP it bears those that end it on a stream of
+    /// HTTP.
+    fn ends_envoy(&self, scope: &Scope, call: &Call) -> bool {
+        let is_tcp = self.at_stage(scope).is_some_and(|(stream, _)| stream.connection.is_some());
+        !is_tcp
+            && (is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(scope, call))
     }
 
     /// Answers a call that this host does not serve, so that whoever runs the guest learns of it.

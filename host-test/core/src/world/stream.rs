@@ -297,7 +297,6 @@ impl World {
         let of_response = matches!(call, Call::ContinueStream { stream: StreamType::HttpResponse });
         let is_own = scope.callback.as_ref().is_some_and(|own| own.context() == scope.effective);
         let stream = self.at_stage(scope).map(|(stream, _)| stream);
-        let stream = stream.filter(|stream| stream.connection.is_none());
         of_response && !is_own && stream.is_some_and(|stream| stream.response.headers.0.is_empty())
     }
 
