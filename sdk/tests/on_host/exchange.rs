@@ -277,7 +277,7 @@ fn who_waits_calls_anew_when_the_caller_is_gone() {
         vm.stream(3, true);
         vm.end(2);
         // Where a stream is deleted nothing is done for another; a tick comes at once.
-        assert_eq!(vm.told(), ["call 11", "tick 1"]);
+        assert_eq!(vm.told(), ["call 11", "as 1", "tick 1", "as 2"]);
         vm.tick();
         assert_eq!(vm.told(), ["tick 0", "as 3", "call 12", "as 1"]);
         vm.answered(12);
