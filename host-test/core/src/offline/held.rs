@@ -234,6 +234,11 @@ impl Carrier<'_> {
                     }
                     Hold::Headers | Hold::HeadersWithLimit => {
                         self.send(direction, at, Piece::Headers { end });
+                        for piece in self.take_from_before(direction, at) {
+                            if let Some(stage) = self.stage(at) {
+                                stage.lane_mut(direction).waiting.push_back(piece);
+                            }
+                        }
                         self.coalesce(direction, at);
                     }
                     Hold::Body => {
@@ -241,6 +246,9 @@ impl Carrier<'_> {
                         self.release_headers(direction, at, ends_with_headers);
                         if !ends_with_headers {
                             self.release_body(direction, at, end);
+                        }
+                        for piece in self.take_from_before(direction, at) {
+                            self.send(direction, at, piece);
                         }
                     }
                     Hold::Trailers => {
@@ -252,6 +260,39 @@ impl Carrier<'_> {
                 self.drain(direction, at);
             }
         }
+    }
+
+    /// Takes what the filters before one still hold of a body and its trailers. As on Envoy: all filters
+    /// share one buffer, and who lets go something that it holds lets go all of it.
+    fn take_from_before(&mut self, direction: Direction, at: usize) -> Vec<Piece> {
+        let before: Vec<usize> = match direction {
+            Direction::Request => (0..at).rev().collect(),
+            Direction::Response => (at.saturating_add(1)..self.filters).collect(),
+        };
+        let mut pieces = Vec::new();
+        for at in before {
+            let Some(stage) = self.stage(at) else { continue };
+            let lane = stage.lane_mut(direction);
+            if !matches!(lane.hold, Hold::Body | Hold::Trailers) || lane.headers_held {
+                continue;
+            }
+            let mut bytes = std::mem::take(&mut lane.held);
+            if let Some(body) = &mut lane.body {
+                bytes.append(body);
+            }
+            let end = std::mem::take(&mut lane.end_held);
+            if end || !bytes.is_empty() {
+                pieces.push(Piece::Data { bytes, end });
+            }
+            let has_trailers = lane.hold == Hold::Trailers;
+            if has_trailers {
+                pieces.push(Piece::Trailers);
+            }
+            if end || has_trailers {
+                lane.hold = Hold::Nothing;
+            }
+        }
+        pieces
     }
 
     /// Notes which filters hold a stream that has come to no end, and since when.
