@@ -1,7 +1,7 @@
 //! What runs guests: an engine gives modules, a module gives instances, an instance runs callbacks.
 //!
 //! The world comes and goes by value with each call: while a guest runs, its engine holds the world and
-//! answers host calls from it, and hands it back when the guest returns.
+//! answers host calls from it, and hands it back when the guest returns. It is boxed, as it is large.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -61,14 +61,14 @@ pub trait Instance {
     /// # Errors
     ///
     /// [`Trap`] when the guest traps.
-    fn start(&mut self, world: &mut World) -> Result<(), Trap>;
+    fn start(&mut self, world: &mut Box<World>) -> Result<(), Trap>;
 
     /// Runs a callback that the module exports, and gives what it returned; 0 for nothing.
     ///
     /// # Errors
     ///
     /// [`Trap`] when the guest traps or exceeds a limit.
-    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap>;
+    fn call(&mut self, world: &mut Box<World>, callback: &Callback) -> Result<u32, Trap>;
 
     /// Fuel used since the instance was made, about one unit per wasm instruction; `None` when the
     /// engine does not count.

@@ -104,11 +104,11 @@ impl Module for Anything {
 }
 
 impl Instance for Guest {
-    fn start(&mut self, _: &mut World) -> Result<(), Trap> {
+    fn start(&mut self, _: &mut Box<World>) -> Result<(), Trap> {
         Ok(())
     }
 
-    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap> {
+    fn call(&mut self, world: &mut Box<World>, callback: &Callback) -> Result<u32, Trap> {
         let count = self.case.callbacks.len();
         let Some((calls, returned)) =
             self.at.get().checked_rem(count).and_then(|at| self.case.callbacks.get(at))

@@ -135,21 +135,21 @@ impl Guest {
         Ok(Self { jobs, results })
     }
 
-    fn run(&mut self, world: &mut World, job: Job) -> Result<u32, Trap> {
+    fn run(&mut self, world: &mut Box<World>, job: Job) -> Result<u32, Trap> {
         let gone = || trap("the thread of the guest is gone".into());
-        self.jobs.send((Box::new(std::mem::take(world)), job)).map_err(|_| gone())?;
+        self.jobs.send((std::mem::take(world), job)).map_err(|_| gone())?;
         let (returned, word) = self.results.recv().map_err(|_| gone())?;
-        *world = *returned;
+        *world = returned;
         word
     }
 }
 
 impl Instance for Guest {
-    fn start(&mut self, world: &mut World) -> Result<(), Trap> {
+    fn start(&mut self, world: &mut Box<World>) -> Result<(), Trap> {
         self.run(world, Job::Start).map(|_| ())
     }
 
-    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap> {
+    fn call(&mut self, world: &mut Box<World>, callback: &Callback) -> Result<u32, Trap> {
         self.run(world, Job::Call(*callback))
     }
 

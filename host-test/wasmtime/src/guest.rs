@@ -1,7 +1,8 @@
 //! An instance of a module: its memory, its limits, and its way to the host.
 
 use tollgate_abi::{
-    AbiVersion, Call, Callback, Export, Function, Memory, PointerWidth, Reply, Served, Stub,
+    AbiVersion, Call, Callback, CallbackKind, Export, Function, Memory, PointerWidth, Reply,
+    Served, Stub,
 };
 use tollgate_host::engine::{Instance, Trap};
 use tollgate_host::world::World;
@@ -9,13 +10,14 @@ use wasmtime::{AsContextMut, Caller, Error, Store, TypedFunc, Val};
 
 use crate::backtrace::trap;
 use crate::bounds::Bounds;
+use crate::exports::Exported;
 use crate::handed::Handed;
 use crate::link::Linked;
 use crate::{EPOCH, Limits};
 
 /// What a store carries: the world while the guest runs, and what its host calls need.
 pub(crate) struct Slot {
-    pub(crate) world: World,
+    pub(crate) world: Box<World>,
     pub(crate) memory: Option<wasmtime::Memory>,
     allocate: Option<TypedFunc<u32, u32>>,
     bounds: Bounds,
@@ -24,11 +26,18 @@ pub(crate) struct Slot {
 
 /// A guest with its memory.
 pub(crate) struct Guest {
-    store: Store<Slot>,
+    cell: Cell,
     instance: wasmtime::Instance,
+    /// The callbacks that it exports, by their place in the table.
+    callbacks: Vec<Option<Exported>>,
     abi: AbiVersion,
     /// What runs before the first context, in order.
     starts: Vec<&'static str>,
+}
+
+/// Where a guest runs: its store, and what it may use.
+struct Cell {
+    store: Store<Slot>,
     limits: Limits,
     fuel_used: u64,
 }
@@ -42,7 +51,7 @@ impl Guest {
     ) -> Result<Self, Trap> {
         let engine = linked.engine();
         let slot = Slot {
-            world: World::default(),
+            world: Box::default(),
             memory: None,
             allocate: None,
             bounds: Bounds::new(limits),
@@ -62,38 +71,41 @@ impl Guest {
         slot.memory = memory.or(slot.memory);
         slot.allocate = allocate;
         let fuel_used = used(&store, limits);
-        Ok(Self { store, instance, abi, starts, limits, fuel_used })
+        let callbacks = CallbackKind::ALL
+            .iter()
+            .map(|kind| Exported::find(&mut store, &instance, kind.name()))
+            .collect();
+        Ok(Self { cell: Cell { store, limits, fuel_used }, instance, callbacks, abi, starts })
     }
+}
 
+impl Cell {
     /// Runs an export with the world in the store.
-    fn run(&mut self, world: &mut World, name: &str, words: &[u32]) -> Result<u32, Trap> {
-        let function = self
-            .instance
-            .get_func(&mut self.store, name)
-            .ok_or_else(|| message(format!("the module does not export {name}")))?;
+    fn run(
+        &mut self,
+        world: &mut Box<World>,
+        export: &Exported,
+        words: &[u32],
+    ) -> Result<u32, Trap> {
         arm(&mut self.store, self.limits).map_err(|error| trap(&error, self.limits, None))?;
         std::mem::swap(&mut self.store.data_mut().world, world);
-        let ty = function.ty(&self.store);
-        // A start function takes what it takes: two words or none.
-        let words = words.iter().take(ty.params().len());
-        let words: Vec<Val> = words.map(|word| Val::I32(word.cast_signed())).collect();
-        let mut results = vec![Val::I32(0); ty.results().len()];
-        let result = function.call(&mut self.store, &words, &mut results);
+        let result = export.call(&mut self.store, words);
         std::mem::swap(&mut self.store.data_mut().world, world);
         self.fuel_used += used(&self.store, self.limits);
         let denied = self.store.data_mut().bounds.take_denied();
-        result.map_err(|error| trap(&error, self.limits, denied))?;
-        Ok(match results.first() {
-            Some(Val::I32(word)) => word.cast_unsigned(),
-            _ => 0,
-        })
+        result.map_err(|error| trap(&error, self.limits, denied))
     }
 }
 
 impl Instance for Guest {
-    fn start(&mut self, world: &mut World) -> Result<(), Trap> {
-        for name in self.starts.clone() {
-            self.run(world, name, &[0, 0]).map_err(|trap| Trap {
+    fn start(&mut self, world: &mut Box<World>) -> Result<(), Trap> {
+        for &name in &self.starts {
+            let export = Exported::find(&mut self.cell.store, &self.instance, name);
+            let export = export.ok_or_else(|| not_exported(name))?;
+            // A start function takes what it takes: two words or none.
+            let words = [0; 2];
+            let words = words.get(..export.words()).unwrap_or(&words);
+            self.cell.run(world, &export, words).map_err(|trap| Trap {
                 message: format!("Function: {name} failed: {}", trap.message),
                 ..trap
             })?;
@@ -101,21 +113,24 @@ impl Instance for Guest {
         Ok(())
     }
 
-    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap> {
-        self.run(world, callback.kind().name(), &callback.words(self.abi))
+    fn call(&mut self, world: &mut Box<World>, callback: &Callback) -> Result<u32, Trap> {
+        let kind = callback.kind();
+        let export = self.callbacks.get(kind as usize).and_then(Option::as_ref);
+        let export = export.ok_or_else(|| not_exported(kind.name()))?;
+        self.cell.run(world, export, &callback.words(self.abi))
     }
 
     fn fuel_used(&self) -> Option<u64> {
-        Some(self.fuel_used)
+        Some(self.cell.fuel_used)
     }
 
     fn memory_bytes(&self) -> Option<u64> {
-        let memory = self.store.data().memory?;
-        u64::try_from(memory.data_size(&self.store)).ok()
+        let memory = self.cell.store.data().memory?;
+        u64::try_from(memory.data_size(&self.cell.store)).ok()
     }
 
     fn handed_bytes(&self) -> Option<u64> {
-        Some(self.store.data().handed.bytes())
+        Some(self.cell.store.data().handed.bytes())
     }
 }
 
@@ -123,18 +138,15 @@ impl Instance for Guest {
 pub(crate) fn serve(
     function: Function,
     mut caller: Caller<'_, Slot>,
-    words: &[Val],
-    results: &mut [Val],
-) -> Result<(), Error> {
-    let mut bits = [0; MOST_WORDS];
-    let bits = read(words, &mut bits)?;
+    words: &[u64],
+) -> Result<u32, Error> {
     if caller.data().memory.is_none() {
         return Err(Error::msg(format!(
             "{function} before the module has a memory to speak of: in a start section, where Envoy crashes"
         )));
     }
     let memory = GuestMemory { caller: &mut caller, trap: None };
-    let call = Call::decode(function, bits, &memory);
+    let call = Call::decode(function, words, &memory);
     let world = &mut caller.data_mut().world;
     let reply = match call {
         Ok(call) => world.handle(call),
@@ -144,17 +156,14 @@ pub(crate) fn serve(
         return Err(Error::msg(format!("{function}: {why}")));
     }
     let mut memory = GuestMemory { caller: &mut caller, trap: None };
-    let delivered = reply.deliver(function, bits, &mut memory)?;
+    let delivered = reply.deliver(function, words, &mut memory)?;
     if let Some(trap) = memory.trap {
         return Err(trap);
     }
     if let Some(fault) = delivered.fault {
         caller.data_mut().world.lose(function, fault);
     }
-    if let Some(result) = results.first_mut() {
-        *result = Val::I32(u32::from(delivered.status).cast_signed());
-    }
-    Ok(())
+    Ok(delivered.status.into())
 }
 
 /// Serves one call of a function of WASI that only answers.
@@ -199,7 +208,7 @@ pub(crate) fn read<'a>(words: &[Val], bits: &'a mut [u64; MOST_WORDS]) -> Result
 /// `EFAULT` of WASI preview 1.
 const NO_SUCH_ADDRESS: u32 = 21;
 
-/// No host function takes more; `proxy_grpc_call` takes the most.
+/// No function that is served by its words takes more.
 pub(crate) const MOST_WORDS: usize = 16;
 
 /// The guest's linear memory, seen from a host call.
@@ -273,6 +282,6 @@ fn used(store: &Store<Slot>, limits: Limits) -> u64 {
     limits.fuel_per_call.saturating_sub(store.get_fuel().unwrap_or(0))
 }
 
-fn message(message: String) -> Trap {
-    Trap { message, backtrace: Vec::new() }
+fn not_exported(name: &str) -> Trap {
+    Trap { message: format!("the module does not export {name}"), backtrace: Vec::new() }
 }

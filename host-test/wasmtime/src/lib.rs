@@ -8,8 +8,10 @@
 mod ask;
 mod backtrace;
 mod bounds;
+mod exports;
 mod guest;
 mod handed;
+mod imports;
 mod link;
 mod load;
 

@@ -7,7 +7,8 @@ use wasmtime::{
     Table, Val, ValType,
 };
 
-use crate::guest::{GuestMemory, MOST_WORDS, Slot, read, serve, serve_stub};
+use crate::guest::{GuestMemory, MOST_WORDS, Slot, read, serve_stub};
+use crate::imports;
 
 /// A module whose functions are linked.
 pub(crate) struct Linked {
@@ -25,6 +26,8 @@ impl Linked {
         abi: AbiVersion,
     ) -> Result<Self, Error> {
         let mut linker = Linker::new(engine);
+        // A module may import one function twice, also with two signatures.
+        linker.allow_shadowing(true);
         let mut imports_functions_only = true;
         for import in module.imports() {
             let (from, name) = (import.module(), import.name());
@@ -33,11 +36,7 @@ impl Linked {
                 continue;
             };
             match Served::from_import(from, name, abi) {
-                Some(Served::Function(function)) => {
-                    link(&mut linker, (from, name), ty, move |caller, words, results| {
-                        serve(function, caller, words, results)
-                    })
-                }
+                Some(Served::Function(function)) => imports::define(&mut linker, function, from),
                 Some(Served::Stub(stub)) => {
                     link(&mut linker, (from, name), ty, move |caller, words, results| {
                         serve_stub(stub, caller, words, results)
@@ -111,8 +110,6 @@ fn link(
     ty: FuncType,
     function: impl Fn(Caller<'_, Slot>, &[Val], &mut [Val]) -> Result<(), Error> + Send + Sync + 'static,
 ) -> Result<(), Error> {
-    // A module may import one function twice, also with two signatures.
-    linker.allow_shadowing(true);
     linker.func_new(module, name, ty, function)?;
     Ok(())
 }

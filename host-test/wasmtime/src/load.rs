@@ -22,7 +22,8 @@ const MOST_WORDS_BYTES: usize = 2000;
 pub struct WasmModule {
     code: CodeId,
     abi: AbiVersion,
-    callbacks: HashSet<CallbackKind>,
+    /// Whether it exports each callback, by their place in the table.
+    callbacks: Vec<bool>,
     starts: Vec<&'static str>,
     unserved: Vec<String>,
     linked: Linked,
@@ -39,7 +40,7 @@ impl Module for WasmModule {
     }
 
     fn exports(&self, callback: CallbackKind) -> bool {
-        self.callbacks.contains(&callback)
+        self.callbacks.get(callback as usize).is_some_and(|&exports| exports)
     }
 
     fn unserved(&self) -> &[String] {
@@ -107,10 +108,15 @@ pub(crate) fn load(engine: &Engine, limits: Limits, bytes: &[u8]) -> Result<Wasm
     Ok(WasmModule {
         code: CodeId::of(bytes),
         abi,
-        callbacks: module.callbacks().collect(),
+        callbacks: callbacks(&module),
         starts: module.start_functions(),
         unserved,
         linked: linked.map_err(unsupported)?,
         limits,
     })
+}
+
+fn callbacks(module: &tollgate_module::Module) -> Vec<bool> {
+    let exported: HashSet<CallbackKind> = module.callbacks().collect();
+    CallbackKind::ALL.iter().map(|kind| exported.contains(kind)).collect()
 }

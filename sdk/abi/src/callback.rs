@@ -149,9 +149,11 @@ macro_rules! define_callback {
             }
 
             /// The arguments as wasm passes them. Sizes above 4 GiB do not exist in wasm32 and saturate.
-            pub fn words(&self, abi: AbiVersion) -> Vec<u32> {
-                let mut words: Vec<u32> = match self { $(
-                    Self::$variant { context, $( $field ),* } => vec![*context, $( Argument::word(*$field) ),*],
+            pub fn words(&self, abi: AbiVersion) -> CallbackWords {
+                let mut words = match self { $(
+                    Self::$variant { context, $( $field ),* } => {
+                        CallbackWords::of(&[*context, $( Argument::word(*$field) ),*])
+                    }
                 )* };
                 words.truncate(self.kind().arity(abi).params);
                 words
@@ -173,6 +175,39 @@ macro_rules! define_callback {
 }
 
 callbacks!(define_callback);
+
+/// The arguments of a callback as wasm passes them, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallbackWords {
+    words: [u32; Self::MOST],
+    count: usize,
+}
+
+impl CallbackWords {
+    /// No callback has more arguments; `proxy_on_http_call_response` has the most.
+    pub const MOST: usize = 5;
+
+    fn of<const COUNT: usize>(words: &[u32; COUNT]) -> Self {
+        const { assert!(COUNT <= Self::MOST) };
+        let mut padded = [0; Self::MOST];
+        for (padded, &word) in padded.iter_mut().zip(words) {
+            *padded = word;
+        }
+        Self { words: padded, count: COUNT }
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.count = self.count.min(count);
+    }
+}
+
+impl core::ops::Deref for CallbackWords {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        self.words.get(..self.count).unwrap_or_default()
+    }
+}
 
 impl CallbackKind {
     /// Looks an export up by its name.
@@ -248,9 +283,9 @@ mod tests {
     #[test]
     fn only_the_first_version_hides_the_end_of_the_stream() {
         let headers = Callback::RequestHeaders { context: 2, count: 5, end_of_stream: true };
-        assert_eq!(headers.words(AbiVersion::V0_1_0), [2, 5]);
-        assert_eq!(headers.words(AbiVersion::V0_2_0), [2, 5, 1]);
-        assert_eq!(headers.words(AbiVersion::V0_2_1), [2, 5, 1]);
+        assert_eq!(*headers.words(AbiVersion::V0_1_0), [2, 5]);
+        assert_eq!(*headers.words(AbiVersion::V0_2_0), [2, 5, 1]);
+        assert_eq!(*headers.words(AbiVersion::V0_2_1), [2, 5, 1]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod pairs;
 pub mod property;
 
 pub use call::Call;
-pub use callback::{Callback, CallbackKind, Returns};
+pub use callback::{Callback, CallbackKind, CallbackWords, Returns};
 pub use enums::{
     BodyAction, BufferType, HeadersAction, LogLevel, MapType, MetricType, PeerType, Status,
     StreamType, TrailersAction,

@@ -65,7 +65,7 @@ pub(super) fn boot(
     let mut run = Run::new(world, scenario);
     match run.boot_all(loader, scenario) {
         Ok(()) => Ok(run),
-        Err(error) => Err(Box::new((error, run.world))),
+        Err(error) => Err(Box::new((error, *run.world))),
     }
 }
 
@@ -75,7 +75,7 @@ impl Run {
         let workers = scenario.workers.get();
         world.buffer_limit = scenario.buffer_limit;
         Self {
-            world,
+            world: Box::new(world),
             filters: Vec::new(),
             tried: BTreeMap::new(),
             guests: Vec::new(),

@@ -247,7 +247,7 @@ impl Carrier<'_> {
     }
 
     pub(super) fn stream(&mut self) -> Option<&mut Stream> {
-        self.run.world.streams.get_mut(&self.id)
+        self.run.world.streams.get_mut(&self.id).map(Box::as_mut)
     }
 
     pub(super) fn stage(&mut self, at: usize) -> Option<&mut Stage> {

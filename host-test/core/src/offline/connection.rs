@@ -46,7 +46,7 @@ impl Run {
         };
         let id = StreamId(self.requests);
         let stream = self.new_connection(id, &chain);
-        self.world.streams.insert(id, stream);
+        self.world.streams.insert(id, Box::new(stream));
         let mut wire = Wire {
             run: self,
             id,

@@ -107,7 +107,7 @@ impl ProxyHost for Offline<'_> {
 
 /// A running offline proxy.
 pub struct Run {
-    world: World,
+    world: Box<World>,
     /// The filters of the chain as new streams find them.
     filters: Vec<Filter>,
     /// Plugins that were tried, and whether they were found good.

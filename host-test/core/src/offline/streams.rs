@@ -144,7 +144,7 @@ impl Run {
             stream.state = connection.state.clone();
             stream.notes.connection = connection.number;
         }
-        self.world.streams.insert(id, stream);
+        self.world.streams.insert(id, Box::new(stream));
         let mut ends = Ends::default();
         ends.closes = wire::asks_to_close(&head.headers);
         ends.request_sent = end;

@@ -93,7 +93,8 @@ pub struct World {
     pub(crate) imports: Imports,
     no_metadata: Metadata,
     pub(crate) vms: Vec<Vm>,
-    pub(crate) streams: BTreeMap<StreamId, Stream>,
+    /// Boxed, as a node of the map has room for many.
+    pub(crate) streams: BTreeMap<StreamId, Box<Stream>>,
     /// Streams of which guests have asked for something, in that order.
     pub(crate) asked: VecDeque<StreamId>,
     /// The last callback has sent a local reply, to whatever stream.
@@ -370,7 +371,7 @@ impl World {
     pub(crate) fn take_stream(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         self.let_go(stream.kept_bytes);
-        Some(stream)
+        Some(*stream)
     }
 
     fn armed_fault(&mut self, function: Function) -> Option<Status> {

@@ -18,8 +18,9 @@ const MOST_REFUSED: usize = 5;
 /// How many traps of a step are remembered, and how many of other things that are told one by one.
 const MOST_TOLD: usize = 4;
 
-/// What has more bytes is remembered as text that is cut off.
-const MOST_WHOLE_BYTES: usize = 256;
+/// What has more bytes is remembered as text that is cut off. To write that text takes longer than to
+/// copy an answer of this size, such as the headers of most requests.
+const MOST_WHOLE_BYTES: usize = 4096;
 
 /// How much of what a guest writes in a callback is remembered: the end of it.
 const MOST_OUTPUT_BYTES: usize = 4096;

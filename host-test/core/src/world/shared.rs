@@ -10,23 +10,21 @@ use crate::profile::Comparison;
 /// What an entry takes beside its key and its value, about.
 const ENTRY_BYTES: usize = 128;
 
-/// The values of all VMs with their compare-and-swap numbers.
+/// The values by `vm_id` and key, with their compare-and-swap numbers.
 #[derive(Debug, Default)]
 pub(crate) struct SharedData {
-    values: HashMap<Key, (Vec<u8>, u32)>,
+    values: HashMap<Vec<u8>, Values>,
     last_cas: u32,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
-    vm_id: Vec<u8>,
-    key: Vec<u8>,
-}
+/// Values by key, each with its number.
+type Values = HashMap<Vec<u8>, (Vec<u8>, u32)>;
 
 impl SharedData {
     /// How many keys there are.
     pub(crate) fn keys(&self) -> u64 {
-        u64::try_from(self.values.len()).unwrap_or(u64::MAX)
+        let keys = self.values.values().map(HashMap::len).sum::<usize>();
+        u64::try_from(keys).unwrap_or(u64::MAX)
     }
 
     fn next_cas(&mut self) -> u32 {
@@ -38,7 +36,8 @@ impl SharedData {
 
 impl World {
     pub(super) fn get_shared_data(&self, scope: &Scope, key: &[u8]) -> Reply {
-        match self.shared.values.get(&self.shared_key(scope, key)) {
+        let values = self.shared.values.get(self.shared_by(scope));
+        match values.and_then(|values| values.get(key)) {
             Some((value, cas)) => Reply::Done(Answer::Shared { value: value.clone(), cas: *cas }),
             None => {
                 Reply::refused(Status::NotFound, "no VM with this vm_id has written such a key")
@@ -53,10 +52,11 @@ impl World {
         value: &[u8],
         cas: u32,
     ) -> Reply {
-        let key = self.shared_key(scope, key);
+        let values = self.shared.values.get(self.shared_by(scope));
+        let old = values.and_then(|values| values.get(key));
         let comparison = self.profile.comparison();
         // As on Envoy: the number is compared only when the key is there, so that any number creates.
-        match self.shared.values.get(&key) {
+        match old {
             Some((_, current))
                 if cas != *current && (cas != 0 || comparison == Comparison::Always) =>
             {
@@ -70,23 +70,31 @@ impl World {
             Some(_) | None => {}
         }
         // What a value replaces is not counted again: only new keys and longer values grow.
-        let old = self.shared.values.get(&key).map(|(value, _)| value.len());
+        let old = old.map(|(value, _)| value.len());
         let grown = match old {
             Some(old) => value.len().saturating_sub(old),
-            None => value.len().saturating_add(key.key.len()).saturating_add(ENTRY_BYTES),
+            None => value.len().saturating_add(key.len()).saturating_add(ENTRY_BYTES),
         };
         if let Err(trap) = self.keep(grown) {
             return trap;
         }
         self.let_go(old.unwrap_or_default().saturating_sub(value.len()));
         let cas = self.shared.next_cas();
-        self.shared.values.insert(key, (value.to_vec(), cas));
+        let vm_id = self.shared_by(scope).to_vec();
+        let values = self.shared.values.entry(vm_id).or_default();
+        match values.get_mut(key) {
+            Some((old, old_cas)) => {
+                old.clear();
+                old.extend_from_slice(value);
+                *old_cas = cas;
+            }
+            None => drop(values.insert(key.to_vec(), (value.to_vec(), cas))),
+        }
         Reply::OK
     }
 
-    fn shared_key(&self, scope: &Scope, key: &[u8]) -> Key {
-        let plugin = self.plugin_of(scope);
-        let vm_id = plugin.map(|plugin| plugin.vm_id.clone()).unwrap_or_default();
-        Key { vm_id, key: key.to_vec() }
+    /// The VM id whose plugins share data with the guest.
+    fn shared_by(&self, scope: &Scope) -> &[u8] {
+        self.plugin_of(scope).map_or(&[], |plugin| plugin.vm_id.as_slice())
     }
 }

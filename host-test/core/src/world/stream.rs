@@ -216,13 +216,13 @@ impl World {
     /// The stream that the guest acts on, with the guest's place in its chain.
     pub(super) fn at_stage(&self, scope: &Scope) -> Option<(&Stream, &Stage)> {
         let (stream, at) = self.stream_of(scope)?;
-        let stream = self.streams.get(&stream)?;
+        let stream = self.streams.get(&stream)?.as_ref();
         Some((stream, stream.stages.get(at)?))
     }
 
     pub(super) fn at_stage_mut(&mut self, scope: &Scope) -> Option<(&mut Stream, usize)> {
         let (stream, at) = self.stream_of(scope)?;
-        let stream = self.streams.get_mut(&stream)?;
+        let stream = self.streams.get_mut(&stream)?.as_mut();
         (at < stream.stages.len()).then_some((stream, at))
     }
 
@@ -294,10 +294,12 @@ impl World {
     /// Whether the guest wants a response to go on of which nothing has come, from a callback that is not
     /// the stream's own: Envoy crashes there too.
     pub(super) fn resumes_no_response(&self, scope: &Scope, call: &Call) -> bool {
-        let of_response = matches!(call, Call::ContinueStream { stream: StreamType::HttpResponse });
+        if !matches!(call, Call::ContinueStream { stream: StreamType::HttpResponse }) {
+            return false;
+        }
         let is_own = scope.callback.as_ref().is_some_and(|own| own.context() == scope.effective);
         let stream = self.at_stage(scope).map(|(stream, _)| stream);
-        of_response && !is_own && stream.is_some_and(|stream| stream.response.headers.0.is_empty())
+        !is_own && stream.is_some_and(|stream| stream.response.headers.0.is_empty())
     }
 
     pub(super) fn close_stream(&mut self, scope: &Scope, stream: StreamType) -> Reply {

@@ -44,11 +44,11 @@ impl Module for Scripted {
 }
 
 impl Instance for Scripted {
-    fn start(&mut self, _: &mut World) -> Result<(), Trap> {
+    fn start(&mut self, _: &mut Box<World>) -> Result<(), Trap> {
         Ok(())
     }
 
-    fn call(&mut self, world: &mut World, callback: &Callback) -> Result<u32, Trap> {
+    fn call(&mut self, world: &mut Box<World>, callback: &Callback) -> Result<u32, Trap> {
         (self.0)(world, callback)
     }
 
