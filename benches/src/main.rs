@@ -5,23 +5,22 @@
 //! what the figures mean in the README.
 
 mod arguments;
-mod envoy;
 mod fixtures;
-mod load;
 #[cfg(feature = "offline")]
 mod offline;
 mod report;
-mod rounds;
+mod request;
 mod variants;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use tollgate_host_bench::{Client, Envoy, Listener, Request};
 use tollgate_host_envoy::find_envoy;
 
 use crate::arguments::Arguments;
-use crate::envoy::Envoy;
 use crate::fixtures::Fixtures;
+use crate::variants::Variant;
 
 fn main() -> Result<()> {
     let arguments = Arguments::read(std::env::args().skip(1))?;
@@ -29,17 +28,25 @@ fn main() -> Result<()> {
     let binary = find_envoy(None, &root.join("target/envoy/venv"))?;
     let fixtures = Fixtures::build(&root)?;
     let variants = variants::all(&fixtures, arguments.only.as_deref());
-    let request = load::Request::with_lines(arguments.lines);
+    let lines = request::lines(arguments.lines);
+    let requests = [Request::get("/orders", &lines)];
 
-    let envoy = Envoy::start(&binary, &variants)?;
+    let listeners: Vec<Listener> = variants.iter().map(Variant::listener).collect();
+    let envoy = Envoy::start(&binary, &listeners)?;
+    let mut clients = Vec::new();
     for variant in &variants {
-        envoy.check(variant)?;
+        variant.check(&envoy)?;
+        clients.push(Client::connect(envoy.listener(variant.name)?, &requests)?);
     }
-    let rounds = rounds::measure(&envoy, &variants, &request, &arguments)?;
-    report::print(&variants, &rounds, &request);
+    let rounds = envoy.measure(&mut clients, arguments.measuring)?;
+    for (variant, client) in variants.iter().zip(&clients) {
+        let answers = client.answers();
+        ensure!(answers.keys().eq([&200]), "{} does not always pass: {answers:?}", variant.name);
+    }
+    report::print(&variants, rounds, lines.len());
     drop(envoy);
 
     #[cfg(feature = "offline")]
-    offline::print(&variants, &request)?;
+    offline::print(&variants, &lines)?;
     Ok(())
 }

@@ -7,7 +7,6 @@ use tollgate_host::proxy::{Cost, ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario, Step};
 use tollgate_host_wasmtime::{Limits, Wasmtime};
 
-use crate::load::Request;
 use crate::variants::Variant;
 
 /// Requests before the one that counts: tables grow with the first.
@@ -18,7 +17,7 @@ const WARMING: usize = 100;
 /// # Errors
 ///
 /// The offline host cannot run one.
-pub(crate) fn print(variants: &[Variant], request: &Request) -> Result<()> {
+pub(crate) fn print(variants: &[Variant], lines: &[(String, String)]) -> Result<()> {
     let engine = Wasmtime::new(Limits::default(), None)?;
     let loader = |filter: &FilterUse| match &filter.source {
         FilterSource::File(file) => {
@@ -34,7 +33,7 @@ pub(crate) fn print(variants: &[Variant], request: &Request) -> Result<()> {
     println!("\n| offline, per request | host calls | fuel |");
     println!("| --- | --- | --- |");
     for variant in variants {
-        if let Some(scenario) = scenario(variant, request)? {
+        if let Some(scenario) = scenario(variant, lines)? {
             let Cost { host_calls, fuel, .. } =
                 cost(&host, &scenario).with_context(|| variant.name.to_owned())?;
             println!("| {} | {host_calls} | {} |", variant.name, fuel.unwrap_or_default());
@@ -44,14 +43,14 @@ pub(crate) fn print(variants: &[Variant], request: &Request) -> Result<()> {
 }
 
 /// `None` for what is not a module.
-fn scenario(variant: &Variant, request: &Request) -> Result<Option<Scenario>> {
+fn scenario(variant: &Variant, lines: &[(String, String)]) -> Result<Option<Scenario>> {
     let Some((module, configuration, times)) = &variant.module else { return Ok(None) };
     let mut filter = json!({ "filter": module });
     if let (Some(filter), false) = (filter.as_object_mut(), configuration.is_empty()) {
         filter.insert("config".into(), serde_json::from_str(configuration)?);
     }
     let is_line = |(name, _): &&(String, String)| name != "host";
-    let lines: Vec<_> = request.lines.iter().filter(is_line).collect();
+    let lines: Vec<_> = lines.iter().filter(is_line).collect();
     let step = json!({ "request": { "method": "GET", "path": "/orders", "headers": lines } });
     let scenario = json!({
         "name": variant.name,

@@ -4,9 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
+use tollgate_host_bench::{Envoy, Listener, get};
 
 use crate::fixtures::Fixtures;
+
+/// A value that is not UTF-8, as Envoy lets clients send it.
+const STRANGE: &[u8] = b"caf\xe9";
 
 /// A chain of filters, which gets a listener of its own.
 pub(crate) struct Variant {
@@ -28,6 +33,39 @@ pub(crate) enum Effect {
     Passes,
     /// `x-out` is set.
     Sets,
+}
+
+impl Variant {
+    /// Its listener, which shows what came of the job.
+    pub(crate) fn listener(&self) -> Listener {
+        let seen = json!({
+            "match": { "path": "/seen" },
+            "direct_response": Listener::answer(),
+            "response_headers_to_add": [{
+                "header": { "key": "x-seen", "value": "%REQ(x-out)%" },
+            }],
+        });
+        Listener { name: self.name.into(), filters: self.filters.clone(), routes: vec![seen] }
+    }
+
+    /// Checks that it does its job, also for a value that is not text.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub(crate) fn check(&self, envoy: &Envoy) -> Result<()> {
+        let listener = envoy.listener(self.name)?;
+        for user in [&b"alice"[..], STRANGE] {
+            let answer = get(listener, "/seen", &[("x-user", user)])?;
+            let line = [b"\r\nx-seen: ", user, b"\r\n"].concat();
+            let seen = answer.windows(line.len()).any(|part| part == line);
+            let served = answer.starts_with(b"HTTP/1.1 200 ");
+            if !served || seen != (self.effect == Effect::Sets) {
+                bail!("{} does not do its job: {}", self.name, answer.escape_ascii());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The variant that the others are compared with.

@@ -152,6 +152,16 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
+    /// An engine that compiles each module anew.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot run on this machine.
+    pub(crate) fn without_cache(built_ins: BuiltIns, limits: Limits) -> Result<Self> {
+        let engine = Wasmtime::new(limits, None)?;
+        Ok(Self { engine, built_ins, loaded: Mutex::default() })
+    }
+
     /// An engine with its cache on disk, below `$TOLLGATE_CACHE` or the user's cache folder.
     ///
     /// # Errors
@@ -176,11 +186,28 @@ impl Modules {
         if let Some(module) = loaded.get(&file) {
             return Ok(Arc::clone(module));
         }
-        let (file, bytes) = self.built_ins.read(source)?;
-        let module = self.engine.load(&bytes).with_context(|| format!("{}", file.display()))?;
-        let module = Arc::new(module);
+        let module = self.read_and_load(source)?;
         loaded.insert(file, Arc::clone(&module));
         Ok(module)
+    }
+
+    /// Compiles the module of a filter anew, or takes it from the cache on disk, whatever was loaded
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::for_scenario`].
+    pub(crate) fn load_anew(&self, filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
+        match self.read_and_load(&filter.source) {
+            Ok(module) => Ok(module),
+            Err(error) => Err(not_loaded(error)),
+        }
+    }
+
+    fn read_and_load(&self, source: &FilterSource) -> Result<Arc<WasmModule>> {
+        let (file, bytes) = self.built_ins.read(source)?;
+        let module = self.engine.load(&bytes).with_context(|| format!("{}", file.display()))?;
+        Ok(Arc::new(module))
     }
 
     /// Loads the module of a filter for a run of a scenario.
@@ -191,14 +218,18 @@ impl Modules {
     pub(crate) fn for_scenario(&self, filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
         match self.load(&filter.source) {
             Ok(module) => Ok(module),
-            Err(error) => Err(match error.downcast_ref::<LoadError>() {
-                Some(LoadError::Invalid(_) | LoadError::Refused(_)) => {
-                    StartError::Refused { words: format!("{error:#}") }
-                }
-                Some(LoadError::TooLarge { .. } | LoadError::Unsupported(_)) | None => {
-                    StartError::Module(error.into())
-                }
-            }),
+            Err(error) => Err(not_loaded(error)),
+        }
+    }
+}
+
+fn not_loaded(error: anyhow::Error) -> StartError {
+    match error.downcast_ref::<LoadError>() {
+        Some(LoadError::Invalid(_) | LoadError::Refused(_)) => {
+            StartError::Refused { words: format!("{error:#}") }
+        }
+        Some(LoadError::TooLarge { .. } | LoadError::Unsupported(_)) | None => {
+            StartError::Module(error.into())
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Filters for Envoy: build, test, trace and check them.
+/// Filters for Envoy: build, test, trace, check and measure them.
 #[derive(Parser)]
 #[command(name = "tollgate", version, propagate_version = true)]
 struct Arguments {
@@ -44,6 +45,8 @@ enum Command {
     Check(check::Check),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
+    /// Measure what filters cost, beside each other: time, host calls, fuel, bytes copied.
+    Bench(bench::Bench),
     /// Play scenarios as a tour: each request, the decision, why, and what it cost.
     Demo(demo::Demo),
 }
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Trace(trace) => trace.run(),
         Command::Check(check) => check.run(),
         Command::Serve(serve) => serve.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Demo(demo) => demo.run(),
     };
     match result {

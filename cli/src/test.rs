@@ -23,7 +23,7 @@ use crate::{Format, Outcome, print};
 use cases::{Case, Host, Order};
 
 /// The virtual environment into which `cargo ci` fetches Envoy.
-const FETCHED_ENVOY: &str = "target/envoy/venv";
+pub(crate) const FETCHED_ENVOY: &str = "target/envoy/venv";
 
 /// Arguments of `tollgate test`.
 #[derive(Args)]

@@ -179,10 +179,7 @@ pub(crate) enum NotStarted {
     /// Its clock cannot be set.
     NoClock(NoClock),
     /// A configuration is not text.
-    NotText {
-        /// The plugin.
-        filter: String,
-    },
+    NotText(NotText),
     /// It ended.
     Ended {
         /// Its last lines.
@@ -207,9 +204,7 @@ impl fmt::Display for NotStarted {
             Self::Io(error) => write!(f, "starting Envoy: {error}"),
             Self::NoShell(error) => write!(f, "starting Envoy needs a shell, `sh`: {error}"),
             Self::NoClock(error) => write!(f, "{error}"),
-            Self::NotText { filter } => {
-                write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
-            }
+            Self::NotText(error) => write!(f, "{error}"),
             Self::Ended { said } => write!(f, "Envoy ended while it started; it said:\n{said}"),
             Self::TooSlow { said } => {
                 let limit = STARTING.as_secs();
@@ -270,24 +265,48 @@ fn command(
 }
 
 fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotStarted> {
-    let plugin = |(filter, module): (&FilterUse, &PathBuf)| {
-        let name = filter.name.as_str();
-        let text =
-            |bytes| str::from_utf8(bytes).map_err(|_| NotStarted::NotText { filter: name.into() });
-        let plugin = Plugin {
-            name,
-            root_id: &filter.root_id,
-            vm_id: &filter.vm_id,
-            vm_configuration: text(&filter.vm_config)?,
-            environment: &filter.environment,
-            module,
-            configuration: text(&filter.config)?,
-            allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
-        };
-        Ok(plugin.to_json(scenario.traffic))
-    };
-    scenario.filters.iter().zip(modules).map(plugin).collect()
+    let plugin =
+        |(filter, module): (&FilterUse, &PathBuf)| wasm_filter(filter, module, scenario.traffic);
+    let plugins = scenario.filters.iter().zip(modules).map(plugin);
+    plugins.collect::<Result<_, _>>().map_err(NotStarted::NotText)
 }
+
+/// The filter of a module as Envoy is told of it, for a listener of such traffic.
+///
+/// # Errors
+///
+/// [`NotText`] when its configuration is not UTF-8.
+pub fn wasm_filter(filter: &FilterUse, module: &Path, traffic: Traffic) -> Result<Value, NotText> {
+    let name = filter.name.as_str();
+    let text = |bytes| str::from_utf8(bytes).map_err(|_| NotText { filter: name.into() });
+    let plugin = Plugin {
+        name,
+        root_id: &filter.root_id,
+        vm_id: &filter.vm_id,
+        vm_configuration: text(&filter.vm_config)?,
+        environment: &filter.environment,
+        module,
+        configuration: text(&filter.config)?,
+        allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
+    };
+    Ok(plugin.to_json(traffic))
+}
+
+/// A configuration is not text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotText {
+    /// The plugin.
+    pub filter: String,
+}
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { filter } = self;
+        write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
+    }
+}
+
+impl std::error::Error for NotText {}
 
 fn trailers(scenario: &Scenario) -> Trailers {
     let has_trailers = |step: &RequestStep| {

@@ -26,4 +26,5 @@ mod upstream;
 
 pub use find::{EnvoyNotFound, VARIABLE, find_envoy};
 pub use host::EnvoyHost;
+pub use launch::{NotText, wasm_filter};
 pub use process::Supervised;
