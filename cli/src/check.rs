@@ -63,7 +63,7 @@ struct Findings {
 
 #[derive(Serialize)]
 #[serde(tag = "verdict", rename_all = "lowercase")]
-enum Configuration {
+pub(crate) enum Configuration {
     Accepted,
     Refused { words: Vec<String> },
 }
@@ -134,7 +134,15 @@ fn schema(file: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
 }
 
 /// Lets the module judge its configuration, offline, as a proxy would.
-fn configure(built_ins: BuiltIns, limits: Limits, scenario: &Scenario) -> Result<Configuration> {
+///
+/// # Errors
+///
+/// What cannot be read or run at all.
+pub(crate) fn configure(
+    built_ins: BuiltIns,
+    limits: Limits,
+    scenario: &Scenario,
+) -> Result<Configuration> {
     let modules = Modules::new(built_ins, limits)?;
     let loader = |filter: &FilterUse| modules.for_scenario(filter);
     let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);

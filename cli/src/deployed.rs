@@ -12,8 +12,8 @@ use tollgate_host::scenario::{FilterSource, FilterUse};
 pub(crate) struct From {
     /// Filters as this file deploys them: Envoy's bootstrap, listener or filter, Istio's `EnvoyFilter` or
     /// `WasmPlugin`.
-    #[arg(long = "from", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    #[arg(id = "from", long, value_name = "FILE")]
+    pub(crate) resource: Option<PathBuf>,
     /// The one filter that is meant, by its name there.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
@@ -30,7 +30,7 @@ impl From {
     ///
     /// What is wrong with the file, with its place.
     pub(crate) fn filters(&self) -> Result<Option<Vec<FilterUse>>> {
-        let Some(file) = &self.file else {
+        let Some(file) = &self.resource else {
             // Said here, as clap asks for nothing that conflicts with what is there.
             if self.plugin.is_some() || !self.module.is_empty() {
                 bail!("--plugin and --module choose from a file; name it with --from");

@@ -14,6 +14,7 @@ mod filters;
 mod limits;
 mod loading;
 mod new;
+mod render;
 mod serve;
 mod test;
 mod trace;
@@ -43,6 +44,8 @@ enum Command {
     Trace(trace::Trace),
     /// Tell whether a module loads, and whether it takes a configuration.
     Check(check::Check),
+    /// Write the resource that brings a filter with its policy into a proxy.
+    Render(render::Render),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
     /// Measure what filters cost, beside each other: time, host calls, fuel, bytes copied.
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Trace(trace) => trace.run(),
         Command::Check(check) => check.run(),
+        Command::Render(render) => render.run(),
         Command::Serve(serve) => serve.run(),
         Command::Bench(bench) => bench.run(),
         Command::Demo(demo) => demo.run(),

@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
     (".gitignore", include_str!("../templates/new/gitignore")),
     ("README.md", include_str!("../templates/new/README.md")),
     ("config.yaml", include_str!("../templates/new/config.yaml")),
+    ("policy.yaml", include_str!("../templates/new/policy.yaml")),
     ("src/lib.rs", include_str!("../templates/new/src/lib.rs")),
     ("tests/scenarios.rs", include_str!("../templates/new/tests/scenarios.rs")),
     ("tests/scenarios/tenants.yaml", include_str!("../templates/new/tests/scenarios/tenants.yaml")),

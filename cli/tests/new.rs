@@ -70,6 +70,9 @@ fn a_new_project_builds_tests_and_checks() {
     let check = ["check", "tenant-gate", "--config", "config.yaml"];
     let checked = succeeds("check", &tollgate(&check, &project));
     assert!(checked.contains("configuration  accepted"), "{checked}");
+    let render = ["render", "policy.yaml", "--target", "envoy"];
+    let rendered = succeeds("render", &tollgate(&render, &project));
+    assert!(rendered.contains("filename: ") && rendered.contains("tenant-gate.wasm"), "{rendered}");
     let schema = succeeds("schema", &tollgate(&["check", "tenant-gate", "--schema"], &project));
     assert!(schema.contains("The tenants whose requests pass."), "{schema}");
 }

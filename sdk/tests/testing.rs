@@ -307,6 +307,7 @@ fn a_refusal_in_the_callback_of_another_stream_does_not_hold_that() {
             tollgate::testing::Request::get("/waits").after(Duration::from_millis(50)),
         ])
         .unwrap();
-    let statuses: Vec<_> = both.exchanges().iter().map(tollgate::testing::Exchange::status).collect();
+    let statuses: Vec<_> =
+        both.exchanges().iter().map(tollgate::testing::Exchange::status).collect();
     assert_eq!(statuses, [Some(200), Some(403)], "{both:#}");
 }
