@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use tollgate_host::limits::Limits;
@@ -21,7 +21,7 @@ use crate::{Format, Outcome, print};
 #[derive(Args)]
 pub(crate) struct Check {
     /// The module: a file, or the name of a built-in filter.
-    #[arg(value_name = "FILE.wasm", required_unless_present = "from", conflicts_with = "from")]
+    #[arg(value_name = "FILE.wasm", conflicts_with = "from")]
     file: Option<String>,
     /// Its configuration, YAML or JSON; the module itself judges it.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
@@ -76,9 +76,10 @@ impl Check {
     /// What cannot be read.
     pub(crate) fn run(self) -> Result<Outcome> {
         let deployed = self.from.filter()?;
-        let source = match &deployed {
-            Some(filter) => filter.source.clone(),
-            None => FilterSource::parse(self.file.as_deref().unwrap_or_default())?,
+        let source = match (&deployed, &self.file) {
+            (Some(filter), _) => filter.source.clone(),
+            (None, Some(file)) => FilterSource::parse(file)?,
+            (None, None) => bail!("name a module, or with --from the file that deploys one"),
         };
         let (file, bytes) = self.built_ins.read(&source)?;
         if self.schema {

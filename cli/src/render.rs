@@ -45,7 +45,7 @@ impl Render {
             .with_context(|| format!("{name} cannot be read"))?;
         let policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
         let source = source(&policy.filter, &self.policy).with_context(|| format!("{name}"))?;
-        let (file, bytes) = self.built_ins.read(&source)?;
+        let (file, bytes) = self.built_ins.read(&source).with_context(|| format!("{name}"))?;
 
         let filter = FilterUse {
             name: policy.plugin_name().to_owned(),
