@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Facts, FailurePolicy, Policy};
 
@@ -63,7 +63,7 @@ struct Environment<'a> {
 
 #[derive(Serialize)]
 struct Restriction<'a> {
-    allowed_capabilities: BTreeMap<&'a str, BTreeMap<(), ()>>,
+    allowed_capabilities: BTreeMap<&'a str, Map<String, Value>>,
 }
 
 #[derive(Serialize)]
@@ -131,9 +131,7 @@ fn plugin<'a>(policy: &'a Policy, facts: &'a Facts) -> Plugin<'a> {
             environment_variables: Some(Environment { key_values: &policy.environment })
                 .filter(|environment| !environment.key_values.is_empty()),
             capability_restriction_config: Restriction {
-                allowed_capabilities: allowed
-                    .map(|name| (name.as_str(), BTreeMap::new()))
-                    .collect(),
+                allowed_capabilities: allowed.map(|name| (name.as_str(), Map::new())).collect(),
             },
         },
         configuration: configuration(&policy.config),
