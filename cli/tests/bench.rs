@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 /// Sets a header on each request, after asking for a property when it is `curious`.
 fn module(name: &str, curious: bool) -> String {
-    let ask = r#"(drop (call $property
-        (i32.const 64) (i32.const 6) (i32.const 128) (i32.const 132)))"#;
+    let ask = r"(drop (call $property
+        (i32.const 64) (i32.const 6) (i32.const 128) (i32.const 132)))";
     let text = format!(
         r#"(module
             (import "env" "proxy_get_property"
