@@ -16,6 +16,13 @@ impl World {
         if let Some(fault) = fault {
             self.is_faulty = true;
             self.tally.faults += 1;
+            if let (
+                Call::SetEffectiveContext { context },
+                Fault::Refuses(_) | Fault::Announces(_),
+            ) = (call, fault)
+            {
+                self.denied(*context);
+            }
             match fault {
                 Fault::Refuses(status) => {
                     let status = Status::from(status.number());

@@ -43,13 +43,6 @@ impl World {
                 }
             }
             Call::SendLocalResponse { .. } | Call::CloseStream { .. } => {
-                // A host that says of a root that it is gone has its streams answered at every turn.
-                if matches!(call, Call::SendLocalResponse { details, .. } if details == b"tollgate_not_configured")
-                    && self.is_faulty
-                    && let Some(stream) = self.stream(effective)
-                {
-                    stream.is_sound = false;
-                }
                 self.check_decision(call);
                 let is_reply = matches!(call, Call::SendLocalResponse { .. });
                 if let Some(stream) = self.stream(effective)

@@ -268,6 +268,15 @@ impl World {
         }
     }
 
+    /// The host has said of a root that it is gone: the guest forgets it, and its streams, now and later,
+    /// find no filter or another.
+    pub(crate) fn denied(&mut self, root: u32) {
+        if let Some(known) = self.root(root) {
+            known.is_configured = false;
+            self.forsake(root);
+        }
+    }
+
     /// A number that no context has.
     pub(crate) fn free_id(&self) -> u32 {
         (1..u32::MAX).find(|id| !self.contexts.contains_key(id)).unwrap_or(u32::MAX)
