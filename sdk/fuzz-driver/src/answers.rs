@@ -11,7 +11,6 @@ use crate::world::{CallKind, Context, Pending, World, side_of};
 impl World {
     /// Answers a host call, with a fault that is not a callback.
     pub(crate) fn answer(&mut self, call: &Call, fault: Option<&Fault>) -> Scripted {
-        self.check(call);
         let fault = fault.filter(|fault| !matches!(fault, Fault::Refuses(id) if id.number() == 0));
         if let Some(fault) = fault {
             self.is_faulty = true;

@@ -52,6 +52,8 @@ impl Driver {
 
     fn answer(&self, call: &Call) -> Scripted {
         let fault = self.world.borrow_mut().next_fault();
+        // By what the guest knows: not by what a callback in the middle of the call changes.
+        self.world.borrow_mut().check(call);
         if let Some(Fault::CallsBack(step) | Fault::CallsBackAgain(step)) = &fault {
             self.step(step);
             return self.world.borrow_mut().answer(call, None);
