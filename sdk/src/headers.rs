@@ -221,7 +221,7 @@ static IS_TOKEN: [bool; 256] = {
     table
 };
 
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     IS_TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 

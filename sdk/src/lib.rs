@@ -75,6 +75,7 @@
 pub mod attributes;
 pub mod callout;
 pub mod config;
+pub mod cookie;
 pub mod exchange;
 pub mod filter_state;
 pub mod foreign;
@@ -82,7 +83,9 @@ pub mod headers;
 pub mod matching;
 pub mod metrics;
 pub mod mode;
+pub mod origin;
 pub mod protobuf;
+pub mod query;
 pub mod shared_data;
 pub mod state;
 #[cfg(feature = "testing")]

@@ -1,8 +1,8 @@
 //! Which requests a rule is for: the one matcher that all filters share.
 //!
 //! A [`Match`] says what a request has to be: its `routes` and `virtual_hosts` by name, its `hosts`,
-//! `paths`, `methods` and `headers`. Of a list of names, hosts, paths or methods one has to fit; of
-//! headers, all. What is not said fits every request.
+//! `paths`, `methods` and `headers`, and who its `peers` are. Of a list of names, hosts, paths, methods or
+//! peers one has to fit; of headers, all. What is not said fits every request.
 //!
 //! ```
 //! use tollgate::Headers;
@@ -27,7 +27,7 @@
 //! what becomes of it. A request is ambiguous only to rules that look at what is ambiguous, and that
 //! no other part of the rule excludes.
 //!
-//! Not here: what a filter does with an ambiguous request, and addresses and certificates of clients.
+//! Not here: what a filter does with an ambiguous request, and who a client is: [`crate::origin`].
 
 mod header;
 mod host;
@@ -48,11 +48,13 @@ pub use self::header::{HeaderMatch, InvalidHeaderMatch};
 pub use self::host::{AmbiguousHost, HostPattern, InvalidHost, RequestHost};
 pub use self::path::{AmbiguousPath, InvalidPath, PathPattern, RequestPath};
 pub use self::rules::{Rule, Rules};
+use crate::attributes::AttributeError;
 use crate::config::{AtLeastOne, present};
 use crate::header_name::HeaderName;
 use crate::headers::{Headers, NotOne};
 use crate::host_error::HostError;
 use crate::metrics::StatsTags;
+use crate::origin::{self, NoIdentity, SpiffeId, SpiffePattern};
 use crate::root::Root;
 
 /// Which requests a rule is for; see [the module](self).
@@ -90,6 +92,10 @@ struct Parts {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "AtLeastOne<HeaderMatch>")]
     headers: Option<AtLeastOne<HeaderMatch>>,
+    /// SPIFFE IDs of clients, in which `*` stands for one segment: one has to fit.
+    #[serde(default, deserialize_with = "texts::peers")]
+    #[schemars(with = "AtLeastOne<SpiffePattern>")]
+    peers: Option<Vec<String>>,
 }
 
 /// What a policy does with requests that can be read in two ways.
@@ -136,7 +142,7 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// What the proxy calls the places that a request is routed through.
+/// What the proxy calls the places that a request is routed through, and whom it comes from.
 pub trait Names {
     /// The name of the route, if it has one.
     ///
@@ -151,9 +157,16 @@ pub trait Names {
     ///
     /// [`HostError`] when the proxy does not say.
     fn virtual_host(&self) -> Result<Option<&[u8]>, HostError>;
+
+    /// Who the client is, if it has shown that it is somebody.
+    ///
+    /// # Errors
+    ///
+    /// [`AttributeError`] when the proxy does not say.
+    fn peer(&self) -> Result<Option<&SpiffeId>, AttributeError>;
 }
 
-/// No names: of a request without a route.
+/// No names: of a request without a route, by nobody.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoNames;
 
@@ -165,6 +178,10 @@ impl Names for NoNames {
     fn virtual_host(&self) -> Result<Option<&[u8]>, HostError> {
         Ok(None)
     }
+
+    fn peer(&self) -> Result<Option<&SpiffeId>, AttributeError> {
+        Ok(None)
+    }
 }
 
 /// The names that the proxy has for the request at hand: each is asked for once, and only if a rule
@@ -173,6 +190,7 @@ impl Names for NoNames {
 pub struct ProxyNames {
     route: OnceCell<Result<Option<Vec<u8>>, HostError>>,
     virtual_host: OnceCell<Result<Option<Vec<u8>>, HostError>>,
+    peer: OnceCell<Result<SpiffeId, NoIdentity>>,
 }
 
 impl ProxyNames {
@@ -195,6 +213,14 @@ impl Names for ProxyNames {
     fn virtual_host(&self) -> Result<Option<&[u8]>, HostError> {
         Self::ask(&self.virtual_host, ["xds", "virtual_host_name"])
     }
+
+    fn peer(&self) -> Result<Option<&SpiffeId>, AttributeError> {
+        match self.peer.get_or_init(origin::peer) {
+            Ok(id) => Ok(Some(id)),
+            Err(NoIdentity::Missing | NoIdentity::NotASpiffeId) => Ok(None),
+            Err(NoIdentity::Host(error)) => Err(error.clone()),
+        }
+    }
 }
 
 /// Why nobody can say whether a rule is for a request. It tells no value of a header.
@@ -213,6 +239,8 @@ pub enum Ambiguity {
     },
     /// The proxy does not say what the route or the virtual host is called.
     Unnamed(HostError),
+    /// The proxy does not say who the client is.
+    Unidentified(AttributeError),
 }
 
 impl fmt::Display for Ambiguity {
@@ -223,6 +251,7 @@ impl fmt::Display for Ambiguity {
             Self::Method => f.write_str("the method is not one in upper case"),
             Self::Header { name } => write!(f, "the lines of header {name} differ"),
             Self::Unnamed(error) => write!(f, "the route has no name: {error}"),
+            Self::Unidentified(error) => write!(f, "nobody says who the client is: {error}"),
         }
     }
 }
@@ -241,13 +270,14 @@ impl Match {
     /// [`Ambiguity`] when the request may be read in two ways and is not to be taken literally.
     #[inline(never)]
     pub fn test(&self, request: &Request<'_>) -> Result<bool, Ambiguity> {
-        const PARTS: [Test; 6] = [
+        const PARTS: [Test; 7] = [
             Parts::method,
             Parts::path,
             Parts::host,
             Parts::headers,
             Parts::route,
             Parts::virtual_host,
+            Parts::peer,
         ];
         let mut unclear = None;
         for part in PARTS {
@@ -325,6 +355,15 @@ impl Parts {
             Ok(is_one_of(request.read(read, || None)?, names))
         })
     }
+
+    fn peer(&self, request: &Request<'_>) -> Result<bool, Ambiguity> {
+        self.peers.as_ref().map_or(Ok(true), |patterns| {
+            let read = request.names.peer().map_err(Ambiguity::Unidentified);
+            let peer = request.read(read, || None)?;
+            let fits = |id| patterns.iter().any(|pattern| origin::fits(pattern, id));
+            Ok(peer.is_some_and(fits))
+        })
+    }
 }
 
 fn is_one_of(found: Option<&[u8]>, names: &[String]) -> bool {
@@ -335,13 +374,14 @@ impl TryFrom<Parts> for Match {
     type Error = InvalidMatch;
 
     fn try_from(parts: Parts) -> Result<Self, InvalidMatch> {
-        let Parts { routes, virtual_hosts, hosts, paths, methods, headers } = &parts;
+        let Parts { routes, virtual_hosts, hosts, paths, methods, headers, peers } = &parts;
         let says_nothing = routes.is_none()
             && virtual_hosts.is_none()
             && hosts.is_none()
             && paths.is_none()
             && methods.is_none()
-            && headers.is_none();
+            && headers.is_none()
+            && peers.is_none();
         if says_nothing { Err(InvalidMatch::Nothing) } else { Ok(Self(Box::new(parts))) }
     }
 }

@@ -272,6 +272,41 @@ impl Names for Named {
     fn virtual_host(&self) -> Result<Option<&[u8]>, HostError> {
         panic!("no rule has asked for it")
     }
+
+    fn peer(&self) -> Result<Option<&SpiffeId>, AttributeError> {
+        panic!("no rule has asked for it")
+    }
+}
+
+struct By(Result<Option<SpiffeId>, AttributeError>);
+
+impl Names for By {
+    fn route(&self) -> Result<Option<&[u8]>, HostError> {
+        panic!("no rule has asked for it")
+    }
+
+    fn virtual_host(&self) -> Result<Option<&[u8]>, HostError> {
+        panic!("no rule has asked for it")
+    }
+
+    fn peer(&self) -> Result<Option<&SpiffeId>, AttributeError> {
+        self.0.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+}
+
+#[test]
+fn a_peer_is_who_the_proxy_says_it_is() {
+    let rule = rule(r#"{"peers":["spiffe://a/ns/*/sa/web","spiffe://a/batch"]}"#);
+    let test = |by: &By, ambiguous| rule.test(&Request::new(&lines(&[]), by, ambiguous));
+    let id = |text| By(Ok(Some(SpiffeId::parse(text).unwrap())));
+    assert_eq!(test(&id("spiffe://a/ns/x/sa/web"), Ambiguous::Deny), Ok(true));
+    assert_eq!(test(&id("spiffe://a/batch"), Ambiguous::Deny), Ok(true));
+    assert_eq!(test(&id("spiffe://b/batch"), Ambiguous::Deny), Ok(false));
+    assert_eq!(test(&By(Ok(None)), Ambiguous::Deny), Ok(false));
+    let error = AttributeError::NotKept { attribute: "connection.uri_san".to_owned() };
+    let unsaid = By(Err(error.clone()));
+    assert_eq!(test(&unsaid, Ambiguous::Deny), Err(Ambiguity::Unidentified(error)));
+    assert_eq!(test(&unsaid, Ambiguous::Literal), Ok(false));
 }
 
 #[test]
@@ -319,7 +354,7 @@ fn a_rule_that_could_fit_nothing_or_anything_is_refused() {
         ("[]", "configuration: a list is not an object"),
         (
             r#"{"path":[]}"#,
-            "path: unknown field, expected one of `routes`, `virtual_hosts`, `hosts`, `paths`, `methods`, `headers`",
+            "path: unknown field, expected one of `routes`, `virtual_hosts`, `hosts`, `paths`, `methods`, `headers`, `peers`",
         ),
         (
             r#"{"paths":[]}"#,

@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use super::{HostPattern, InvalidMatch, is_method};
 use crate::config::EmptyList;
+use crate::origin::SpiffePattern;
 
 /// Says what is wrong with a text.
 type Check = fn(&str) -> Result<(), String>;
@@ -30,6 +31,11 @@ pub(super) fn methods<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<S
 /// Reads [`HostPattern`]s, as `deserialize_with`.
 pub(super) fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
     read(from, |host| HostPattern::new(host).map(drop).map_err(|invalid| invalid.to_string()))
+}
+
+/// Reads [`SpiffePattern`]s, as `deserialize_with`.
+pub(super) fn peers<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    read(from, |id| SpiffePattern::parse(id).map(drop).map_err(|invalid| invalid.to_string()))
 }
 
 #[inline(never)]
