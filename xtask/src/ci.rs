@@ -76,11 +76,14 @@ pub(crate) fn run() -> Result<ExitCode> {
     lints.args(benches).args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     add("lints for benches", check(&mut lints)?);
     add("licences", licences()?);
-    add("filters", check(tollgate().arg("build"))?);
+    // With the tests, so that all is built once: the command alone would be given other features of what
+    // it leans on, and with them another build of the engine.
+    add("build", check(cargo().args(["test", "--workspace", "--no-run"]))?);
+    add("filters", check(tollgate()?.arg("build"))?);
     add("tests", tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?);
     add("tests of benches", tests(cargo().arg("test").args(benches))?);
     for host in ["native", "wasmtime", "envoy"] {
-        let mut test = tollgate();
+        let mut test = tollgate()?;
         // Natively, the command has the ready filters; examples and the filters that only try out the
         // SDK are played by tests of their own.
         let folders: &[&str] = if host == "native" {
@@ -91,7 +94,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         test.arg("test").args(folders).args(["--on", host, "--format", "json"]);
         add(&format!("scenarios on {host}"), scenarios(&mut test)?);
     }
-    add("demo", check(tollgate().arg("demo"))?);
+    add("demo", check(tollgate()?.arg("demo"))?);
 
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -103,10 +106,11 @@ fn clippy() -> Command {
     command
 }
 
-fn tollgate() -> Command {
-    let mut command = cargo();
-    command.arg("tollgate");
-    command
+/// The command as the tests have built it, beside this program.
+fn tollgate() -> Result<Command> {
+    let this = std::env::current_exe().context("this program has no path")?;
+    let name = format!("tollgate{}", std::env::consts::EXE_SUFFIX);
+    Ok(Command::new(this.with_file_name(name)))
 }
 
 /// A command that passes or fails as a whole.
