@@ -46,6 +46,7 @@ use serde::Deserialize;
 
 pub use self::header::{HeaderMatch, InvalidHeaderMatch};
 pub use self::host::{AmbiguousHost, HostPattern, InvalidHost, RequestHost};
+pub(crate) use self::path::Decoded;
 pub use self::path::{AmbiguousPath, InvalidPath, PathPattern, RequestPath};
 pub use self::rules::{Rule, Rules};
 use crate::attributes::AttributeError;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::matching::Decoded;
+
 /// The value of each parameter of this name in the query of a path, in order. Names and values are
 /// decoded as HTML forms encode them: `+` is a space, `%41` is `A`; names are compared decoded, with
 /// their case. A parameter without `=` has an empty value.
@@ -37,21 +39,9 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(text);
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.first_chunk().and_then(|[high, low]| {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            let byte = digit(*high)?.checked_mul(16)?.checked_add(digit(*low)?)?;
-            u8::try_from(byte).ok()
-        });
-        (rest, _) = match (first, digits) {
-            (b'%', Some(byte)) => (after.get(2..).unwrap_or_default(), bytes.push(byte)),
-            (b'+', _) => (after, bytes.push(b' ')),
-            (byte, _) => (after, bytes.push(byte)),
-        };
-    }
-    Cow::Owned(bytes)
+    let plain =
+        |(byte, was_encoded): (u8, bool)| if byte == b'+' && !was_encoded { b' ' } else { byte };
+    Cow::Owned(Decoded::of(text).map(plain).collect())
 }
 
 #[cfg(test)]

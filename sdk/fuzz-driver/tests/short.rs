@@ -1,6 +1,7 @@
 //! The driver on cases that are the same every time, so that it stays alive between runs of the fuzzer.
 //! `TOLLGATE_FUZZ_SECONDS=600` has it go on with further cases for so long, where there is no fuzzer;
 //! `TOLLGATE_FUZZ_FROM=4372` has it begin with that case, as a failure names it.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -62,5 +63,5 @@ fn any_course_of_things_is_survived_within_the_rules() {
 
 /// The number in a variable of the environment, 0 where it is not set.
 fn number_in(variable: &str) -> usize {
-    std::env::var(variable).map_or(0, |text| text.parse().unwrap())
+    std::env::var(variable).map_or(0, |text| text.parse().expect("a number"))
 }

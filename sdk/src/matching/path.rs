@@ -86,6 +86,11 @@ impl PathPattern {
         Ok(Self { segments, is_open: false })
     }
 
+    /// The JSON Schema of what [`Self::template`] takes.
+    pub fn template_schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": template_pattern() })
+    }
+
     /// Whether the path is one of these.
     pub fn matches(&self, path: RequestPath<'_>) -> bool {
         let mut found = path.segments();
@@ -116,6 +121,23 @@ impl PathPattern {
         let is_named = |segment: &Segment| matches!(segment, Segment::Captured(n) if n == name);
         path.segments().nth(self.segments.iter().position(is_named)?)
     }
+
+    /// How many segments are in braces.
+    pub fn captured(&self) -> usize {
+        self.segments.iter().filter(|own| matches!(own, Segment::Captured(_))).count()
+    }
+
+    /// What a path has at each segment in braces, in order, percent-decoded. `None` when the path does
+    /// not match.
+    pub fn captures<'a>(
+        &'a self,
+        path: RequestPath<'a>,
+    ) -> Option<impl Iterator<Item = Vec<u8>> + 'a> {
+        let segments = self.segments.iter().zip(path.segments());
+        let captured = segments.filter(|(own, _)| matches!(own, Segment::Captured(_)));
+        let decoded = |segment| Decoded::of(segment).map(|(byte, _)| byte).collect();
+        self.matches(path).then(|| captured.map(move |(_, segment)| decoded(segment)))
+    }
 }
 
 impl TryFrom<Written> for PathPattern {
@@ -130,16 +152,22 @@ impl TryFrom<Written> for PathPattern {
     }
 }
 
+/// A segment of text in a JSON Schema: no dot segment, nothing of which `parts` would say that it is
+/// unclear.
+const TEXT: &str = r"(?!\.{1,2}(/|$))[^/%?#;\\{}\x00-\x1f\x7f]+";
+
+fn template_pattern() -> String {
+    format!(r"^(?=.*\{{)(/(\{{[a-z][a-z0-9_]{{0,31}}\}}|{TEXT}))+$")
+}
+
 impl JsonSchema for PathPattern {
     fn schema_name() -> Cow<'static, str> {
         "PathPattern".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // A segment of text: no dot segment, nothing of which `parts` would say that it is unclear.
-        const TEXT: &str = r"(?!\.{1,2}(/|$))[^/%?#;\\{}\x00-\x1f\x7f]+";
         let path = format!("^(/|(/{TEXT})+)$");
-        let template = format!(r"^(?=.*\{{)(/(\{{[a-z][a-z0-9_]{{0,31}}\}}|{TEXT}))+$");
+        let template = template_pattern();
         let form = |name: &str, pattern: &str, description: &str| {
             json_schema!({
                 "type": "object",
@@ -240,16 +268,22 @@ impl<'a> RequestPath<'a> {
 
     fn reads(self, segment: &[u8], text: &str) -> bool {
         if self.is_encoded {
-            Decoded(segment).map(|(byte, _)| byte).eq(text.bytes())
+            Decoded::of(segment).map(|(byte, _)| byte).eq(text.bytes())
         } else {
             segment == text.as_bytes()
         }
     }
 }
 
-/// The bytes of a segment, percent-decoded once, and whether they were encoded. What is no encoding
+/// The bytes of a text, percent-decoded once, and whether they were encoded. What is no encoding
 /// stays as it is.
-struct Decoded<'a>(&'a [u8]);
+pub(crate) struct Decoded<'a>(&'a [u8]);
+
+impl<'a> Decoded<'a> {
+    pub(crate) fn of(text: &'a [u8]) -> Self {
+        Self(text)
+    }
+}
 
 impl Iterator for Decoded<'_> {
     type Item = (u8, bool);
@@ -279,7 +313,7 @@ fn digit(byte: u8) -> Option<u8> {
 /// Whether all servers read this segment alike.
 fn check(segment: &[u8]) -> Result<(), AmbiguousPath> {
     let mut before = 0;
-    let mut decoded = Decoded(segment);
+    let mut decoded = Decoded::of(segment);
     while let Some((byte, was_encoded)) = decoded.next() {
         match (byte, was_encoded) {
             (0..b' ' | 0x7f, _) | (b' ', false) => return Err(AmbiguousPath::Control),
