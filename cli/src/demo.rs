@@ -194,6 +194,7 @@ fn sentence(worker: usize, step: &RequestStep, exchange: &Exchange) -> String {
         }
         Came::Reset => "reset".into(),
         Came::Unanswered => "no answer".into(),
+        Came::Refused(alert) => format!("refused with {alert}"),
         Came::Left(_) => "the client left".into(),
     };
     let cost = exchange.cost.map_or(String::new(), |cost| {

@@ -374,6 +374,7 @@ fn answer(exchange: &Exchange) -> String {
         Outcome::Reset => "reset".into(),
         Outcome::Left(_) => "left".into(),
         Outcome::Unanswered => "none".into(),
+        Outcome::Refused(alert) => alert.to_string(),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod suite;
+pub mod tls;
 pub mod transcript;
 pub mod world;
 pub mod yaml;

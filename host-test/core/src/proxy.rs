@@ -14,6 +14,7 @@ use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine, HostName, PlannedCallout,
     RequestStep, Scenario,
 };
+use crate::tls::Alert;
 
 /// Both ends of a connection have gone, and the proxy has not noticed.
 pub const STAYS_OPEN: &str = "the connection stays in the proxy for ever: filters hold what would tell it \
@@ -180,6 +181,8 @@ pub struct Exchange {
 pub struct Conversation {
     /// How it stood once the client had connected, after each event, and once it was over.
     pub moments: Vec<Moment>,
+    /// With which alert the proxy refused the client's handshake, if it did.
+    pub refused: Option<Alert>,
     /// The callouts that guests made meanwhile, in the order of the plan.
     pub callouts: Vec<Callout>,
     /// What it cost, where the host can tell.
@@ -248,6 +251,8 @@ pub enum Outcome {
     Reset,
     /// No answer within the limit of the host.
     Unanswered,
+    /// No connection: the proxy refused the client's handshake.
+    Refused(Alert),
     /// The client left before the response was whole: with what it had got, whose body is what had come.
     Left(Option<Response>),
 }

@@ -18,6 +18,7 @@ use crate::scenario::{
     ExpectedResponse, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher,
     PlannedCallout, Request, RequestStep, Scenario, Step,
 };
+use crate::tls::Alert;
 
 /// Failures after which a scenario is given up: what follows repeats them.
 const ENOUGH_FAILURES: usize = 8;
@@ -191,6 +192,7 @@ fn play_connection(
         let conversation = proxy.connect(worker, step)?;
         let place = Place { repeat: (repeats > 1).then_some((repeat, repeats)), ..place };
         let mut fail = |what: String| failures.push(place.failure(what));
+        judge_handshake(expect, conversation.refused, &mut fail);
         connection::judge(step, &conversation, &mut fail);
         judge_cost(expect.budget, conversation.cost, &mut fail);
         callouts::judge(&step.callouts, &conversation.callouts, &mut fail);
@@ -310,8 +312,15 @@ fn judge_configured(
 }
 
 fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMut(String)) {
+    let refused = match exchange.outcome {
+        Outcome::Refused(alert) => Some(alert),
+        Outcome::Response(_) | Outcome::Reset | Outcome::Unanswered | Outcome::Left(_) => None,
+    };
+    judge_handshake(expect, refused, fail);
     match (&expect.outcome, &exchange.outcome) {
-        (None, Outcome::Response(_) | Outcome::Reset)
+        (Some(ExpectedOutcome::Refused(_)), _)
+        | (_, Outcome::Refused(_))
+        | (None, Outcome::Response(_) | Outcome::Reset)
         | (Some(ExpectedOutcome::Reset), Outcome::Reset)
         | (Some(ExpectedOutcome::Nothing), Outcome::Unanswered)
         | (None | Some(ExpectedOutcome::Left), Outcome::Left(_)) => {}
@@ -366,6 +375,32 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
         }
     }
     judge_cost(expect.budget, exchange.cost, fail);
+}
+
+/// Compares how the proxy refused the client's handshake, if it did.
+fn judge_handshake(expect: &Expectation, got: Option<Alert>, fail: &mut dyn FnMut(String)) {
+    let expected = match expect.outcome {
+        Some(ExpectedOutcome::Refused(alert)) => Some(alert),
+        None
+        | Some(
+            ExpectedOutcome::Response(_)
+            | ExpectedOutcome::Reset
+            | ExpectedOutcome::Nothing
+            | ExpectedOutcome::Left,
+        ) => None,
+    };
+    match (expected, got) {
+        (Some(expected), Some(got)) if expected != got => {
+            fail(format!("handshake: expected the alert {expected}, got {got}"));
+        }
+        (Some(expected), None) => {
+            fail(format!("handshake: expected the alert {expected}, but the peer was let in"));
+        }
+        (None, Some(got)) => fail(format!(
+            "handshake: refused with the alert {got}; if that is right, say `refused: {got}`"
+        )),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
 }
 
 /// What a proxy cannot tell is within the budget.

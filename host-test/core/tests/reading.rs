@@ -129,6 +129,54 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 }
 
 #[test]
+fn wrong_peers_are_refused_with_their_place() {
+    for (key, expected) in [
+        ("peers: {}", "peers: none; name at least one"),
+        ("peers: { a: {}, a: {} }", "duplicate"),
+        ("peers: { a: { sans: [] } }", "unknown field `sans`"),
+        ("peers: { a: { san: [spiffe] } }", "`spiffe` is not a subject alternative name"),
+        ("peers: { a: { san: ['IP:10.0.0'] } }", "`IP:10.0.0` is not a subject alternative name"),
+        ("peers: { a: { san: ['DNS:zürich'] } }", "in ASCII"),
+        ("peers: { a: { subject: web } }", "peers.a.subject: `web` is not a distinguished name"),
+        ("peers: { a: { serial: '' } }", "peers.a.serial: empty"),
+        ("peers: { a: { serial: 'x1' } }", "peers.a.serial: `x1` is not hex"),
+        ("peers: { a: { serial: 'ffffffffffffffffffffffffffffffffffffffff' } }", "159 bits"),
+        ("peers: { a: { not_after: 1h } }", "`1h` is not a moment"),
+        ("peers: { a: { not_after: '1969-01-01T00:00:00Z' } }", "not between 1970 and 2199"),
+        ("peers: { a: { ca: maybe } }", "`maybe`; write true, false or none"),
+        ("peers: { a: { key_usage: [] } }", "peers.a.key_usage: an empty list"),
+        ("peers: { a: { key_usage: [signing] } }", "unknown variant `signing`"),
+        ("peers: { a: { extended_key_usage: all } }", "`all`; write none or a list"),
+        ("peers: { a: { certificate: none, ca: true } }", "peers.a.certificate: it has none"),
+        ("peers: { a: { server_name: 10.0.0.1 } }", "`10.0.0.1` is not a name of a host"),
+        ("peers: { a: { version: TLSv1.1 } }", "unknown variant `TLSv1.1`"),
+        ("tls: { certificate: { server_name: a } }", "tls.certificate.server_name: belongs to"),
+        ("tls: { trust_chain_verification: NONE }", "unknown variant `NONE`"),
+        ("proxy: { forward_client_cert_details: ALWAYS }", "unknown variant `ALWAYS`"),
+    ] {
+        let text = format!("{FILTERS}{key}\nsteps: [ {{ advance: 1s }} ]\n");
+        let error = Scenario::parse(&text).unwrap_err();
+        assert!(error.to_string().contains(expected), "{key}: {error}");
+    }
+    for (keys, step, expected) in [
+        ("", "{ request: {}, peer: a }", "steps[0].peer: a is not among `peers`; there are none"),
+        ("peers: { a: {}, b: {} }", "{ request: {} }", "there are several `peers`: a, b"),
+        ("peers: { a: {}, b: {} }", "{ request: {}, peer: c }", "c is not among `peers`: a, b"),
+        ("peers: { a: {} }", "{ advance: 1s, peer: a }", "`peer` belongs to a request"),
+        ("peers: { a: {} }", "{ request: {}, expect: { refused: no } }", "`no` is not an alert"),
+        (
+            "peers: { a: {} }",
+            "{ request: {}, expect: { refused: unknown_ca, response: { status: 200 } } }",
+            "who is refused gets none",
+        ),
+    ] {
+        let text = format!("{FILTERS}{keys}\nsteps: [ {step} ]\n");
+        let error = Scenario::parse(&text).unwrap_err();
+        assert!(error.to_string().contains(expected), "{step}: {error}");
+    }
+}
+
+#[test]
 fn a_wrong_step_is_refused_with_line_and_column() {
     refuse_step(
         "{}",

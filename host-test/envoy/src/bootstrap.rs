@@ -9,8 +9,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_host::scenario::{
-    Configured, Metadata, Protocol, Scenario, Step, Traffic, TrafficDirection, UPSTREAM,
+    ClientCertDetail, Configured, ForwardClientCertDetails, Metadata, Protocol, Scenario, Step,
+    Tls, Traffic, TrafficDirection, TrustChainVerification, UPSTREAM,
 };
+use tollgate_host::tls::Credentials;
 
 use crate::tcp::ECHOED;
 
@@ -34,6 +36,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) trailers: Trailers,
     /// Whether clients are told apart.
     pub(crate) apart: Apart,
+    /// The certificates, when the listener terminates TLS.
+    pub(crate) tls: Option<(&'a Tls, &'a Credentials)>,
     /// How many bytes a connection may have buffered.
     pub(crate) buffer_limit: usize,
     /// Port of the upstream on the loopback interface.
@@ -92,10 +96,15 @@ pub(crate) struct Plugin<'a> {
 impl Bootstrap<'_> {
     /// Renders the configuration.
     pub(crate) fn to_json(&self) -> Value {
-        let filter_chains = match self.traffic {
-            Traffic::Http => json!([{ "filters": [self.http()] }]),
-            Traffic::Tcp => json!([echo(), { "filters": self.tcp() }]),
+        let (filters, echo) = match self.traffic {
+            Traffic::Http => (vec![self.http()], None),
+            Traffic::Tcp => (self.tcp(), Some(echo())),
         };
+        let mut chain = json!({ "filters": filters });
+        if let (Some((tls, credentials)), Some(fields)) = (self.tls, chain.as_object_mut()) {
+            fields.insert("transport_socket".into(), terminating(tls, credentials));
+        }
+        let filter_chains: Vec<Value> = echo.into_iter().chain([chain]).collect();
         json!({
             "node": {
                 "id": self.proxy.node.id,
@@ -114,6 +123,7 @@ impl Bootstrap<'_> {
                         TrafficDirection::Outbound => "OUTBOUND",
                     },
                     "metadata": metadata(&self.proxy.listener.metadata),
+                    "listener_filters": self.tls.map(|_| inspector()).into_iter().collect::<Vec<_>>(),
                     // The next connection goes to a worker that has the fewest.
                     "connection_balance_config": { "exact_balance": {} },
                     "filter_chains": filter_chains,
@@ -252,6 +262,41 @@ fn echo() -> Value {
     })
 }
 
+/// What tells the server that a client asks for: without it, Envoy knows none.
+fn inspector() -> Value {
+    let kind = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+    json!({
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": { "@type": format!("type.googleapis.com/{kind}") },
+    })
+}
+
+/// The socket of a listener that terminates TLS.
+fn terminating(tls: &Tls, credentials: &Credentials) -> Value {
+    let kind = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+    let own = &credentials.own;
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": format!("type.googleapis.com/{kind}"),
+            "require_client_certificate": tls.require_client_certificate,
+            "common_tls_context": {
+                "tls_certificates": [{
+                    "certificate_chain": { "inline_string": own.certificate.pem() },
+                    "private_key": { "inline_string": own.key_pem() },
+                }],
+                "validation_context": {
+                    "trusted_ca": { "inline_string": credentials.trusted.pem() },
+                    "trust_chain_verification": match tls.trust_chain_verification {
+                        TrustChainVerification::VerifyTrustChain => "VERIFY_TRUST_CHAIN",
+                        TrustChainVerification::AcceptUntrusted => "ACCEPT_UNTRUSTED",
+                    },
+                },
+            },
+        },
+    })
+}
+
 /// A cluster with one endpoint.
 fn cluster(name: &str, endpoint: &Value, mut options: Value) -> Value {
     let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -279,6 +324,7 @@ fn explicit(protocol: Protocol) -> Value {
 
 fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
     let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let tells = |detail| proxy.set_current_client_cert_details.contains(&detail);
     json!({
         "@type": format!("type.googleapis.com/{kind}"),
         "stat_prefix": "ingress",
@@ -288,6 +334,20 @@ fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
         "skip_xff_append": true,
         "use_remote_address": false,
         "server_header_transformation": "PASS_THROUGH",
+        "forward_client_cert_details": match proxy.forward_client_cert_details {
+            ForwardClientCertDetails::Sanitize => "SANITIZE",
+            ForwardClientCertDetails::ForwardOnly => "FORWARD_ONLY",
+            ForwardClientCertDetails::AppendForward => "APPEND_FORWARD",
+            ForwardClientCertDetails::SanitizeSet => "SANITIZE_SET",
+            ForwardClientCertDetails::AlwaysForwardOnly => "ALWAYS_FORWARD_ONLY",
+        },
+        "set_current_client_cert_details": {
+            "subject": tells(ClientCertDetail::Subject),
+            "cert": tells(ClientCertDetail::Cert),
+            "chain": tells(ClientCertDetail::Chain),
+            "dns": tells(ClientCertDetail::Dns),
+            "uri": tells(ClientCertDetail::Uri),
+        },
         "http_filters": filters,
         "route_config": {
             "name": "routes",
@@ -386,6 +446,7 @@ mod tests {
             proxy: &Configured::default(),
             trailers,
             apart: Apart::No,
+            tls: None,
             buffer_limit: 1 << 20,
             upstream_port: 1234,
             clusters: Vec::new(),

@@ -1,5 +1,5 @@
 //! The clients: connections to each worker that are kept alive, so that a step can name its worker, and as
-//! many as a step has requests at once.
+//! many as a step has requests at once. A peer connects when it is its turn.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,16 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tollgate_host::proxy::{Outcome, Response};
+use tollgate_host::tls::Alert;
 
 use crate::admin::{Admin, AdminError};
 use crate::message::{self, Body, Feed, Meter};
+use crate::tls::{self, Identities, NoHandshake};
 
 /// How long a client waits for the end of an answer; the offline host waits as long in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -43,15 +46,30 @@ pub(crate) struct Clients {
     admin: Admin,
     /// For each worker its connections; one that is lost or in use leaves its place empty.
     connections: Vec<Vec<Option<Connection>>>,
+    /// Who connects, when it is with TLS.
+    identities: Option<Identities>,
+    /// How many connections of peers are in use.
+    in_use: usize,
 }
 
 /// A connection that a client keeps alive.
 #[derive(Debug)]
 pub(crate) struct Connection {
     sender: SendRequest<Body>,
+    /// The peer that it belongs to.
+    peer: Option<usize>,
     /// Our own port, by which Envoy knows the client.
     pub(crate) port: u16,
     task: JoinHandle<()>,
+}
+
+/// A client that shall send a request.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Its connection.
+    Connected(Seat, Connection),
+    /// Envoy has refused it.
+    Refused(Alert),
 }
 
 /// Which connection it is.
@@ -79,29 +97,88 @@ impl Clients {
     pub(crate) async fn connect(
         listener: SocketAddr,
         admin: Admin,
+        identities: Option<Identities>,
         workers: usize,
         per_worker: usize,
     ) -> Result<Self, ClientError> {
         let row = || std::iter::repeat_with(|| None).take(per_worker).collect();
         let connections = std::iter::repeat_with(row).take(workers).collect();
-        let mut clients = Self { listener, admin, connections };
-        clients.fill().await?;
+        let mut clients = Self { listener, admin, connections, identities, in_use: 0 };
+        if clients.identities.is_none() {
+            clients.fill().await?;
+        }
         Ok(clients)
     }
 
-    /// Takes a connection to a worker that nobody uses.
+    /// Takes a connection to a worker that nobody uses. That of a peer is opened unless it is there.
     ///
     /// # Errors
     ///
     /// [`ClientError`] when there is none.
-    pub(crate) fn take(&mut self, worker: usize) -> Result<(Seat, Connection), ClientError> {
+    pub(crate) async fn take(
+        &mut self,
+        worker: usize,
+        peer: Option<&str>,
+    ) -> Result<Taken, ClientError> {
         let row = self.connections.get_mut(worker).ok_or(ClientError::NoWorker { worker })?;
-        let taken = row
-            .iter_mut()
-            .enumerate()
-            .find_map(|(place, connection)| Some((place, connection.take()?)));
-        let (place, connection) = taken.ok_or(ClientError::AllInUse { worker })?;
-        Ok((Seat { worker, place }, connection))
+        let peer = self.identities.as_ref().and_then(|identities| identities.place(peer));
+        let free = |seat: &Option<Connection>| seat.as_ref().is_some_and(|free| free.peer == peer);
+        let place = match (row.iter().position(free), peer) {
+            (Some(place), _) => place,
+            (None, None) => return Err(ClientError::AllInUse { worker }),
+            (None, Some(peer)) => match self.let_in(worker, peer).await? {
+                Ok(place) => place,
+                Err(alert) => return Ok(Taken::Refused(alert)),
+            },
+        };
+        let row = self.connections.get_mut(worker).and_then(|row| row.get_mut(place));
+        let connection = row.and_then(Option::take).ok_or(ClientError::AllInUse { worker })?;
+        self.in_use += usize::from(peer.is_some());
+        Ok(Taken::Connected(Seat { worker, place }, connection))
+    }
+
+    /// Connects a peer to a worker, and gives the place of the connection. Each goes to a worker that has
+    /// the fewest: those that go elsewhere are kept until it has come to the right one.
+    async fn let_in(
+        &mut self,
+        worker: usize,
+        peer: usize,
+    ) -> Result<Result<usize, Alert>, ClientError> {
+        let open = self.connections.iter().flatten().flatten().count() + self.in_use;
+        let mut before = self.wait_for(|all| sum(all) == as_count(open)).await?;
+        let mut astray = Vec::new();
+        let connection = loop {
+            if astray.len() > self.connections.len() {
+                return Err(ClientError::Misdealt { open: before.into_values().collect() });
+            }
+            let identities = self.identities.as_ref().ok_or(ClientError::AllInUse { worker })?;
+            let stream = open_tcp(self.listener).await?;
+            let port = stream.local_addr().map_err(ClientError::Connect)?.port();
+            let shaken = identities.connect(peer, stream, self.admin).await;
+            let stream = match shaken.map_err(ClientError::Handshake)? {
+                Ok(stream) => stream,
+                Err(alert) => return Ok(Err(alert)),
+            };
+            let connection = speak(stream, port, Some(peer)).await?;
+            let with_it = as_count(open + astray.len() + 1);
+            let now = self.wait_for(|all| sum(all) == with_it).await?;
+            if newest(&before, &now) == Some(worker) {
+                break connection;
+            }
+            astray.push(connection);
+            before = now;
+        };
+        for connection in astray {
+            connection.close().await;
+        }
+        self.wait_for(|all| sum(all) == as_count(open + 1)).await?;
+        let row = self.connections.get_mut(worker).ok_or(ClientError::NoWorker { worker })?;
+        let place = row.iter().position(Option::is_none).unwrap_or(row.len());
+        match row.get_mut(place) {
+            Some(seat) => *seat = Some(connection),
+            None => row.push(Some(connection)),
+        }
+        Ok(Ok(place))
     }
 
     /// Gives connections back. Those that were lost are opened again, once Envoy has noticed that they are
@@ -115,12 +192,17 @@ impl Clients {
         connections: Vec<(Seat, Option<Connection>)>,
     ) -> Result<(), ClientError> {
         for (Seat { worker, place }, connection) in connections {
+            self.in_use = self.in_use.saturating_sub(1);
             let row = self.connections.get_mut(worker);
             if let Some(seat) = row.and_then(|row| row.get_mut(place)) {
                 *seat = connection;
             }
         }
-        self.fill().await
+        match self.identities {
+            // They are opened when they are needed.
+            Some(_) => Ok(()),
+            None => self.fill().await,
+        }
     }
 
     /// Opens connections one after another, each of which goes to a worker that has the fewest, until none
@@ -131,17 +213,14 @@ impl Clients {
         if open == seats().count() {
             return Ok(());
         }
-        let sum = |open: &BTreeMap<String, u64>| open.values().sum::<u64>();
         let mut before = self.wait_for(|all| sum(all) == as_count(open)).await?;
         while open < self.connections.iter().flatten().count() {
-            let connection = connect(self.listener).await?;
+            let stream = open_tcp(self.listener).await?;
+            let port = stream.local_addr().map_err(ClientError::Connect)?.port();
+            let connection = speak(stream, port, None).await?;
             open += 1;
             let now = self.wait_for(|all| sum(all) == as_count(open)).await?;
-            let is_new = |(name, count): (&String, &u64)| {
-                *count > before.get(name).copied().unwrap_or_default()
-            };
-            let worker = now.iter().position(is_new);
-            let row = worker.and_then(|worker| self.connections.get_mut(worker));
+            let row = newest(&before, &now).and_then(|worker| self.connections.get_mut(worker));
             let seat = row.and_then(|row| row.iter_mut().find(|seat| seat.is_none()));
             match seat {
                 Some(seat) => *seat = Some(connection),
@@ -211,12 +290,16 @@ impl Connection {
             },
         };
         if is_lost {
-            self.task.abort();
-            // It says that it was aborted, or that it had ended before.
-            let _ended = self.task.await;
+            self.close().await;
             return Ok((outcome, None));
         }
         Ok((outcome, Some(self)))
+    }
+
+    async fn close(self) {
+        self.task.abort();
+        // It says that it was aborted, or that it had ended before.
+        let _ended = self.task.await;
     }
 }
 
@@ -236,6 +319,8 @@ pub(crate) enum ClientError {
     NoWorker { worker: usize },
     /// The worker carries more requests than it has connections.
     AllInUse { worker: usize },
+    /// A peer is neither let in nor refused.
+    Handshake(NoHandshake),
     /// Envoy does not tell.
     Admin(AdminError),
 }
@@ -255,6 +340,7 @@ impl fmt::Display for ClientError {
                 write!(f, "all connections to worker {worker} are in use")
             }
             Self::NoWorker { worker } => write!(f, "there is no worker {worker}"),
+            Self::Handshake(error) => write!(f, "{error}"),
             Self::Admin(error) => write!(f, "{error}"),
         }
     }
@@ -268,10 +354,16 @@ impl From<AdminError> for ClientError {
     }
 }
 
-async fn connect(listener: SocketAddr) -> Result<Connection, ClientError> {
-    let stream = TcpStream::connect(listener).await.map_err(ClientError::Connect)?;
-    stream.set_nodelay(true).map_err(ClientError::Connect)?;
-    let port = stream.local_addr().map_err(ClientError::Connect)?.port();
+async fn open_tcp(listener: SocketAddr) -> Result<TcpStream, ClientError> {
+    tls::open(listener).await.map_err(ClientError::Connect)
+}
+
+/// Speaks HTTP/1.1 on a connection.
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    port: u16,
+    peer: Option<usize>,
+) -> Result<Connection, ClientError> {
     let (sender, connection) = http1::Builder::new()
         .max_headers(MOST_LINES)
         .handshake(TokioIo::new(stream))
@@ -279,7 +371,7 @@ async fn connect(listener: SocketAddr) -> Result<Connection, ClientError> {
         .map_err(ClientError::Protocol)?;
     // It ends with an error when Envoy resets it; the request on it tells as well.
     let task = tokio::spawn(async { drop(connection.await) });
-    Ok(Connection { sender, port, task })
+    Ok(Connection { sender, peer, port, task })
 }
 
 /// Notes the response as it comes; once it is whole, whether the connection closes with it.
@@ -317,6 +409,15 @@ async fn answer(
         });
     }
     Ok(closes)
+}
+
+fn sum(open: &BTreeMap<String, u64>) -> u64 {
+    open.values().sum()
+}
+
+/// The worker that has more connections than before.
+fn newest(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Option<usize> {
+    now.iter().position(|(name, count)| *count > before.get(name).copied().unwrap_or_default())
 }
 
 fn as_count(connections: usize) -> u64 {

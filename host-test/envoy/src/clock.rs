@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tollgate_host::scenario::ClockStep;
 
@@ -46,6 +47,16 @@ impl Clock {
         Ok(Self { library, file, shared, shift_nanos: 0 })
     }
 
+    /// Sets the clock to `time`, since the Unix epoch.
+    pub(crate) fn set(&mut self, time: Duration) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.shift_nanos = 0;
+        self.step(match time.checked_sub(now) {
+            Some(by) => ClockStep::Forward(by),
+            None => ClockStep::Back(now.saturating_sub(time)),
+        })
+    }
+
     /// Variables of the environment for a process whose clock this is.
     pub(crate) fn variables(&self) -> [OsString; 2] {
         let variable = |name: &str, value: &Path| {
@@ -59,7 +70,7 @@ impl Clock {
 
     /// Sets the clock forward or back.
     pub(crate) fn step(&mut self, by: ClockStep) -> io::Result<()> {
-        let nanos = |by: std::time::Duration| i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
+        let nanos = |by: Duration| i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
         self.shift_nanos = match by {
             ClockStep::Forward(by) => self.shift_nanos.saturating_add(nanos(by)),
             ClockStep::Back(by) => self.shift_nanos.saturating_sub(nanos(by)),
@@ -91,7 +102,7 @@ pub(crate) enum NoClock {
 
 impl fmt::Display for NoClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a `clock` step on Envoy needs a C compiler: ")?;
+        f.write_str("`clock` steps and `peers` on Envoy need a C compiler: ")?;
         match self {
             Self::NoCompiler { compiler, error } => write!(
                 f,

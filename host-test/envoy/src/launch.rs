@@ -17,6 +17,8 @@ use tollgate_host::proxy::HostFailure;
 use tollgate_host::scenario::{
     FilterUse, Meets, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
 };
+use tollgate_host::tls::{Credentials, NotIssued};
+use tollgate_host::world::EPOCH;
 
 use crate::admin::{Admin, AdminError};
 use crate::bootstrap::{Apart, Bootstrap, Called, Plugin, Trailers};
@@ -27,6 +29,7 @@ use crate::discovery::Discovery;
 use crate::log::{self, Log};
 use crate::process::Supervised;
 use crate::tcp::{self, NotConnected, Workers};
+use crate::tls::Identities;
 use crate::upstream;
 
 /// How long Envoy may take to start; it takes 0.2 s.
@@ -47,6 +50,8 @@ pub(crate) struct Launch {
     /// The clusters that guests may call; none when no scenario says what they meet.
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) clock: Option<Clock>,
+    /// The peers, until they have their ways.
+    identities: Option<Identities>,
     pub(crate) discovery: Discovery,
     pub(crate) runtime: Runtime,
     files: Files,
@@ -102,12 +107,18 @@ impl Launch {
             Traffic::Http => upstream.port(),
             Traffic::Tcp => tcp.local_addr().map_err(NotStarted::Io)?.port(),
         };
+        let credentials = scenario.tls.as_ref().map(|tls| Credentials::issue(tls, EPOCH));
+        let credentials = credentials.transpose().map_err(NotStarted::NotIssued)?;
+        let tls = scenario.tls.as_ref().zip(credentials.as_ref());
+        let identities = tls.map(|(tls, credentials)| Identities::new(tls, credentials));
+        let identities = identities.transpose().map_err(NotStarted::Unshowable)?;
         let bootstrap = Bootstrap {
             traffic: scenario.traffic,
             filters: &filters,
             proxy: &scenario.proxy,
             trailers: trailers(scenario),
             apart: Apart::of(scenario),
+            tls,
             buffer_limit: scenario.buffer_limit,
             upstream_port,
             clusters: called(scenario, &clusters),
@@ -115,8 +126,13 @@ impl Launch {
         let configuration = bootstrap.to_json().to_string();
         fs::write(&files.configuration, configuration).map_err(NotStarted::Io)?;
         let needs_clock = scenario.steps.iter().any(|step| matches!(step, Step::Clock(_)));
+        let needs_clock = needs_clock || scenario.tls.is_some();
         let clock = needs_clock.then(|| Clock::new(&clock::compiler(), folder.path())).transpose();
-        let clock = clock.map_err(NotStarted::NoClock)?;
+        let mut clock = clock.map_err(NotStarted::NoClock)?;
+        if let Some(clock) = clock.as_mut().filter(|_| scenario.tls.is_some()) {
+            // Certificates are the same on every host, and so is the time in which they are valid.
+            clock.set(EPOCH).map_err(NotStarted::Io)?;
+        }
         let command = command(envoy, scenario, &files, clock.as_ref());
         let process =
             Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
@@ -129,6 +145,7 @@ impl Launch {
             traffic: scenario.traffic,
             clusters,
             clock,
+            identities,
             discovery,
             runtime,
             files,
@@ -161,7 +178,8 @@ impl Launch {
             let serving =
                 admin.filter(|admin| self.runtime.block_on(admin.is_ready()).unwrap_or(false));
             if let Some(admin) = serving {
-                let ways = connect(self.traffic, admin, workers, per_worker);
+                let identities = self.identities.take();
+                let ways = connect(self.traffic, admin, identities, workers, per_worker);
                 return Ok((admin, self.runtime.block_on(ways)?));
             }
             sleep(INTERVAL);
@@ -178,6 +196,10 @@ pub(crate) enum NotStarted {
     NoShell(io::Error),
     /// Its clock cannot be set.
     NoClock(NoClock),
+    /// A certificate cannot be had.
+    NotIssued(NotIssued),
+    /// A certificate cannot be shown.
+    Unshowable(rustls::Error),
     /// A configuration is not text.
     NotText(NotText),
     /// It ended.
@@ -204,6 +226,8 @@ impl fmt::Display for NotStarted {
             Self::Io(error) => write!(f, "starting Envoy: {error}"),
             Self::NoShell(error) => write!(f, "starting Envoy needs a shell, `sh`: {error}"),
             Self::NoClock(error) => write!(f, "{error}"),
+            Self::NotIssued(error) => write!(f, "{error}"),
+            Self::Unshowable(error) => write!(f, "a peer cannot show its certificate: {error}"),
             Self::NotText(error) => write!(f, "{error}"),
             Self::Ended { said } => write!(f, "Envoy ended while it started; it said:\n{said}"),
             Self::TooSlow { said } => {
@@ -350,17 +374,18 @@ fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
 async fn connect(
     traffic: Traffic,
     admin: Admin,
+    identities: Option<Identities>,
     workers: usize,
     per_worker: usize,
 ) -> Result<Ways, NotStarted> {
     let listener = admin.listener().await.map_err(NotStarted::Admin)?;
     Ok(match traffic {
         Traffic::Http => {
-            let clients = Clients::connect(listener, admin, workers, per_worker).await;
+            let clients = Clients::connect(listener, admin, identities, workers, per_worker).await;
             Ways::Http(clients.map_err(NotStarted::Clients)?)
         }
         Traffic::Tcp => {
-            let workers = Workers::connect(listener, admin, workers).await;
+            let workers = Workers::connect(listener, admin, identities, workers).await;
             Ways::Tcp(workers.map_err(NotStarted::Workers)?)
         }
     })

@@ -22,6 +22,7 @@ mod message;
 mod process;
 mod proxy;
 mod tcp;
+mod tls;
 mod upstream;
 
 pub use find::{EnvoyNotFound, VARIABLE, find_envoy};

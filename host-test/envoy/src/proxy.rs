@@ -2,7 +2,7 @@
 
 mod connection;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::future::pending;
@@ -21,7 +21,7 @@ use tollgate_host::scenario::{
 
 use crate::admin::{Admin, AdminError};
 use crate::bootstrap::Apart;
-use crate::client::{Connection, Outgoing, Seat};
+use crate::client::{Connection, Outgoing, Seat, Taken};
 use crate::cluster::{Cluster, Early, Refusals};
 use crate::discovery::{Discovery, Noticed};
 use crate::launch::{Launch, Ways};
@@ -94,14 +94,24 @@ impl EnvoyProxy {
         let seats = self.ways.http()?;
         self.envoy.upstream.disarm(admin);
         let mut departures = Vec::new();
-        for (sent, (request, feed)) in requests.iter().zip(outgoing) {
-            let (seat, connection) = seats.take(sent.worker).map_err(broken)?;
+        let mut refused = BTreeMap::new();
+        for (at, (sent, (request, feed))) in requests.iter().zip(outgoing).enumerate() {
+            let taken = seats.take(sent.worker, sent.step.peer.as_deref());
+            let (seat, connection) = match self.envoy.runtime.block_on(taken).map_err(broken)? {
+                Taken::Connected(seat, connection) => (seat, connection),
+                Taken::Refused(alert) => {
+                    refused.insert(at, alert);
+                    continue;
+                }
+            };
             let client = (apart == Apart::Yes).then_some(connection.port);
             self.envoy.upstream.arm(client, &sent.step.upstream).map_err(impossible)?;
             let disconnect = sent.step.request.disconnect;
             let outgoing = Outgoing { request, feed, disconnect };
             departures.push(Departure { after: sent.after, seat, client, connection, outgoing });
         }
+        let let_in = requests.iter().enumerate().filter(|(at, _)| !refused.contains_key(at));
+        let let_in: Vec<(usize, &Sending<'_>)> = let_in.collect();
         let clients: Vec<Client> = departures.iter().map(|departure| departure.client).collect();
         self.plan(callouts)?;
         // What one worker still does for the last request, another shall see.
@@ -111,9 +121,9 @@ impl EnvoyProxy {
             self.envoy.runtime.block_on(settle(admin)).map_err(broken)?;
         }
         let Launch { runtime, upstream, discovery, log, .. } = &mut self.envoy;
-        let meanwhile = requests.iter().zip(&clients);
-        let meanwhile = meanwhile.enumerate().find_map(|(index, (sent, client))| {
-            Some((index, *client, sent.step.meanwhile.as_ref()?))
+        let mut meanwhile = let_in.iter().zip(&clients);
+        let meanwhile = meanwhile.find_map(|((index, sent), client)| {
+            Some((*index, *client, sent.step.meanwhile.as_ref()?))
         });
         if let Some((_, client, _)) = meanwhile {
             upstream.hold(client);
@@ -137,16 +147,20 @@ impl EnvoyProxy {
         let (outcomes, taken): (Vec<Outcome>, Vec<_>) = arrived.into_iter().unzip();
         runtime.block_on(self.ways.http()?.give_back(taken)).map_err(broken)?;
         let received = self.received(&clients)?;
-        let exchanges = outcomes.into_iter().zip(received).enumerate();
-        let exchanges = exchanges.map(|(at, (outcome, upstream))| {
+        let mut carried = outcomes.into_iter().zip(received);
+        let exchanges = (0..requests.len()).filter_map(|at| {
+            let (outcome, upstream) = match refused.get(&at) {
+                Some(alert) => (Outcome::Refused(*alert), None),
+                None => carried.next()?,
+            };
             let configured = configured.take_if(|(index, _)| *index == at);
-            Exchange {
+            Some(Exchange {
                 outcome,
                 upstream,
                 callouts: Vec::new(),
                 configured: configured.map(|(_, configured)| configured),
                 cost: None,
-            }
+            })
         });
         Ok((exchanges.collect(), self.made()?))
     }

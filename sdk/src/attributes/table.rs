@@ -194,8 +194,10 @@ families! {
         FIRST_URI_SAN_OF_PEER: Text = "connection"."uri_san_peer_certificate";
         /// The SHA-256 digest of the client's certificate in hex digits. When one was presented.
         SHA256_OF_PEER_CERTIFICATE: Text = "connection"."sha256_peer_certificate_digest";
-        /// The client's certificate as PEM in URL encoding. When one was presented, on Envoy since 2026.
+        /// The client's certificate as PEM. When one was presented, on Envoy since 2026.
         PEER_CERTIFICATE: Text = "connection"."peer_certificate";
+        /// Whether the proxy has found the client's certificate good. With TLS, on Envoy since 2026.
+        PEER_CERTIFICATE_VALID: bool = "connection"."peer_certificate_valid";
         /// Why the transport of the connection failed. When it has.
         TRANSPORT_FAILURE_REASON: Text = "connection"."transport_failure_reason";
         /// Why the proxy ended the connection. When it has.

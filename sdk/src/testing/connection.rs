@@ -116,7 +116,7 @@ impl Connection {
         logs: Vec<LogLine>,
         transcript: Vec<Entry>,
     ) -> Self {
-        let proxy::Conversation { moments, callouts, cost } = conversation;
+        let proxy::Conversation { moments, callouts, cost, refused: _ } = conversation;
         // The last one, when all is over, is no event of the test's.
         let moments = moments.into_iter().take(events.saturating_add(1));
         let moment = |proxy::Moment { client, upstream }| Moment {

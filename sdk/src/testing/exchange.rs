@@ -69,7 +69,7 @@ impl Exchange {
         let (response, partial) = match outcome {
             Outcome::Response(response) => (Some(Response(response)), None),
             Outcome::Left(partial) => (None, partial.map(Response)),
-            Outcome::Reset | Outcome::Unanswered => (None, None),
+            Outcome::Reset | Outcome::Unanswered | Outcome::Refused(_) => (None, None),
         };
         Self {
             sent,

@@ -119,6 +119,7 @@ impl Proxy for Watched<'_> {
     ) -> Result<Conversation, HostFailure> {
         let conversation = self.proxy.connect(worker, step)?;
         self.exchanges.extend(conversation.moments.iter().map(show_moment));
+        self.exchanges.extend(conversation.refused.map(|alert| format!("refused with {alert}")));
         self.exchanges.extend(conversation.callouts.iter().map(show_callout));
         Ok(conversation)
     }
@@ -165,6 +166,7 @@ fn show(exchange: &Exchange) -> [String; 2] {
         Outcome::Left(Some(response)) => format!("left with {}", show_response(response)),
         Outcome::Reset => "reset".into(),
         Outcome::Unanswered => "unanswered".into(),
+        Outcome::Refused(alert) => format!("refused with {alert}"),
     };
     let upstream = exchange.upstream.as_ref().map_or("nothing".into(), show_received);
     [format!("client: {client}"), format!("upstream: {upstream}")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tollgate_abi::{Callback, CallbackKind, Served};
 
 use super::callouts::Clusters;
+use super::peers::Peers;
 use super::streams::Client;
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
@@ -83,6 +84,7 @@ impl Run {
             retiring: false,
             idle: vec![0; workers],
             clients: (1_u64..).take(workers).map(|number| vec![Client::new(number)]).collect(),
+            peers: None,
             requests: 0,
             flows: BTreeMap::new(),
             events: VecDeque::new(),
@@ -99,6 +101,8 @@ impl Run {
         self.world.callouts.clusters =
             scenario.clusters.iter().cloned().chain([upstream]).collect();
         self.world.proxy = scenario.proxy.clone();
+        let peers = scenario.tls.as_ref().map(Peers::new).transpose();
+        self.peers = peers.map_err(|error| StartError::Host(Box::new(error)))?;
         self.world.made_up.clone_from(&scenario.properties);
         self.world.imports.clone_from(&scenario.imports);
         self.world.profile = scenario.profile;

@@ -4,6 +4,7 @@
 //! carries bytes both ways. A filter has a context from when it is asked about the connection to when the
 //! client's side is closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_abi::{Callback, PeerType};
@@ -11,6 +12,7 @@ use tollgate_abi::{Callback, PeerType};
 use super::Run;
 use crate::proxy::{Conversation, End, HostFailure, Moment, STAYS_OPEN, Side};
 use crate::scenario::{Act, ConnectionStep, Event};
+use crate::tls::{Alert, Handshake};
 use crate::world::{Asked, Connection, Context, Flow, Link, Notes, Stage, Stream, StreamId};
 
 impl Run {
@@ -28,28 +30,32 @@ impl Run {
         // What came back to callouts that were made before.
         self.pass_until(self.world.clock.passed())?;
         let meter = self.meter();
-        let moments = self.carry_connection(worker, step)?;
+        let (moments, refused) = self.carry_connection(worker, step)?;
         self.world.faults.clear();
         self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
         let cost = self.cost_since(&meter);
-        Ok(Conversation { moments, callouts: self.made_callouts(), cost: Some(cost) })
+        Ok(Conversation { moments, refused, callouts: self.made_callouts(), cost: Some(cost) })
     }
 
     fn carry_connection(
         &mut self,
         worker: usize,
         step: &ConnectionStep,
-    ) -> Result<Vec<Moment>, HostFailure> {
+    ) -> Result<(Vec<Moment>, Option<Alert>), HostFailure> {
         let Some(chain) = self.chains.get(worker).cloned() else {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
         let id = StreamId(self.requests);
-        let stream = self.new_connection(id, &chain);
+        let mut stream = self.new_connection(id, &chain);
+        let name = step.peer.as_deref();
+        stream.notes.tls = self.greet(name).map(Arc::new);
         self.world.streams.insert(id, Box::new(stream));
         let mut wire = Wire {
             run: self,
             id,
+            name,
+            refused: None,
             filters: chain.len(),
             begun: 0,
             is_open: true,
@@ -57,8 +63,9 @@ impl Run {
             upstream: None,
         };
         let moments = wire.play(&step.events);
+        let refused = wire.refused;
         self.world.take_stream(id);
-        moments
+        Ok((moments?, refused))
     }
 
     /// Has every filter of the chain give a new connection a context; the guest is told of it later.
@@ -86,6 +93,10 @@ impl Run {
 struct Wire<'a> {
     run: &'a mut Run,
     id: StreamId,
+    /// The peer that has connected, when there are several.
+    name: Option<&'a str>,
+    /// The alert with which the proxy has refused it, if it has.
+    refused: Option<Alert>,
     /// How many filters the chain has.
     filters: usize,
     /// How many filters have been asked about the connection.
@@ -159,6 +170,7 @@ impl Wire<'_> {
 
     fn act(&mut self, who: Who, act: &Act) {
         self.run.world.note(|| format!("  {who:?} {act:?}"));
+        let is_deaf = who == Who::Client && self.waits_for_handshake();
         let Some(peer) = self.peer_mut(who) else { return };
         match act {
             Act::Send(bytes) => peer.unread.extend_from_slice(bytes),
@@ -168,9 +180,10 @@ impl Wire<'_> {
                 peer.leave();
             }
             Act::Reset => {
-                let is_noticed = !peer.has_ended;
+                let is_noticed = !peer.has_ended && !is_deaf;
                 peer.leave();
-                // As on Envoy: one that has ended before is not heard any more.
+                // As on Envoy: one that has ended before is not heard any more, and with TLS nothing is
+                // before the handshake.
                 if is_noticed {
                     self.broken(who);
                 }
@@ -294,12 +307,33 @@ impl Wire<'_> {
             stream.notes.is_unroutable = false;
             stream.notes.connected = Some(now);
             self.upstream = Some(Peer::default());
+            self.shake_hands();
             return self.read(Who::Client);
         };
         if upstream.take(&mut connection.from_client) {
             self.broken(Who::Upstream);
         } else {
             self.close_ended(Who::Client);
+        }
+    }
+
+    fn waits_for_handshake(&self) -> bool {
+        let stream = self.run.world.streams.get(&self.id);
+        self.upstream.is_none() && stream.is_some_and(|stream| stream.notes.tls.is_some())
+    }
+
+    /// As on Envoy: filters are asked about a connection before its handshake, for which the proxy reads
+    /// nothing before it has an upstream.
+    fn shake_hands(&mut self) {
+        let Some(stream) = self.run.world.streams.get(&self.id) else { return };
+        let before = stream.notes.tls.as_deref().cloned();
+        let shaken = before.and_then(|before| self.run.shake(self.name, before));
+        let Some(Handshake { secured, refused }) = shaken else { return };
+        self.note(|notes| notes.tls = Some(Arc::new(secured)));
+        self.refused = refused;
+        if refused.is_some() {
+            self.client.unread.clear();
+            self.close(PeerType::Remote);
         }
     }
 

@@ -12,6 +12,7 @@ mod dialogue;
 mod elsewhere;
 mod ends;
 mod held;
+mod peers;
 mod phases;
 mod scripted;
 mod staged;
@@ -122,6 +123,8 @@ pub struct Run {
     idle: Vec<usize>,
     /// The connections of clients to each worker.
     clients: Vec<Vec<Client>>,
+    /// The peers, when the listener terminates TLS.
+    peers: Option<peers::Peers>,
     requests: u64,
     /// The streams that are under way, but for those that are being acted on.
     flows: BTreeMap<StreamId, Flow>,
@@ -341,6 +344,7 @@ impl Proxy for Run {
                 Outcome::Response(response) => format!("request {number}: {}", response.status),
                 Outcome::Reset => format!("request {number}: reset"),
                 Outcome::Unanswered => format!("request {number}: no answer"),
+                Outcome::Refused(alert) => format!("request {number}: refused with {alert}"),
                 Outcome::Left(_) => format!("request {number}: the client left"),
             });
         }

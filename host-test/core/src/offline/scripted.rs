@@ -8,6 +8,7 @@ use super::streams::{Event, Head, Over, Part, Sent};
 use super::{Run, wire};
 use crate::proxy::{Configured, HostFailure, Outcome, Received, Response, Sending};
 use crate::scenario::{Answer, ConfigureStep, HeaderLine, Request, RequestStep, Upstream};
+use crate::tls::Alert;
 use crate::world::StreamId;
 
 /// How long the offline client waits for an answer, in virtual time.
@@ -49,6 +50,11 @@ enum Stage {
     After {
         id: StreamId,
         over: Over,
+    },
+    /// The proxy did not let the client in.
+    Refused {
+        number: u64,
+        alert: Alert,
     },
 }
 
@@ -134,7 +140,10 @@ impl Run {
                 self.leave(id);
                 Ok(())
             }
-            (Act::Answer | Act::Leave, Stage::Before { .. } | Stage::After { .. }) => Ok(()),
+            (
+                Act::Answer | Act::Leave,
+                Stage::Before { .. } | Stage::After { .. } | Stage::Refused { .. },
+            ) => Ok(()),
         }
     }
 
@@ -144,9 +153,18 @@ impl Run {
         self.world.note(|| {
             format!("request {number} to worker {worker}: {} {}", request.method, request.path)
         });
+        let secured = match self.let_in(worker, pair.step.peer.as_deref()) {
+            Ok(secured) => secured,
+            Err(alert) => {
+                self.requests = number;
+                pair.stage = Stage::Refused { number, alert };
+                return Ok(());
+            }
+        };
         let has_body = !request.body.is_empty() || request.unfinished;
         let has_trailers = !request.trailers.is_empty();
-        let id = self.open(worker, &head(request), !has_body && !has_trailers)?;
+        let end = !has_body && !has_trailers;
+        let id = self.open_on(worker, secured.as_ref(), &head(request), end)?;
         let patience = request.disconnect.unwrap_or(PATIENCE);
         let until = self.now().saturating_add(patience);
         pair.stage = Stage::UnderWay { id, until, upstream: Stand::Waits };
@@ -198,13 +216,13 @@ impl<'a> Pair<'a> {
 
     fn id(&self) -> Option<StreamId> {
         match self.stage {
-            Stage::Before { .. } => None,
+            Stage::Before { .. } | Stage::Refused { .. } => None,
             Stage::UnderWay { id, .. } | Stage::After { id, .. } => Some(id),
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::After { .. })
+        matches!(self.stage, Stage::After { .. } | Stage::Refused { .. })
     }
 
     fn asks_for_head(&self) -> bool {
@@ -219,7 +237,7 @@ impl<'a> Pair<'a> {
                 Some((due, Act::Answer))
             }
             Stage::UnderWay { until, .. } => Some((until, Act::Leave)),
-            Stage::After { .. } => None,
+            Stage::After { .. } | Stage::Refused { .. } => None,
         }
     }
 
@@ -280,7 +298,14 @@ impl<'a> Pair<'a> {
     }
 
     fn outcomes(self) -> Option<Outcomes> {
-        let Stage::After { id: StreamId(number), over } = self.stage else { return None };
+        let (number, over) = match self.stage {
+            Stage::After { id: StreamId(number), over } => (number, over),
+            Stage::Refused { number, alert } => {
+                let client = Outcome::Refused(alert);
+                return Some(Outcomes { number, client, upstream: None, configured: None });
+            }
+            Stage::Before { .. } | Stage::UnderWay { .. } => return None,
+        };
         let client = match self.response {
             Some(response) if self.response_is_whole => Outcome::Response(response),
             _ if over.is_reset => Outcome::Reset,

@@ -5,6 +5,7 @@
 //! is over is logged and forgotten by itself.
 
 use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Run;
@@ -13,6 +14,7 @@ use super::ends::Ends;
 use super::wire;
 use crate::proxy::{HostFailure, Received, Response};
 use crate::scenario::HeaderLine;
+use crate::tls::{self, Secured};
 pub use crate::world::StreamId;
 use crate::world::{
     Context, Direction, FilterState, Link, LocalReply, Notes, Piece, Stage, Stream, flags,
@@ -92,11 +94,26 @@ pub(super) struct Client {
     is_busy: bool,
     /// What guests keep about it.
     state: FilterState,
+    /// Its TLS, if it has some, for as long as somebody keeps it.
+    tls: Option<Weak<Secured>>,
 }
 
 impl Client {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, is_busy: false, state: FilterState::default() }
+        Self { number, is_busy: false, state: FilterState::default(), tls: None }
+    }
+
+    /// Whether it is the connection with that TLS, or any without.
+    fn is_of(&self, tls: Option<&Arc<Secured>>) -> bool {
+        match (&self.tls, tls) {
+            (None, None) => true,
+            (Some(own), Some(tls)) => own.as_ptr() == Arc::as_ptr(tls),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.strong_count() == 0)
     }
 }
 
@@ -132,13 +149,28 @@ impl Run {
     ///
     /// [`HostFailure::Impossible`] when there is no such worker.
     pub fn open(&mut self, worker: usize, head: &Head, end: bool) -> Result<StreamId, HostFailure> {
+        self.open_on(worker, None, head, end)
+    }
+
+    /// The same on a connection with TLS, which has no other stream. Who keeps `tls` keeps the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        &mut self,
+        worker: usize,
+        tls: Option<&Arc<Secured>>,
+        head: &Head,
+        end: bool,
+    ) -> Result<StreamId, HostFailure> {
         let Some(chain) = self.chains.get(worker).cloned() else {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
         };
         self.requests += 1;
         let id = StreamId(self.requests);
-        let client = self.free_client(worker);
-        let mut stream = self.new_stream(id, head, &chain);
+        let client = self.free_client(worker, tls);
+        let mut stream = self.new_stream(id, head, tls, &chain);
         let connection = self.clients.get(worker).and_then(|clients| clients.get(client));
         if let Some(connection) = connection {
             stream.state = connection.state.clone();
@@ -316,12 +348,16 @@ impl Run {
 
     fn forget(&mut self, id: StreamId, worker: usize, client: usize, ends: &Ends) {
         let stream = self.world.take_stream(id);
+        let tls = stream.as_ref().and_then(|stream| stream.notes.tls.clone());
         let is_kept = ends.response_whole && !ends.closes && !ends.reset;
         let connection = self.clients.get_mut(worker).and_then(|clients| clients.get_mut(client));
         if let Some(connection) = connection {
             let kept = stream.filter(|_| is_kept).map(|stream| stream.state.of_connection());
             connection.state = kept.unwrap_or_default();
             connection.is_busy = false;
+        }
+        if let (false, Some(peers), Some(tls)) = (is_kept, &mut self.peers, tls) {
+            peers.lose(&tls);
         }
         if ends.leaves_a_connection()
             && let Some(idle) = self.idle.get_mut(worker)
@@ -332,14 +368,28 @@ impl Run {
         self.events.push_back((id, Event::Over(over)));
     }
 
+    /// Whether a connection with TLS carries a stream.
+    pub(super) fn is_busy(&self, worker: usize, tls: &Arc<Secured>) -> bool {
+        let mut clients = self.clients.get(worker).into_iter().flatten();
+        clients.any(|client| client.is_busy && client.is_of(Some(tls)))
+    }
+
     /// A connection of a client to a worker that carries nothing; a new one when there is none.
-    fn free_client(&mut self, worker: usize) -> usize {
-        let all = self.clients.iter().map(Vec::len).sum::<usize>();
-        let next = u64::try_from(all).map_or(u64::MAX, |all| all.saturating_add(1));
+    fn free_client(&mut self, worker: usize, tls: Option<&Arc<Secured>>) -> usize {
+        let last = self.clients.iter().flatten().map(|client| client.number).max();
+        let next = last.map_or(1, |last| last.saturating_add(1));
         let Some(clients) = self.clients.get_mut(worker) else { return 0 };
-        let free = clients.iter().position(|client| !client.is_busy).unwrap_or_else(|| {
-            clients.push(Client::new(next));
-            clients.len() - 1
+        let free = clients.iter().position(|client| !client.is_busy && client.is_of(tls));
+        let free = free.unwrap_or_else(|| {
+            let client = Client { tls: tls.map(Arc::downgrade), ..Client::new(next) };
+            // The place of one that is gone is taken: there is no end of connections.
+            let gone = clients.iter().position(|old| !old.is_busy && old.is_gone());
+            let place = gone.unwrap_or(clients.len());
+            match clients.get_mut(place) {
+                Some(old) => *old = client,
+                None => clients.push(client),
+            }
+            place
         });
         if let Some(client) = clients.get_mut(free) {
             client.is_busy = true;
@@ -348,10 +398,20 @@ impl Run {
     }
 
     /// Has every filter of the chain give a new stream a context; the guest is told of it later.
-    fn new_stream(&mut self, id: StreamId, head: &Head, chain: &[Link]) -> Stream {
+    fn new_stream(
+        &mut self,
+        id: StreamId,
+        head: &Head,
+        tls: Option<&Arc<Secured>>,
+        chain: &[Link],
+    ) -> Stream {
         let mut stream = Stream::default();
-        stream.request.headers.0 = wire::request_headers(head);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let headers = &mut stream.request.headers.0;
+        *headers = wire::request_headers(head, scheme);
+        tls::forward(headers, tls.map(Arc::as_ref), &self.world.proxy);
         stream.notes = Notes {
+            tls: tls.cloned(),
             came: self.world.clock.wall(),
             began: self.world.clock.passed(),
             ..Notes::default()

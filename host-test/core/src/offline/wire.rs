@@ -105,9 +105,10 @@ pub(super) fn response(headers: &mut Lines, now: Duration, body: Body, close: bo
 }
 
 /// The request headers as Envoy's filters see them: pseudo-headers first, its own line last.
-pub(super) fn request_headers(head: &Head) -> Vec<HeaderLine> {
+pub(super) fn request_headers(head: &Head, own_scheme: &str) -> Vec<HeaderLine> {
+    let own_scheme = own_scheme.as_bytes();
     let forwarded = head.headers.iter().find(|(name, _)| name == b"x-forwarded-proto");
-    let scheme = forwarded.map_or_else(|| b"http".to_vec(), |(_, value)| value.clone());
+    let scheme = forwarded.map_or_else(|| own_scheme.to_vec(), |(_, value)| value.clone());
     let mut headers: Vec<HeaderLine> = [
         (&b":authority"[..], head.authority.clone().into_bytes()),
         (b":path", head.path.clone().into_bytes()),
@@ -123,7 +124,7 @@ pub(super) fn request_headers(head: &Head) -> Vec<HeaderLine> {
     }
     headers.extend(lines.0);
     if forwarded.is_none() {
-        headers.push((b"x-forwarded-proto".to_vec(), b"http".to_vec()));
+        headers.push((b"x-forwarded-proto".to_vec(), own_scheme.to_vec()));
     }
     headers
 }

@@ -11,7 +11,7 @@ use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
     Answer, Expectation, ExpectedOutcome, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine,
-    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
+    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Tls, Traffic, UPSTREAM, Upstream,
 };
 
 /// How long a client waits for the end of an answer.
@@ -70,7 +70,15 @@ impl Scenario {
     fn check_alone(&self, step: &Step) -> Result<(), String> {
         step.check()?;
         self.check_traffic(step)?;
-        self.check_worker(step)
+        self.check_worker(step)?;
+        self.check_peers(step)
+    }
+
+    fn check_peers(&self, step: &Step) -> Result<(), String> {
+        let of_requests = step.requests().map(|step| step.peer.as_deref());
+        let of_connection = step.connection().map(|step| step.peer.as_deref());
+        let mut peers = of_requests.chain(of_connection);
+        peers.try_for_each(|name| Tls::check_peer(self.tls.as_ref(), name))
     }
 
     fn check_traffic(&self, step: &Step) -> Result<(), String> {
@@ -215,6 +223,7 @@ impl RequestStep {
             request,
             repeat: NonZeroUsize::MIN,
             worker: None,
+            peer: None,
             upstream: Upstream::Answer(Answer::new(200)),
             callouts: Vec::new(),
             meanwhile: None,

@@ -24,6 +24,43 @@ pub struct Configured {
     pub cluster: Cluster,
     /// The only endpoint of the cluster.
     pub endpoint: Endpoint,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub forward_client_cert_details: ForwardClientCertDetails,
+    /// What the proxy tells in it, besides its own URI and the digest of the client's certificate.
+    pub set_current_client_cert_details: Vec<ClientCertDetail>,
+}
+
+/// What becomes of `x-forwarded-client-cert`, which tells of clients' certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ForwardClientCertDetails {
+    /// It is taken away.
+    #[default]
+    Sanitize,
+    /// It is left as it comes, from a client that shows a certificate; from others it is taken away.
+    ForwardOnly,
+    /// The proxy tells of its client behind what comes.
+    AppendForward,
+    /// The proxy tells of its client, and nothing else stays.
+    SanitizeSet,
+    /// It is left as it comes, from anybody.
+    AlwaysForwardOnly,
+}
+
+/// What the proxy tells of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertDetail {
+    /// The subject of its certificate.
+    Subject,
+    /// The certificate.
+    Cert,
+    /// All certificates that it has sent.
+    Chain,
+    /// The names of the DNS in it.
+    Dns,
+    /// The URIs in it.
+    Uri,
 }
 
 /// The proxy itself.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::code::{check_callouts, check_faults};
-use super::expect::Expectation;
+use super::expect::{Expectation, ExpectedOutcome};
 use super::value::{Bytes, Matcher, Span};
 use super::written::WordOr;
 use super::{Fault, PlannedCallout};
@@ -40,6 +40,8 @@ pub struct ConnectionStep {
     pub repeat: NonZeroUsize,
     /// The worker that gets it; in turn when not named.
     pub worker: Option<usize>,
+    /// The peer that connects, when there are several.
+    pub peer: Option<String>,
     /// What callouts meet meanwhile, in order per cluster.
     pub callouts: Vec<PlannedCallout>,
     /// Host calls that fail while it is there.
@@ -108,6 +110,7 @@ impl ConnectionStep {
             events,
             repeat: NonZeroUsize::MIN,
             worker: None,
+            peer: None,
             callouts: Vec::new(),
             faults: Vec::new(),
             expect: Expectation::default(),
@@ -129,7 +132,8 @@ impl ConnectionStep {
             };
             checked.map_err(|what| format!("connection[{index}].{what}"))?;
         }
-        if self.expect.outcome.is_some() || self.expect.upstream.is_some() {
+        let is_handshake = matches!(self.expect.outcome, None | Some(ExpectedOutcome::Refused(_)));
+        if !is_handshake || self.expect.upstream.is_some() {
             return Err("expect: what the ends of a connection get stands among its events; \
                         write there - expect: { client: …, upstream: … }"
                 .into());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tollgate_abi::LogLevel;
 
 use super::value::Matcher;
+use crate::tls::Alert;
 
 /// What is expected of one request.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub enum ExpectedOutcome {
     Nothing,
     /// The client leaves before it has a whole response.
     Left,
+    /// No connection: the handshake is refused.
+    Refused(Alert),
 }
 
 /// An expected response.

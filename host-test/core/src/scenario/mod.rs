@@ -11,6 +11,7 @@ mod connection;
 mod expect;
 mod from;
 mod imports;
+mod peer;
 mod read;
 mod together;
 mod value;
@@ -32,8 +33,8 @@ pub use callout::{
 pub use code::{InvalidScenario, line};
 pub use configure::ConfigureStep;
 pub use configured::{
-    Cluster, Configured, Endpoint, Listener, MadeUp, Metadata, Node, Route, TrafficDirection,
-    VirtualHost,
+    ClientCertDetail, Cluster, Configured, Endpoint, ForwardClientCertDetails, Listener, MadeUp,
+    Metadata, Node, Route, TrafficDirection, VirtualHost,
 };
 pub use connection::{
     Act, ConnectionStep, Event, ExpectedEnd, ExpectedEnds, ExpectedUpstreamEnd, Traffic,
@@ -43,6 +44,8 @@ pub use expect::{
     ExpectedUpstream, HeaderExpectations,
 };
 pub use imports::{Given, ImportAnswer, Imports, check_import};
+pub(crate) use peer::LATEST;
+pub use peer::{Issuance, Issuer, Moment, Peer, SubjectAltName, Tls, TrustChainVerification};
 pub use read::{ReadError, configuration};
 pub use together::{Timed, Together};
 pub(crate) use value::duration;
@@ -73,6 +76,8 @@ pub struct Scenario {
     pub buffer_limit: usize,
     /// What the proxy is configured with besides its filters.
     pub proxy: Configured,
+    /// The TLS that the listener terminates, and who connects to it.
+    pub tls: Option<Tls>,
     /// Properties that the offline host does not derive but is told.
     pub properties: Vec<MadeUp>,
     /// Whether the checks that no proxy makes are made as well.
@@ -103,6 +108,7 @@ impl Scenario {
             log_level: LogLevel::Info,
             buffer_limit: BUFFER_LIMIT,
             proxy: Configured::default(),
+            tls: None,
             properties: Vec::new(),
             strict: false,
             profile: Profile::Envoy,
@@ -347,6 +353,8 @@ pub struct RequestStep {
     pub repeat: NonZeroUsize,
     /// The worker that gets it; in turn when not named.
     pub worker: Option<usize>,
+    /// The peer that sends it, when there are several.
+    pub peer: Option<String>,
     /// What the upstream answers if the request reaches it.
     pub upstream: Upstream,
     /// What callouts meet meanwhile, in order per cluster.

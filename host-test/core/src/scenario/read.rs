@@ -22,6 +22,7 @@ use super::expect::{
 };
 use super::from::RawFilters;
 use super::imports::RawImports;
+use super::peer::{RawPeers, RawTls};
 use super::together::{self, RawTimed, Together};
 use super::value::{Bytes, ClockStep, Matcher, Span};
 use super::written::{Body, Level, Name, WordOr};
@@ -30,6 +31,7 @@ use super::{
     HostName, Only, PlannedCallout, Request, RequestStep, Scenario, Step, Upstream,
 };
 use crate::profile::Profile;
+use crate::tls::Alert;
 use crate::yaml::{self, InvalidYaml};
 
 const MOST_REPEATS: usize = 1_000_000;
@@ -120,6 +122,8 @@ struct RawScenario {
     buffer_limit: Option<NonZeroUsize>,
     #[serde(default)]
     proxy: Configured,
+    tls: Option<RawTls>,
+    peers: Option<RawPeers>,
     #[serde(default)]
     properties: RawProperties,
     #[serde(default)]
@@ -210,6 +214,7 @@ impl RawScenario {
             log_level: self.log_level.0,
             buffer_limit: self.buffer_limit.map_or(BUFFER_LIMIT, NonZeroUsize::get),
             proxy: self.proxy,
+            tls: RawTls::check(self.tls, self.peers)?,
             properties: self.properties.0,
             strict: self.strict,
             profile: self.profile,
@@ -343,6 +348,7 @@ pub(super) struct StepFields {
     after: Option<Span>,
     repeat: Option<NonZeroUsize>,
     worker: Option<usize>,
+    peer: Option<String>,
     upstream: Option<RawUpstream>,
     callouts: Option<Vec<RawCallout>>,
     meanwhile: Option<RawMeanwhile>,
@@ -385,6 +391,7 @@ impl StepFields {
         let beside = [
             ("repeat", self.repeat.is_some()),
             ("worker", self.worker.is_some()),
+            ("peer", self.peer.is_some()),
             ("upstream", self.upstream.is_some()),
             ("meanwhile", self.meanwhile.is_some()),
             ("faults", self.faults.is_some()),
@@ -412,6 +419,7 @@ impl StepFields {
                     events: RawEvent::all(events),
                     repeat: repeats(self.repeat)?,
                     worker: self.worker,
+                    peer: self.peer,
                     callouts: callouts?,
                     faults: RawFault::all(self.faults)?,
                     expect: self.expect.unwrap_or_default().check()?,
@@ -466,6 +474,7 @@ impl StepFields {
             request: request.check(),
             repeat: repeats(self.repeat)?,
             worker: self.worker,
+            peer: self.peer,
             upstream: self.upstream.unwrap_or_default().check()?,
             callouts: callouts.collect::<Result<_, _>>()?,
             faults: RawFault::all(self.faults)?,
@@ -576,6 +585,7 @@ impl RawFault {
 #[serde(deny_unknown_fields)]
 struct RawExpectation {
     response: Option<WordOr<RawResponse>>,
+    refused: Option<String>,
     upstream: Option<WordOr<RawReceived>>,
     #[serde(default)]
     metrics: BTreeMap<String, u64>,
@@ -589,8 +599,13 @@ struct RawExpectation {
 
 impl RawExpectation {
     fn check(self) -> Result<Expectation, String> {
+        let refused = self.refused.map(|name| name.parse::<Alert>()).transpose();
+        let refused = refused.map_err(|error| format!("expect.refused: {error}"))?;
+        if refused.is_some() && self.response.is_some() {
+            return Err("expect.response: who is refused gets none; remove it, or `refused`".into());
+        }
         let outcome = match self.response {
-            None => None,
+            None => refused.map(ExpectedOutcome::Refused),
             Some(WordOr::Word(word)) if word == "reset" => Some(ExpectedOutcome::Reset),
             Some(WordOr::Word(word)) if word == "none" => Some(ExpectedOutcome::Nothing),
             Some(WordOr::Word(word)) if word == "left" => Some(ExpectedOutcome::Left),

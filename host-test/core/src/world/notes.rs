@@ -1,7 +1,10 @@
 //! What the proxy notes of a stream for its properties: when things happened, how many bytes passed, and
 //! how it went.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::Secured;
 
 /// Bits of `response.flags`.
 ///
@@ -22,6 +25,8 @@ pub(crate) mod flags {
 pub(crate) struct Notes {
     /// The number of the client's connection, from 1.
     pub(crate) connection: u64,
+    /// The TLS of the client's connection.
+    pub(crate) tls: Option<Arc<Secured>>,
     /// What the wall clock showed when the request came.
     pub(crate) came: Duration,
     /// When it came, in time that passes.

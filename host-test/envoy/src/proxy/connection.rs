@@ -17,7 +17,8 @@ impl EnvoyProxy {
         self.plan(&step.callouts)?;
         let Launch { runtime, tcp, .. } = &self.envoy;
         let workers = self.ways.tcp()?;
-        let mut line = runtime.block_on(workers.open(worker, tcp)).map_err(broken)?;
+        let opened = workers.open(worker, step.peer.as_deref(), tcp);
+        let mut line = runtime.block_on(opened).map_err(broken)?;
         self.calm(&mut line)?;
         let mut moments = vec![line.moment()];
         for (index, event) in step.events.iter().enumerate() {
@@ -28,11 +29,12 @@ impl EnvoyProxy {
         let Launch { runtime, tcp, .. } = &self.envoy;
         runtime.block_on(line.finish(tcp)).map_err(broken)?;
         moments.push(line.moment());
+        let refused = line.refused().map_err(broken)?;
         runtime.block_on(self.ways.tcp()?.close(line)).map_err(|failed| match failed {
             NotConnected::Stays => HostFailure::Harm { what: STAYS_OPEN.into() },
             failed => broken(failed),
         })?;
-        Ok(Conversation { moments, callouts: self.made()?, cost: None })
+        Ok(Conversation { moments, refused, callouts: self.made()?, cost: None })
     }
 
     fn let_happen(&self, line: &mut Line, index: usize, event: &Event) -> Result<(), HostFailure> {

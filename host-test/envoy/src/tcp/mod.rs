@@ -16,8 +16,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tollgate_host::proxy::Moment;
 use tollgate_host::scenario::Act;
+use tollgate_host::tls::Alert;
 
 use crate::admin::{Admin, AdminError};
+use crate::tls::{self, Identities, NoHandshake};
 use peer::Peer;
 
 /// Where the connections come from that Envoy sends back what it gets on.
@@ -52,6 +54,8 @@ pub(crate) fn listen() -> io::Result<TcpListener> {
 pub(crate) struct Workers {
     listener: SocketAddr,
     admin: Admin,
+    /// Who connects, when it is with TLS.
+    identities: Option<Identities>,
     places: Vec<TcpStream>,
 }
 
@@ -64,13 +68,14 @@ impl Workers {
     pub(crate) async fn connect(
         listener: SocketAddr,
         admin: Admin,
+        identities: Option<Identities>,
         workers: usize,
     ) -> Result<Self, NotConnected> {
         let mut places = Vec::with_capacity(workers);
         for _ in 0..workers {
             places.push(echoed(listener).await?);
         }
-        let all = Self { listener, admin, places };
+        let all = Self { listener, admin, identities, places };
         all.wait_until_each_has_one().await?;
         Ok(all)
     }
@@ -83,6 +88,7 @@ impl Workers {
     pub(crate) async fn open(
         &mut self,
         worker: usize,
+        peer: Option<&str>,
         upstream: &TcpListener,
     ) -> Result<Line, NotConnected> {
         if worker >= self.places.len() {
@@ -92,8 +98,12 @@ impl Workers {
         drop(self.places.remove(worker));
         self.wait(ACTIVE, others).await?;
         let before = self.count(TOTAL).await?;
-        let client = net::TcpStream::connect(self.listener).and_then(Peer::new);
-        let client = client.map_err(NotConnected::Connect)?;
+        let identity = self.identities.as_ref().and_then(|all| all.client(all.place(peer)?));
+        let client = net::TcpStream::connect(self.listener);
+        let client = client.and_then(|stream| Peer::new(stream, identity));
+        let mut client = client.map_err(NotConnected::Connect)?;
+        // The first thing that a client with TLS says.
+        client.take_in();
         self.wait(TOTAL, before + 1).await?;
         let mut echoes = Vec::with_capacity(others + 1);
         for _ in 0..=others {
@@ -195,13 +205,14 @@ impl Line {
         while looks < QUIET_LOOKS {
             for _ in 0..ROUNDS {
                 for echo in &mut self.echoes {
-                    round(echo).await?;
+                    round(echo, *b".").await?;
                 }
             }
             sleep(INTERVAL_OF_LOOKS).await;
-            let before = self.moment();
+            let before = (self.moment(), self.client.read_of_tls());
             self.take_in(upstream)?;
-            looks = if self.moment() == before { looks + 1 } else { 0 };
+            let now = (self.moment(), self.client.read_of_tls());
+            looks = if now == before { looks + 1 } else { 0 };
         }
         Ok(())
     }
@@ -209,7 +220,8 @@ impl Line {
     /// Takes in what has come to both ends.
     fn take_in(&mut self, upstream: &TcpListener) -> Result<(), NotConnected> {
         if self.upstream.is_none() {
-            self.upstream = match upstream.accept().and_then(|(stream, _)| Peer::new(stream)) {
+            self.upstream = match upstream.accept().and_then(|(stream, _)| Peer::new(stream, None))
+            {
                 Ok(peer) => Some(peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(error) => return Err(NotConnected::Accept(error)),
@@ -220,6 +232,12 @@ impl Line {
             upstream.take_in();
         }
         Ok(())
+    }
+
+    /// The alert with which Envoy has refused the client's handshake, if it has.
+    pub(crate) fn refused(&self) -> Result<Option<Alert>, NotConnected> {
+        let broken = self.client.broken_tls().map(|error| tls::refusal(io::Error::other(error)));
+        broken.transpose().map_err(NotConnected::Handshake)
     }
 
     /// How the connection stands.
@@ -235,16 +253,18 @@ impl Line {
 async fn echoed(listener: SocketAddr) -> Result<TcpStream, NotConnected> {
     let socket = TcpSocket::new_v4().map_err(NotConnected::Connect)?;
     socket.bind((ECHOED, 0).into()).map_err(NotConnected::Connect)?;
-    let stream = socket.connect(listener).await.map_err(NotConnected::Connect)?;
+    let mut stream = socket.connect(listener).await.map_err(NotConnected::Connect)?;
     stream.set_nodelay(true).map_err(NotConnected::Connect)?;
+    // A listener that looks for TLS takes a connection once the head of a record could have come.
+    round(&mut stream, [b'.'; 5]).await?;
     Ok(stream)
 }
 
-/// One byte to a worker and back.
-async fn round(echo: &mut TcpStream) -> Result<(), NotConnected> {
+/// Some bytes to a worker and back.
+async fn round<const N: usize>(echo: &mut TcpStream, bytes: [u8; N]) -> Result<(), NotConnected> {
     let there_and_back = async {
-        echo.write_all(b".").await?;
-        echo.read_exact(&mut [0]).await
+        echo.write_all(&bytes).await?;
+        echo.read_exact(&mut [0; N]).await
     };
     match timeout(NOTICING, there_and_back).await {
         Ok(Ok(_)) => Ok(()),
@@ -273,6 +293,8 @@ pub(crate) enum NotConnected {
     NoWorker { worker: usize },
     /// Envoy keeps a connection of which both ends are gone.
     Stays,
+    /// A peer is neither let in nor refused.
+    Handshake(NoHandshake),
     /// Envoy does not tell.
     Admin(AdminError),
 }
@@ -292,6 +314,7 @@ impl fmt::Display for NotConnected {
             }
             Self::NoWorker { worker } => write!(f, "there is no worker {worker}"),
             Self::Stays => write!(f, "Envoy keeps a connection of which both ends are gone"),
+            Self::Handshake(error) => write!(f, "{error}"),
             Self::Admin(error) => write!(f, "{error}"),
         }
     }

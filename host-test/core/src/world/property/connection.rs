@@ -1,13 +1,14 @@
 //! Properties of the connections on both sides, and of the proxy's configuration.
 //!
-//! The connections of this host are without TLS. Their addresses are made up: those of a real proxy
-//! change from run to run.
+//! The addresses of connections are made up: those of a real proxy change from run to run. To the upstream
+//! there is no TLS.
 //!
 //! Source: Envoy, `source/extensions/filters/common/expr/context.cc`; checked on Envoy 1.40.
 
 use super::message::nanos;
 use super::value::{Message, Value};
 use crate::scenario::TrafficDirection;
+use crate::tls::{Certificate, Secured};
 use crate::world::World;
 use crate::world::notes::Notes;
 use crate::world::stream::Stream;
@@ -36,14 +37,36 @@ pub(super) fn destination<'a>(name: &[u8]) -> Option<Value<'a>> {
     peer(LISTENER_PORT, name)
 }
 
-/// A property of the client's connection. It has none of those that belong to TLS.
+/// A property of the client's connection.
 pub(super) fn downstream<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
+    let tls = notes.tls.as_deref();
     match name {
         b"id" => Some(Value::Uint(id(notes))),
-        b"mtls" => Some(Value::Bool(false)),
-        b"requested_server_name" => Some(Value::Text(Vec::new())),
-        _ => None,
+        b"mtls" => Some(Value::Bool(tls.is_some_and(|tls| tls.peer.is_some()))),
+        b"requested_server_name" => {
+            let asked = tls.and_then(|tls| tls.server_name.as_deref());
+            Some(text(asked.unwrap_or_default()))
+        }
+        name => secured(tls?, name),
     }
+}
+
+/// A property that only a connection with TLS has. As on Envoy: of several names, the first one.
+fn secured<'a>(tls: &Secured, name: &[u8]) -> Option<Value<'a>> {
+    let peer = tls.peer.as_deref();
+    Some(match name {
+        b"tls_version" => text(&tls.tell_version().to_string()),
+        b"subject_local_certificate" => text(tls.local.subject()),
+        b"subject_peer_certificate" => text(peer.map_or("", Certificate::subject)),
+        b"dns_san_local_certificate" => text(tls.local.dns().first()?),
+        b"dns_san_peer_certificate" => text(peer?.dns().first()?),
+        b"uri_san_local_certificate" => text(tls.local.uris().first()?),
+        b"uri_san_peer_certificate" => text(peer?.uris().first()?),
+        b"sha256_peer_certificate_digest" => text(peer?.digest()),
+        b"peer_certificate" => text(&peer?.pem()),
+        b"peer_certificate_valid" => Value::Bool(tls.peer_is_valid),
+        _ => return None,
+    })
 }
 
 /// A property of the upstream. There is one from when the router has the request.
@@ -114,6 +137,10 @@ fn peer<'a>(port: u16, name: &[u8]) -> Option<Value<'a>> {
         b"port" => Some(Value::Int(port.into())),
         _ => None,
     }
+}
+
+fn text<'a>(text: &str) -> Value<'a> {
+    Value::Text(text.as_bytes().to_vec())
 }
 
 fn address<'a>(port: u16) -> Value<'a> {
