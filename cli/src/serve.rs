@@ -178,7 +178,7 @@ fn tell(told: &Told<'_>, filters: &[String], quiet: bool) {
             match configured {
                 Configured::Accepted => eprintln!("reloaded: new requests find the new {filter}"),
                 Configured::Refused { words } => {
-                    eprintln!("refused: {words}\nthe old {filter} stays")
+                    eprintln!("refused: {words}\nthe old {filter} stays");
                 }
             }
         }

@@ -14,12 +14,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use common::{modules, root, tollgate};
+use common::{root, tollgate};
 
 /// How long anything may take that takes milliseconds.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -29,6 +30,17 @@ fn policy(requests: u32) -> String {
         "rules: [ {{ name: users, key: [ {{ header: x-user }} ], \
          limit: {{ requests: {requests}, per: 1h }} }} ]\n"
     )
+}
+
+/// The folder with the one module that is needed here.
+fn modules() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ratelimit-alone");
+        let output = tollgate(&["build", "ratelimit", "--out", folder.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        folder
+    })
 }
 
 /// A proxy that runs until it is dropped.

@@ -41,7 +41,7 @@ impl Serialize for Written<'_> {
         if let Ok(text) = str::from_utf8(self.0) {
             return to.serialize_str(text);
         }
-        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = self.0.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let mut map = to.serialize_map(Some(1))?;
         map.serialize_entry("hex", &hex)?;
         map.end()

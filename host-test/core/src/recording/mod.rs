@@ -229,9 +229,8 @@ impl Session {
                     }
                 },
             };
-            match (broken.take(), begins) {
-                (Some(error), false) => return Err(error),
-                (Some(_), true) | (None, _) => {}
+            if let (Some(error), false) = (broken.take(), begins) {
+                return Err(error);
             }
             broken = read.err().map(|error| invalid(error.to_string()));
         }

@@ -31,10 +31,13 @@ pub struct Redaction {
     names: Vec<String>,
     key: RandomState,
     /// The values of each stream that is under way, with their words.
-    values: BTreeMap<StreamId, Vec<(Vec<u8>, Vec<u8>)>>,
+    values: BTreeMap<StreamId, Vec<Replaced>>,
     /// How many streams have begun.
     streams: u64,
 }
+
+/// A value with its word.
+type Replaced = (Vec<u8>, Vec<u8>);
 
 impl Redaction {
     /// Replaces the values of these headers, named in lower case.
@@ -83,7 +86,7 @@ impl Redaction {
                     self.lines(None, trailers);
                 }
                 Incoming::InitialMetadata(lines) | Incoming::Closed { trailers: lines, .. } => {
-                    self.lines(None, lines)
+                    self.lines(None, lines);
                 }
                 Incoming::Message(_) | Incoming::Refused | Incoming::Reset | Incoming::Broken => {}
             },
@@ -201,7 +204,9 @@ mod tests {
             Output::Stream(StreamId(1), Event::Request(Sent::Head { head, end: true })),
             Output::Stream(StreamId(1), Event::Over(Over { is_reset: false, has_arrived: true })),
         ];
-        records.iter_mut().for_each(|record| redaction.apply(record));
+        for record in &mut records {
+            redaction.apply(record);
+        }
         let [first, second, third] = records;
         assert!(value(&first).starts_with("redacted-"));
         assert_eq!(value(&first), value(&second));

@@ -406,9 +406,10 @@ impl fmt::Display for Replayed {
         let mut kinds: Vec<_> = self.otherwise.iter().collect();
         kinds.sort_by_key(|(_, changed)| std::cmp::Reverse(changed.len()));
         for ((then, now), changed) in kinds {
-            let kind = match then == now {
-                true => format!("{then}, with another message"),
-                false => format!("{then} -> {now}"),
+            let kind = if then == now {
+                format!("{then}, with another message")
+            } else {
+                format!("{then} -> {now}")
             };
             write!(f, "\n{:6}  {kind}", changed.len())?;
             for Changed { stream, at, request } in changed.iter().take(MOST_NAMED) {
