@@ -10,7 +10,7 @@ use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_host_bench::{Loaders, NotMeasured, Subject, html, in_envoy, offline};
 use tollgate_host_envoy::find_envoy;
 
-use crate::filters::{BuiltIns, Modules, read_configuration, refuse_unloadable};
+use crate::filters::{BuiltIns, DeclaredImports, Modules, read_configuration, refuse_unloadable};
 use crate::limits::LimitOptions;
 use crate::test::FETCHED_ENVOY;
 use crate::{Format, Outcome, print};
@@ -45,6 +45,8 @@ pub(crate) struct Bench {
     format: Format,
     #[command(flatten)]
     limits: LimitOptions,
+    #[command(flatten)]
+    imports: DeclaredImports,
     #[command(flatten)]
     built_ins: BuiltIns,
 }
@@ -104,7 +106,7 @@ impl Bench {
 
     fn subject(&self, target: &str) -> Result<Subject> {
         let ending = Path::new(target).extension();
-        let scenario = if ending.is_some_and(|ending| ending == "yaml" || ending == "yml") {
+        let mut scenario = if ending.is_some_and(|ending| ending == "yaml" || ending == "yml") {
             Scenario::read(Path::new(target)).with_context(|| target.to_owned())?
         } else {
             let source = FilterSource::parse(target)?;
@@ -114,6 +116,7 @@ impl Bench {
             };
             with_request(FilterUse::new(source, config), &self.headers)?
         };
+        self.imports.add_to(&mut scenario);
         refuse_unloadable(&self.built_ins, &scenario)?;
         Ok(Subject::of(target.to_owned(), scenario)?)
     }

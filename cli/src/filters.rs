@@ -1,6 +1,6 @@
 //! Where filters come from: built-in names and files, scenarios and the modules that they need.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -253,6 +253,15 @@ impl DeclaredImports {
     /// All of them.
     pub(crate) fn all(&self) -> Imports {
         self.imports.iter().map(|(name, answer)| (name.clone(), vec![answer.clone()])).collect()
+    }
+
+    /// All of them, as they were written.
+    pub(crate) fn words(&self) -> BTreeMap<String, String> {
+        let word = |answer: &ImportAnswer| match answer {
+            ImportAnswer::Trap => "trap".to_owned(),
+            ImportAnswer::Return { word, .. } => word.to_string(),
+        };
+        self.imports.iter().map(|(name, answer)| (name.clone(), word(answer))).collect()
     }
 
     /// Adds them to those of a scenario, which keeps its own.

@@ -7,6 +7,8 @@
 
 mod bench;
 mod build;
+mod chain;
+mod changes;
 mod check;
 mod demo;
 mod deployed;
@@ -15,6 +17,7 @@ mod limits;
 mod loading;
 mod new;
 mod render;
+mod replay;
 mod serve;
 mod test;
 mod trace;
@@ -48,6 +51,8 @@ enum Command {
     Render(render::Render),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
+    /// Play a recording of `serve` again, and compare the decisions.
+    Replay(replay::Replay),
     /// Measure what filters cost, beside each other: time, host calls, fuel, bytes copied.
     Bench(bench::Bench),
     /// Play scenarios as a tour: each request, the decision, why, and what it cost.
@@ -92,6 +97,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Render(render) => render.run(),
         Command::Serve(serve) => serve.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Bench(bench) => bench.run(),
         Command::Demo(demo) => demo.run(),
     };

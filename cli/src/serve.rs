@@ -1,24 +1,28 @@
 //! `tollgate serve`: a local HTTP proxy with filters in it.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use tollgate_abi::LogLevel;
 use tollgate_host::offline::{Offline, Run};
-use tollgate_host::proxy::{Proxy, StartError};
-use tollgate_host::scenario::{ClockStep, FilterSource, FilterUse, HostName, Scenario};
+use tollgate_host::proxy::{Configured, StartError};
+use tollgate_host::recording::{Head, REDACTED};
+use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 use tollgate_host::world::EPOCH;
-use tollgate_host_serve::{Access, Options, Origin, Told, serve};
-use tollgate_module::Module;
+use tollgate_host_serve::{Access, Options, Origin, Recorder, Told, changes, serve};
 
-use crate::filters::{BuiltIns, Modules, read_configuration};
+use crate::chain::chain;
+use crate::filters::{BuiltIns, DeclaredImports, Modules};
 use crate::limits::LimitOptions;
 use crate::{Outcome, print};
+use reload::Place;
 
 /// Arguments of `tollgate serve`.
 #[derive(Args)]
@@ -45,9 +49,44 @@ pub(crate) struct Serve {
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
+    recording: Recording,
+    #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
+    imports: DeclaredImports,
+    #[command(flatten)]
     built_ins: BuiltIns,
+}
+
+/// What is recorded.
+#[derive(Args)]
+struct Recording {
+    /// Append to a file what comes from outside and what is decided, for `tollgate replay`. Bodies stay in
+    /// it as they are, and so does the configuration; of some headers only which values are the same:
+    /// authorization, cookie, proxy-authorization, set-cookie, x-amz-security-token, x-api-key, x-auth-token,
+    /// x-csrf-token.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Replace the values of this header too, as those above.
+    #[arg(long, value_name = "HEADER", requires = "record")]
+    redact: Vec<String>,
+    /// Keep the values of this header, which would be replaced.
+    #[arg(long, value_name = "HEADER", requires = "record")]
+    keep: Vec<String>,
+    /// How long the file may be before nothing more is recorded, in MiB.
+    #[arg(long, value_name = "MIB", default_value = "256", requires = "record")]
+    record_limit: u32,
+}
+
+impl Recording {
+    fn redacted(&self) -> Vec<String> {
+        let names = REDACTED.iter().map(ToString::to_string).chain(self.redact.iter().cloned());
+        let mut names: Vec<String> = names.map(|name| name.to_ascii_lowercase()).collect();
+        names.retain(|name| !self.keep.iter().any(|kept| kept.eq_ignore_ascii_case(name)));
+        names.sort();
+        names.dedup();
+        names
+    }
 }
 
 fn cluster(text: &str) -> Result<(String, Origin), String> {
@@ -66,22 +105,6 @@ impl Serve {
     ///
     /// What cannot be read or run, and a filter that does what ends an Envoy.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let run = match self.start()? {
-            Ok(run) => run,
-            Err(words) => {
-                eprintln!("refused: {words}");
-                return Ok(Outcome::Failed);
-            }
-        };
-        let Self { upstream, listen, clusters, quiet, .. } = self;
-        let mut clusters: BTreeMap<String, Origin> = clusters.into_iter().collect();
-        clusters.insert("upstream".into(), upstream.clone());
-        serve(run, Options { listen, upstream, clusters }, move |told| tell(&told, quiet))?;
-        Ok(Outcome::Done)
-    }
-
-    /// Starts the host, or gives the words with which it refused.
-    fn start(&self) -> Result<Result<Run, String>> {
         let scenario = self.scenario()?;
         let limits = self.limits.read()?;
         let modules = Modules::new(self.built_ins.clone(), limits)?;
@@ -89,42 +112,55 @@ impl Serve {
         let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
         let mut run = match host.start_run(&scenario) {
             Ok(run) => run,
-            Err(StartError::Refused { words }) => return Ok(Err(words)),
+            Err(StartError::Refused { words }) => {
+                eprintln!("refused: {words}");
+                return Ok(Outcome::Failed);
+            }
             Err(error) => return Err(error.into()),
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(EPOCH);
-        run.step_clock(since_epoch(now))?;
-        Ok(Ok(run))
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(EPOCH);
+        run.set_clock(wall);
+        let recorder = self.recorder(&scenario, &run, wall)?;
+        let (changer, changes) = changes();
+        reload::watch(self.places(&scenario, &modules)?, modules, self.built_ins, changer)?;
+        let Self { upstream, listen, clusters, quiet, filters, .. } = self;
+        let mut clusters: BTreeMap<String, Origin> = clusters.into_iter().collect();
+        clusters.insert("upstream".into(), upstream.clone());
+        let options = Options { listen, upstream, clusters, recorder, changes: Some(changes) };
+        serve(run, options, move |told| tell(&told, &filters, quiet))?;
+        Ok(Outcome::Done)
+    }
+
+    fn recorder(&self, scenario: &Scenario, run: &Run, wall: Duration) -> Result<Option<Recorder>> {
+        let Some(file) = &self.recording.record else { return Ok(None) };
+        let redacted = self.recording.redacted();
+        eprintln!("records to {}, without the values of {}", file.display(), redacted.join(", "));
+        let head = Head::new(scenario, run.codes(), self.imports.words(), wall, redacted);
+        let most_bytes = u64::from(self.recording.record_limit) << 20;
+        let recorder = Recorder::append(file, most_bytes, &head);
+        recorder.map(Some).with_context(|| format!("{} cannot be written", file.display()))
+    }
+
+    /// What is looked at again when files change.
+    fn places(&self, scenario: &Scenario, modules: &Modules) -> Result<Vec<Place>> {
+        let places = scenario.filters.iter().zip(&self.filters).enumerate();
+        places
+            .map(|(index, (last, filter))| {
+                let config = self.configs.get(index).cloned();
+                let module = modules.for_scenario(last)?;
+                Ok(Place { filter: filter.clone(), config, last: last.clone(), module })
+            })
+            .collect()
     }
 
     fn scenario(&self) -> Result<Scenario> {
-        if self.configs.len() > self.filters.len() {
-            let (configs, filters) = (self.configs.len(), self.filters.len());
-            bail!(
-                "--config stands {configs} times for {filters} filters; the n-th is for the n-th"
-            );
-        }
-        let mut filters = Vec::new();
-        for (index, filter) in self.filters.iter().enumerate() {
-            let source = FilterSource::parse(filter)?;
-            let config =
-                self.configs.get(index).map(|file| read_configuration(file)).transpose()?;
-            let (file, bytes) = self.built_ins.read(&source)?;
-            let module = Module::read(&bytes).with_context(|| format!("{}", file.display()))?;
-            let metadata = module.metadata().with_context(|| format!("{}", file.display()))?;
-            let needs = metadata.map(|metadata| metadata.needs).unwrap_or_default();
-            filters.push(FilterUse {
-                allow_on_headers_stop_iteration: needs
-                    .iter()
-                    .any(|need| need == "allow_on_headers_stop_iteration"),
-                ..FilterUse::new(source, config.unwrap_or_default())
-            });
-        }
+        let filters = chain(&self.filters, &self.configs, &self.built_ins)?;
         let first = filters.first().cloned().context("--filter: name at least one")?;
         let scenario = Scenario {
             filters,
             workers: self.workers,
             clusters: self.clusters.iter().map(|(name, _)| name.clone()).collect(),
+            imports: self.imports.all(),
             log_level: LogLevel::Info,
             ..Scenario::without_steps(first)
         };
@@ -133,18 +169,20 @@ impl Serve {
     }
 }
 
-/// How the clock of the host comes to show `now`.
-fn since_epoch(now: Duration) -> ClockStep {
-    match now.checked_sub(EPOCH) {
-        Some(by) => ClockStep::Forward(by),
-        None => ClockStep::Back(EPOCH.saturating_sub(now)),
-    }
-}
-
-fn tell(told: &Told<'_>, quiet: bool) {
+fn tell(told: &Told<'_>, filters: &[String], quiet: bool) {
     match told {
         Told::Listens(address) => eprintln!("listens on http://{address}"),
         Told::Log(line) => eprintln!("{line}"),
+        Told::Exchanged { place, configured } => {
+            let filter = filters.get(*place).map_or("", String::as_str);
+            match configured {
+                Configured::Accepted => eprintln!("reloaded: new requests find the new {filter}"),
+                Configured::Refused { words } => {
+                    eprintln!("refused: {words}\nthe old {filter} stays");
+                }
+            }
+        }
+        Told::RecordingEnds(why) => eprintln!("warning: {why}"),
         Told::Access(_) if quiet => {}
         Told::Access(Access { method, path, status, went_upstream, micros }) => {
             let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());

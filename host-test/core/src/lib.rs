@@ -18,6 +18,7 @@ pub mod limits;
 pub mod offline;
 pub mod profile;
 pub mod proxy;
+pub mod recording;
 pub mod report;
 pub mod run;
 pub mod scenario;

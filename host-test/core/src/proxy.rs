@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tollgate_abi::LogLevel;
 
 use crate::account::Account;
+use crate::recording::{bytes, lines};
 use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine, HostName, PlannedCallout,
     RequestStep, Scenario,
@@ -258,30 +260,38 @@ pub enum Outcome {
 }
 
 /// A response as the client got it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// Status code.
     pub status: u16,
     /// Header lines in order, names in lower case, without pseudo-headers.
+    #[serde(with = "lines")]
     pub headers: Vec<HeaderLine>,
     /// The whole body.
+    #[serde(with = "bytes", default, skip_serializing_if = "Vec::is_empty")]
     pub body: Vec<u8>,
     /// Trailer lines.
+    #[serde(with = "lines", default, skip_serializing_if = "Vec::is_empty")]
     pub trailers: Vec<HeaderLine>,
 }
 
 /// A request as the upstream got it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
     /// Method.
+    #[serde(with = "bytes")]
     pub method: Vec<u8>,
     /// Path with query.
+    #[serde(with = "bytes")]
     pub path: Vec<u8>,
     /// Header lines in order, names in lower case, without pseudo-headers.
+    #[serde(with = "lines")]
     pub headers: Vec<HeaderLine>,
     /// The body as far as it came.
+    #[serde(with = "bytes", default, skip_serializing_if = "Vec::is_empty")]
     pub body: Vec<u8>,
     /// Trailer lines.
+    #[serde(with = "lines", default, skip_serializing_if = "Vec::is_empty")]
     pub trailers: Vec<HeaderLine>,
 }
 

@@ -10,14 +10,18 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tollgate_host::offline::{
-    CalloutId, Event, Head, Incoming, Outgoing, Over, Part, Run, Sent, StreamId,
+    CalloutId, Event, Fed, Head, Incoming, Input, Loader, Outgoing, Output, Over, Part, Run, Sent,
+    StreamId,
 };
-use tollgate_host::proxy::{HostFailure, Response};
-use tollgate_host::scenario::HeaderLine;
+use tollgate_host::proxy::{Configured, HostFailure, Response, StartError};
+use tollgate_host::recording::{Record, RecordedFilter};
+use tollgate_host::scenario::{FilterUse, HeaderLine};
 
 use crate::callout::{Callout, Services};
+use crate::change::Change;
 use crate::origin::Origin;
 use crate::pipe::{Inlet, Outlet, nothing, pipe};
+use crate::record::Recorder;
 use crate::upstream::{self, Upstream};
 use crate::{Access, Told, message};
 
@@ -43,6 +47,7 @@ pub(crate) struct Bridge {
     services: Services,
     clusters: BTreeMap<String, Origin>,
     tell: RefCell<Tell>,
+    recorder: RefCell<Option<Recorder>>,
     /// What is due next may have changed.
     changed: Notify,
     due: Cell<Option<Duration>>,
@@ -67,6 +72,7 @@ impl Bridge {
         run: Run,
         origin: Origin,
         clusters: BTreeMap<String, Origin>,
+        recorder: Option<Recorder>,
         tell: Tell,
     ) -> Self {
         let mut run = run;
@@ -80,6 +86,7 @@ impl Bridge {
             services: Services::new(),
             clusters,
             tell: RefCell::new(tell),
+            recorder: RefCell::new(recorder),
             changed: Notify::new(),
             due: Cell::new(None),
             failed: RefCell::default(),
@@ -110,40 +117,35 @@ impl Bridge {
     pub(crate) fn open(
         self: &Rc<Self>,
         worker: usize,
-        head: &Head,
+        head: Head,
         end: bool,
     ) -> Option<(StreamId, oneshot::Receiver<Answer>)> {
-        self.catch_up();
-        let id = match self.run.borrow_mut().open(worker, head, end) {
-            Ok(id) => id,
-            Err(failure) => {
-                self.fail(failure);
-                return None;
-            }
+        let access = Access {
+            method: head.method.clone(),
+            path: head.path.clone(),
+            status: None,
+            went_upstream: false,
+            micros: 0,
         };
+        let (fed, record) = self.feed(Input::Open { worker, head, end }, &no_module)?;
+        let Fed::Began(id) = fed else { return None };
         let (client, answer) = oneshot::channel();
         let ends = Ends {
             began: Instant::now(),
-            access: Access {
-                method: head.method.clone(),
-                path: head.path.clone(),
-                status: None,
-                went_upstream: false,
-                micros: 0,
-            },
+            access,
             client: Some(client),
             response: None,
             request: None,
             upstream: None,
         };
         self.streams.borrow_mut().insert(id, ends);
-        self.pump();
+        self.pump(record);
         Some((id, answer))
     }
 
     /// More of a request, and when there is room for what comes after it.
     pub(crate) async fn send_request(self: &Rc<Self>, id: StreamId, part: Part) {
-        self.act(|run| run.send_request(id, part));
+        self.act(Input::Request(id, part));
         let inlet = self.streams.borrow().get(&id).and_then(|ends| ends.request.clone());
         if let Some(inlet) = inlet {
             inlet.room().await;
@@ -153,23 +155,23 @@ impl Bridge {
     /// The client has gone.
     pub(crate) fn leave(self: &Rc<Self>, id: StreamId) {
         if self.streams.borrow().contains_key(&id) {
-            self.act(|run| run.leave(id));
+            self.act(Input::Leave(id));
         }
     }
 
     pub(crate) fn begin_response(
         self: &Rc<Self>,
-        id: StreamId,
+        stream: StreamId,
         status: u16,
         headers: Vec<HeaderLine>,
         end: bool,
     ) {
-        self.act(|run| run.begin_response(id, status, headers, end));
+        self.act(Input::Answer { stream, status, headers, end });
     }
 
     /// More of a response, and when there is room for what comes after it.
     pub(crate) async fn send_response(self: &Rc<Self>, id: StreamId, part: Part) {
-        self.act(|run| run.send_response(id, part));
+        self.act(Input::Response(id, part));
         let inlet = self.streams.borrow().get(&id).and_then(|ends| ends.response.clone());
         if let Some(inlet) = inlet {
             inlet.room().await;
@@ -177,13 +179,29 @@ impl Bridge {
     }
 
     pub(crate) fn break_upstream(self: &Rc<Self>, id: StreamId) {
-        self.act(|run| run.break_upstream(id));
+        self.act(Input::Break(id));
     }
 
     pub(crate) fn take_incoming(self: &Rc<Self>, id: CalloutId, incoming: Incoming) {
-        self.act(|run| run.take_incoming(id, incoming));
+        self.act(Input::Callout(id, incoming));
         // The guest is told at once.
-        self.act(|_| {});
+        self.act(Input::Time);
+    }
+
+    /// Has new streams find another filter, and tells what came of it.
+    pub(crate) fn exchange(self: &Rc<Self>, change: Change) {
+        let Change { place, filter, module } = change;
+        let recorded = RecordedFilter::new(&filter, module.code());
+        let loader = |_: &FilterUse| Ok(module.clone());
+        let exchange = Input::Exchange { place, filter: recorded };
+        let Some((fed, mut record)) = self.feed(exchange, &loader) else { return };
+        if let Fed::Exchanged(configured) = &fed {
+            self.tell(Told::Exchanged { place, configured });
+        }
+        if let (Fed::Exchanged(Configured::Refused { words }), Some(record)) = (fed, &mut record) {
+            record.outputs.push(Output::Refused(words));
+        }
+        self.pump(record);
     }
 
     /// Lets the host's time follow the real one; gives why it cannot go on.
@@ -194,23 +212,30 @@ impl Bridge {
             }
             let due = self.due.get().unwrap_or_else(|| self.began.elapsed() + FOREVER);
             tokio::select! {
-                () = sleep_until(self.began + due) => self.act(|_| {}),
+                () = sleep_until(self.began + due) => self.act(Input::Time),
                 () = self.changed.notified() => {}
             }
         }
     }
 
-    fn act(self: &Rc<Self>, act: impl FnOnce(&mut Run)) {
-        self.catch_up();
-        act(&mut self.run.borrow_mut());
-        self.pump();
+    fn act(self: &Rc<Self>, input: Input) {
+        if let Some((_, record)) = self.feed(input, &no_module) {
+            self.pump(record);
+        }
     }
 
-    /// The host's time is what has passed.
-    fn catch_up(&self) {
-        let passed = self.run.borrow_mut().pass_until(self.began.elapsed());
-        if let Err(failure) = passed {
-            self.fail(failure);
+    /// Gives the host what comes now, and begins the record of it if there is a recording.
+    fn feed(&self, input: Input, loader: &Loader<'_>) -> Option<(Fed, Option<Record>)> {
+        let at = self.began.elapsed();
+        let is_recorded = self.recorder.borrow().is_some();
+        let record = is_recorded.then(|| Record::new(at, input.clone()));
+        let fed = self.run.borrow_mut().feed(at, input, loader);
+        match fed {
+            Ok(fed) => Some((fed, record)),
+            Err(failure) => {
+                self.fail(failure);
+                None
+            }
         }
     }
 
@@ -220,16 +245,21 @@ impl Bridge {
     }
 
     /// Hands on what the host has done.
-    fn pump(self: &Rc<Self>) {
+    fn pump(self: &Rc<Self>, mut record: Option<Record>) {
         loop {
-            let event = self.run.borrow_mut().next_event();
-            let Some((id, event)) = event else { break };
-            self.hand_on(id, event);
+            let output = self.run.borrow_mut().next_output();
+            let Some(output) = output else { break };
+            if let Some(record) = &mut record {
+                record.outputs.push(output.clone());
+            }
+            match output {
+                Output::Stream(id, event) => self.hand_on(id, event),
+                Output::Callout(id, outgoing) => self.send_out(id, outgoing),
+                Output::Refused(_) => {}
+            }
         }
-        loop {
-            let outgoing = self.run.borrow_mut().next_outgoing();
-            let Some((id, outgoing)) = outgoing else { break };
-            self.send_out(id, outgoing);
+        if let Some(record) = record {
+            self.record(record);
         }
         let (logs, checked, due) = {
             let mut run = self.run.borrow_mut();
@@ -243,6 +273,15 @@ impl Bridge {
         }
         if self.due.replace(due) != due {
             self.changed.notify_one();
+        }
+    }
+
+    fn record(&self, record: Record) {
+        let mut recorder = self.recorder.borrow_mut();
+        let written = recorder.as_mut().map(|recorder| recorder.write(record, &self.run.borrow()));
+        if let Some(Err(why)) = written {
+            *recorder = None;
+            self.tell(Told::RecordingEnds(&why));
         }
     }
 
@@ -309,6 +348,13 @@ impl Bridge {
             }
         }
     }
+}
+
+/// Filters that are exchanged bring their modules; nothing else loads one.
+fn no_module(
+    _: &FilterUse,
+) -> Result<std::sync::Arc<dyn tollgate_host::engine::Module>, StartError> {
+    Err(StartError::Module("no filter is exchanged".into()))
 }
 
 /// Puts a part of a message into its pipe.

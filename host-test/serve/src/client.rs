@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -20,8 +21,8 @@ use tollgate_host::offline::{Part, StreamId};
 use tollgate_host::proxy::HostFailure;
 
 use crate::bridge::{Answer, Bridge};
-use crate::message;
-use crate::pipe::{BrokenOff, Outlet};
+use crate::message::{self, BadHost};
+use crate::pipe::{BrokenOff, Outlet, nothing, pipe};
 
 /// How long to wait when no connection can be taken: out of descriptors, say.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -83,7 +84,7 @@ impl Drop for Presence {
 /// The body of a response, whose client is there as long as hyper has it.
 struct Present {
     body: Outlet,
-    _presence: Presence,
+    _presence: Option<Presence>,
 }
 
 impl Body for Present {
@@ -108,18 +109,43 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Result<Response<Present>, Reset> {
     let (parts, body) = request.into_parts();
-    let head = message::head(&parts);
+    let head = match message::head(&parts) {
+        Ok(head) => head,
+        Err(bad) => return Ok(refuse(bad)),
+    };
     let end = body.is_end_stream();
-    let (id, answer) = bridge.open(worker, &head, end).ok_or(Reset)?;
+    let (id, answer) = bridge.open(worker, head, end).ok_or(Reset)?;
     let presence = Presence { bridge: Rc::clone(&bridge), id };
     if !end {
         let _task = spawn_local(feed(bridge, id, body));
     }
     let Answer { head, body } = answer.await.map_err(|_| Reset)?;
-    let mut response = Response::new(Present { body, _presence: presence });
+    let mut response = Response::new(Present { body, _presence: Some(presence) });
     *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Reset)?;
     *response.headers_mut() = message::headers(&head.headers);
     Ok(response)
+}
+
+/// What Envoy answers to a request that names no host that could be one.
+fn refuse(bad: BadHost) -> Response<Present> {
+    let body = match bad {
+        BadHost::Absent => nothing(),
+        BadHost::Invalid => {
+            let (inlet, body) = pipe();
+            inlet.data(b"Bad Request".to_vec());
+            inlet.end();
+            body
+        }
+    };
+    let mut response = Response::new(Present { body, _presence: None });
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if bad == BadHost::Invalid {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("11"));
+    }
+    response
 }
 
 /// Gives the host what a client sends after the head.

@@ -8,10 +8,12 @@
 
 mod bridge;
 mod callout;
+mod change;
 mod client;
 mod message;
 mod origin;
 mod pipe;
+mod record;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -22,15 +24,16 @@ use std::rc::Rc;
 
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 use tollgate_host::offline::Run;
-use tollgate_host::proxy::{HostFailure, LogLine};
+use tollgate_host::proxy::{Configured, HostFailure, LogLine};
 
 use bridge::Bridge;
+pub use change::{Change, Changer, Changes, changes};
 pub use origin::{InvalidOrigin, Origin};
+pub use record::{Recorder, RecordingEnds};
 
 /// What a proxy stands between.
-#[derive(Clone, Debug)]
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
@@ -38,6 +41,10 @@ pub struct Options {
     pub upstream: Origin,
     /// Where callouts of filters go, by the name of the cluster.
     pub clusters: BTreeMap<String, Origin>,
+    /// What is written of all that comes, if anything is.
+    pub recorder: Option<Recorder>,
+    /// Filters that are exchanged while it runs, if any are.
+    pub changes: Option<Changes>,
 }
 
 /// What a proxy tells while it runs.
@@ -47,6 +54,15 @@ pub enum Told<'a> {
     Listens(SocketAddr),
     /// A filter wrote a line.
     Log(&'a LogLine),
+    /// A filter was exchanged, or the old one stays.
+    Exchanged {
+        /// Its place in the chain.
+        place: usize,
+        /// What came of it.
+        configured: &'a Configured,
+    },
+    /// Nothing more is recorded.
+    RecordingEnds(&'a RecordingEnds),
     /// A stream is over: a line for a log of accesses.
     Access(&'a Access),
 }
@@ -108,12 +124,20 @@ pub fn serve(
         runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let set = LocalSet::new();
     set.block_on(&runtime, async move {
-        let Options { listen, upstream, clusters } = options;
+        let Options { listen, upstream, clusters, recorder, changes } = options;
         let cannot = |error| ServeError::Listen { to: listen, error };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let bridge = Rc::new(Bridge::new(run, upstream, clusters, Box::new(tell)));
+        let bridge = Rc::new(Bridge::new(run, upstream, clusters, recorder, Box::new(tell)));
         bridge.tell(Told::Listens(address));
+        if let Some(mut changes) = changes {
+            let bridge = Rc::clone(&bridge);
+            let _task = spawn_local(async move {
+                loop {
+                    bridge.exchange(changes.next().await);
+                }
+            });
+        }
         let failed = tokio::select! {
             failed = bridge.clone().keep_time() => failed,
             failed = client::accept(listener, Rc::clone(&bridge)) => failed,

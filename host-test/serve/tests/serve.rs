@@ -37,10 +37,10 @@ fn answer(path: &str, headers: &HeaderMap, body: &[u8]) -> Response<Full<Bytes>>
 }
 
 /// Sends bytes on a connection, and gives all that comes back until it is closed.
-fn talk(address: SocketAddr, request: &str) -> String {
+fn talk(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut connection = TcpStream::connect(address).unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    connection.write_all(request.as_bytes()).unwrap();
+    connection.write_all(request.as_ref()).unwrap();
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).unwrap();
     String::from_utf8_lossy(&answer).into_owned()
@@ -53,10 +53,10 @@ fn get(user: &str) -> String {
 #[test]
 fn a_filter_asks_a_real_service_before_a_request_goes_on() {
     let proxy = start("asking", upstream(answer));
-    let granted = talk(proxy.address, &get("alice"));
+    let granted = talk(proxy.address, get("alice"));
     assert!(granted.starts_with("HTTP/1.1 200 OK\r\n"), "{granted}");
     assert!(granted.ends_with("\r\n\r\n/orders granted "), "{granted}");
-    let refused = talk(proxy.address, &get("bob"));
+    let refused = talk(proxy.address, get("bob"));
     assert!(refused.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{refused}");
     assert!(refused.ends_with("\r\n\r\nno"), "{refused}");
     let told = [proxy.access(), proxy.access()];
@@ -69,7 +69,7 @@ fn a_service_that_nobody_runs_is_an_answer_of_the_proxy() {
     // A port that was free a moment ago.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let proxy = start("asking", nobody);
-    let answer = talk(proxy.address, &get("alice"));
+    let answer = talk(proxy.address, get("alice"));
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nproxy: 503"), "{answer}");
 }
@@ -77,7 +77,7 @@ fn a_service_that_nobody_runs_is_an_answer_of_the_proxy() {
 #[test]
 fn a_filter_asks_over_grpc() {
     let proxy = start("limiting", upstream(answer));
-    let answer = talk(proxy.address, &get("alice"));
+    let answer = talk(proxy.address, get("alice"));
     assert!(answer.ends_with("\r\n\r\n/orders 8 enough "), "{answer}");
 }
 
@@ -120,7 +120,7 @@ fn many_streams_are_under_way_at_once() {
     let clients: Vec<_> = users
         .map(|user| {
             let address = proxy.address;
-            std::thread::spawn(move || (user, talk(address, &get(user))))
+            std::thread::spawn(move || (user, talk(address, get(user))))
         })
         .collect();
     for client in clients {
@@ -128,4 +128,22 @@ fn many_streams_are_under_way_at_once() {
         let status = if user == "alice" { "HTTP/1.1 200 " } else { "HTTP/1.1 403 " };
         assert!(answer.starts_with(status), "{user}: {answer}");
     }
+}
+
+#[test]
+fn a_host_that_is_none_is_refused_before_the_filters_as_envoy_does() {
+    let proxy = start("asking", upstream(answer));
+    let check = |host: &[u8], status: &str, body: &str| {
+        let request = [b"GET / HTTP/1.1\r\n", host, b"connection: close\r\n\r\n"].concat();
+        let answer = talk(proxy.address, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host:?}: {answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{host:?}: {answer}");
+    };
+    for host in [&b"\xff"[..], b"sh\xc3\xb6p", b"a b", b"a/b", b"a|b"] {
+        check(&[b"host: ", host, b"\r\n"].concat(), "400", "Bad Request");
+    }
+    check(b"", "400", "");
+    check(b"host: a_b~[::1]%zz\r\nx-user: bob\r\n", "403", "no");
+    // Those that were refused are no streams.
+    assert_eq!(proxy.access().status, Some(403));
 }

@@ -178,7 +178,7 @@ impl Run {
         }
     }
 
-    fn drop_instance(&mut self, vm: VmId) {
+    pub(super) fn drop_instance(&mut self, vm: VmId) {
         self.world.drop_callouts_of_vm(vm);
         if let Some(guest) = self.guests.get_mut(vm.0) {
             guest.instance = None;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tollgate_abi::Callback;
 
-use super::Run;
 use super::boot::Filter;
+use super::{Loader, Run};
 use crate::proxy::{Configured, HostFailure, StartError};
+use crate::recording::RecordedFilter;
 use crate::scenario::ConfigureStep;
 use crate::world::{Context, Link, Place, Plugin, VmId};
 
@@ -19,7 +20,31 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 impl Run {
     pub(super) fn reconfigure(&mut self, step: &ConfigureStep) -> Configured {
         self.world.note(|| format!("filter {} gets another configuration", step.filter));
-        match self.replace(step) {
+        let new = self.filters.get(step.filter).cloned().and_then(|old| {
+            let plugin = self.world.plugin(old.plugin).cloned()?;
+            let configuration = step.config.clone();
+            let plugin = self.world.add_plugin(Plugin { configuration, ..plugin });
+            Some(Filter { plugin, ..old })
+        });
+        let replaced = new.map_or(Ok(()), |new| self.replace(step.filter, new));
+        self.accept(replaced)
+    }
+
+    /// Gives a place in the chain another filter, its module and its configuration.
+    pub(super) fn exchange_filter(
+        &mut self,
+        place: usize,
+        filter: &RecordedFilter,
+        loader: &Loader<'_>,
+    ) -> Configured {
+        let filter = filter.to_use().map_err(|error| StartError::Module(error.into()));
+        let new = filter.and_then(|filter| Filter::load(&mut self.world, loader, &filter));
+        let replaced = new.and_then(|new| self.replace(place, new));
+        self.accept(replaced)
+    }
+
+    fn accept(&mut self, replaced: Result<(), StartError>) -> Configured {
+        match replaced {
             Ok(()) => {
                 self.retiring = true;
                 self.retire();
@@ -29,24 +54,21 @@ impl Run {
         }
     }
 
-    fn replace(&mut self, step: &ConfigureStep) -> Result<(), StartError> {
-        let Some(old) = self.filters.get(step.filter).cloned() else { return Ok(()) };
-        let Some(plugin) = self.world.plugin(old.plugin).cloned() else { return Ok(()) };
-        if plugin.configuration == step.config {
+    /// Has new streams find a filter at a place in the chain, unless it is the one that is there.
+    fn replace(&mut self, place: usize, new: Filter) -> Result<(), StartError> {
+        if self.filters.get(place).is_none_or(|old| old.plugin == new.plugin) {
             return Ok(());
         }
-        let plugin = self.world.add_plugin(Plugin { configuration: step.config.clone(), ..plugin });
-        let new = Filter { plugin, ..old };
         self.try_out(&new)?;
         self.install(&new, Place::Main)?;
         for worker in 0..self.chains.len() {
             let link = self.install(&new, Place::Worker(worker))?;
             let chain = self.chains.get_mut(worker);
-            if let Some(place) = chain.and_then(|chain| chain.get_mut(step.filter)) {
-                *place = link;
+            if let Some(at) = chain.and_then(|chain| chain.get_mut(place)) {
+                *at = link;
             }
         }
-        if let Some(filter) = self.filters.get_mut(step.filter) {
+        if let Some(filter) = self.filters.get_mut(place) {
             *filter = new;
         }
         Ok(())
@@ -139,9 +161,17 @@ impl Run {
     fn delete_root(&mut self, link: Link) {
         let _trapped = self.try_call(link.vm, Callback::Delete { context: link.root });
         self.world.drop_callouts_of_root(link);
-        if let Some(vm) = self.world.vm_mut(link.vm) {
-            vm.contexts.remove(&link.root);
-            vm.ticks.remove(&link.root);
+        let Some(vm) = self.world.vm_mut(link.vm) else { return };
+        vm.contexts.remove(&link.root);
+        vm.ticks.remove(&link.root);
+        // As on Envoy: a VM is gone with the last plugin that it serves.
+        if vm.contexts.is_empty() {
+            vm.failed = true;
+            let guest = self.guests.get(link.vm.0).and_then(|guest| guest.instance.as_ref());
+            if let Some(fuel) = guest.and_then(|instance| instance.fuel_used()) {
+                *self.retired_fuel.get_or_insert(0) += fuel;
+            }
+            self.drop_instance(link.vm);
         }
     }
 }

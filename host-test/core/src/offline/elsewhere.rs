@@ -4,18 +4,22 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::Run;
 use super::callouts::{UNAVAILABLE, refused, reset, time_out};
 use super::dialogue::{SERVICE_TIME, with_details};
+use crate::recording::{bytes, lines};
 use crate::scenario::HeaderLine;
 use crate::world::{Event, Kind, Lines, Part};
 
 /// A callout by its number among all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CalloutId(u64);
 
 /// What a callout is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CalloutKind {
     /// One request and one answer.
     Http,
@@ -26,7 +30,8 @@ pub enum CalloutKind {
 }
 
 /// What goes out of a callout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outgoing {
     /// It begins.
     Head {
@@ -35,12 +40,13 @@ pub enum Outgoing {
         /// What it is.
         kind: CalloutKind,
         /// Header lines with pseudo-headers, names in lower case.
+        #[serde(with = "lines")]
         headers: Vec<HeaderLine>,
     },
     /// Bytes of a body.
-    Body(Vec<u8>),
+    Body(#[serde(with = "bytes")] Vec<u8>),
     /// A message of gRPC, without its frame.
-    Message(Vec<u8>),
+    Message(#[serde(with = "bytes")] Vec<u8>),
     /// The guest has sent its last.
     End,
     /// The guest wants nothing more of it.
@@ -49,28 +55,34 @@ pub enum Outgoing {
 
 /// What comes back to a callout. One of HTTP gets one answer or failure; a call over gRPC its message, or
 /// how it was closed without one; a stream over gRPC any number until it is closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Incoming {
     /// The whole answer of HTTP.
     Answer {
         /// Header lines with `:status`.
+        #[serde(with = "lines")]
         headers: Vec<HeaderLine>,
         /// The whole body.
+        #[serde(with = "bytes")]
         body: Vec<u8>,
         /// Trailer lines.
+        #[serde(with = "lines")]
         trailers: Vec<HeaderLine>,
     },
     /// The initial metadata of gRPC.
-    InitialMetadata(Vec<HeaderLine>),
+    InitialMetadata(#[serde(with = "lines")] Vec<HeaderLine>),
     /// A message of gRPC, without its frame.
-    Message(Vec<u8>),
+    Message(#[serde(with = "bytes")] Vec<u8>),
     /// The trailing metadata of gRPC, and the end with its status.
     Closed {
         /// Trailer lines.
+        #[serde(with = "lines")]
         trailers: Vec<HeaderLine>,
         /// The status of gRPC.
         status: u32,
         /// What goes with it.
+        #[serde(with = "bytes")]
         message: Vec<u8>,
     },
     /// Nobody takes the connection.

@@ -11,6 +11,7 @@ mod connection;
 mod dialogue;
 mod elsewhere;
 mod ends;
+mod feed;
 mod held;
 mod peers;
 mod phases;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::engine::{Instance, Module};
+use crate::engine::{CodeId, Instance, Module};
 use crate::limits::{Bounded, Limits};
 use crate::proxy::{
     Callout, Configured, Conversation, Cost, Exchange, Footprint, HostFailure, LogLine,
@@ -39,7 +40,9 @@ use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
 use elsewhere::Elsewhere;
 pub use elsewhere::{CalloutId, CalloutKind, Incoming, Outgoing};
+pub use feed::{Fed, Input, Output};
 use scripted::Outcomes;
+pub(crate) use scripted::take_part;
 pub(crate) use staged::{Left, Stage};
 use streams::{Client, Flow};
 pub use streams::{Event, Head, Over, Part, Sent, StreamId};
@@ -157,6 +160,16 @@ impl Run {
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
         self.world.take_transcript()
+    }
+
+    /// Sets the wall clock to a time since the Unix epoch; no time passes.
+    pub fn set_clock(&mut self, wall: Duration) {
+        self.world.clock.set(wall);
+    }
+
+    /// Which code the module of each filter in the chain is.
+    pub fn codes(&self) -> impl Iterator<Item = CodeId> {
+        self.filters.iter().map(|filter| filter.module.code())
     }
 
     /// How many workers it has.

@@ -318,7 +318,7 @@ impl<'a> Pair<'a> {
 }
 
 /// Takes what follows a head; whether the message is whole with it.
-fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, part: Part) -> bool {
+pub(crate) fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, part: Part) -> bool {
     let Some((body, trailers)) = message else { return false };
     match part {
         Part::Body(bytes) => {

@@ -8,11 +8,14 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Run;
 use super::chain::Carrier;
 use super::ends::Ends;
 use super::wire;
 use crate::proxy::{HostFailure, Received, Response};
+use crate::recording::{bytes, lines};
 use crate::scenario::HeaderLine;
 use crate::tls::{self, Secured};
 pub use crate::world::StreamId;
@@ -21,7 +24,7 @@ use crate::world::{
 };
 
 /// The head of a request as a client sends it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Method.
     pub method: String,
@@ -30,22 +33,25 @@ pub struct Head {
     /// Host.
     pub authority: String,
     /// Header lines in order, names in lower case, without pseudo-headers.
+    #[serde(with = "lines")]
     pub headers: Vec<HeaderLine>,
 }
 
 /// What follows a head.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Bytes of the body.
-    Body(Vec<u8>),
+    Body(#[serde(with = "bytes")] Vec<u8>),
     /// Trailer lines, which end the message.
-    Trailers(Vec<HeaderLine>),
+    Trailers(#[serde(with = "lines")] Vec<HeaderLine>),
     /// The end of a message without trailers.
     End,
 }
 
 /// A message that the proxy sends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sent<H> {
     /// Its head, without what follows.
     Head {
@@ -59,7 +65,8 @@ pub enum Sent<H> {
 }
 
 /// What the proxy does with a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// It sends on the request, to the upstream.
     Request(Sent<Received>),
@@ -72,7 +79,7 @@ pub enum Event {
 }
 
 /// How a stream was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Over {
     /// The proxy broke the client's connection.
     pub is_reset: bool,

@@ -48,7 +48,7 @@ pub(crate) use peer::LATEST;
 pub use peer::{Issuance, Issuer, Moment, Peer, SubjectAltName, Tls, TrustChainVerification};
 pub use read::{ReadError, configuration};
 pub use together::{Timed, Together};
-pub(crate) use value::duration;
+pub(crate) use value::{Bytes, duration};
 pub use value::{ClockStep, Matcher};
 
 /// A header line: name in lower case and value, both bytes.
@@ -196,6 +196,16 @@ impl FilterSource {
         match self {
             Self::BuiltIn(name) => built_ins.join(format!("{name}.wasm")),
             Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// As [`FilterSource::parse`] reads it.
+impl fmt::Display for FilterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 /// Bytes in a scenario: text, or `{ hex: "ff00" }` where text cannot say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bytes(pub(super) Vec<u8>);
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 /// What a value is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,7 +41,12 @@ impl Clock {
         self.wall = self.wall.saturating_add(by);
     }
 
-    /// Sets the wall clock; no time passes.
+    /// Sets the wall clock to what it is to show; no time passes.
+    pub(crate) fn set(&mut self, wall: Duration) {
+        self.wall = wall;
+    }
+
+    /// Sets the wall clock forward or back; no time passes.
     pub(crate) fn step(&mut self, by: ClockStep) {
         self.wall = match by {
             ClockStep::Forward(by) => self.wall.saturating_add(by),

@@ -12,7 +12,9 @@ use super::notes::Notes;
 use super::{Scope, VmId, World};
 
 /// A stream by its number, counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct StreamId(pub(crate) u64);
 
 /// Which way a message goes.

@@ -61,12 +61,15 @@ pub(crate) fn start(root_id: &'static str, upstream: SocketAddr) -> Proxy {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             upstream: origin.clone(),
             clusters: clusters.collect::<BTreeMap<_, _>>(),
+            recorder: None,
+            changes: None,
         };
         serve(run, options, move |told| match told {
             Told::Listens(address) => sender.send(address).unwrap(),
             Told::Log(line) => println!("{line}"),
             // The test may be over.
             Told::Access(access) => drop(accesses.send(access.clone())),
+            Told::Exchanged { .. } | Told::RecordingEnds(_) => {}
         })
         .unwrap();
     });
