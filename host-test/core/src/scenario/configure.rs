@@ -2,8 +2,7 @@
 
 use serde::Deserialize;
 
-use super::FilterUse;
-use super::read::configuration;
+use super::filter::{FilterUse, configuration};
 
 /// A filter gets another configuration while the proxy runs.
 #[derive(Clone, Debug)]
