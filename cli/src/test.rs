@@ -42,6 +42,9 @@ pub(crate) struct Test {
     /// Only those whose names match.
     #[arg(long, value_name = "REGEX")]
     name: Option<Regex>,
+    /// Only the variation of this name, as a failure tells it, of scenarios that vary.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Tell what would run, and run nothing.
     #[arg(long, conflicts_with_all = ["junit", "watch", "fail_fast"])]
     list: bool,
@@ -145,6 +148,12 @@ impl Test {
             cases.retain(|case| name.is_match(case.name()));
             if cases.is_empty() {
                 bail!("--name: none of {all} names matches `{name}`; --list shows them");
+            }
+        }
+        if let Some(variant) = &self.variant {
+            cases.retain_mut(|case| case.scenario_mut().is_some_and(|one| one.vary_as(variant)));
+            if cases.is_empty() {
+                bail!("--variant: no scenario has the variation `{variant}`");
             }
         }
         Ok(cases)

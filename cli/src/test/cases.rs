@@ -106,6 +106,22 @@ impl Case {
         std::iter::once(self.file.as_path()).chain(config)
     }
 
+    /// How often it is run on a host.
+    fn runs(&self, host: HostName) -> usize {
+        match &self.what {
+            What::Scenario(scenario) => scenario.variations(host).len() + 1,
+            What::Test { .. } => 1,
+        }
+    }
+
+    /// What of it is left out on a host, if anything.
+    fn left_out(&self, host: HostName) -> Option<String> {
+        let What::Scenario(scenario) = &self.what else { return None };
+        let (all, some) = (scenario.all_variations().len(), scenario.variations(host).len());
+        let is_less = scenario.variant.is_none() && some < all;
+        is_less.then(|| format!("{some} of {all} variations are played on {host}"))
+    }
+
     fn test(&self) -> Option<(&suite::Test, &Subject)> {
         match &self.what {
             What::Scenario(_) => None,
@@ -253,12 +269,16 @@ pub(super) fn play_all(cases: &[Case], host: &Host<'_>, order: Order) -> Result<
 }
 
 fn play(case: &Case, host: &Host<'_>) -> Result<report::Case> {
+    if let Some(left_out) = case.left_out(host.name()) {
+        eprintln!("note: {}: {left_out}", case.file.display());
+    }
     let began = Instant::now();
     let verdict = case.play(host).with_context(|| format!("{}", case.file.display()))?;
     Ok(report::Case {
         file: case.file.display().to_string(),
         name: case.name().to_owned(),
         host: host.name(),
+        runs: case.runs(host.name()),
         verdict,
         took: began.elapsed(),
     })

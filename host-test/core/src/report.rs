@@ -21,12 +21,29 @@ pub struct Case {
     pub name: String,
     /// The host.
     pub host: HostName,
+    /// How often it is run: as it is written, and in each variation.
+    #[serde(skip_serializing_if = "is_one")]
+    pub runs: usize,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long it took, in real time. JSON, which is the same every time, does not tell.
     #[serde(skip)]
     pub took: Duration,
+}
+
+impl Case {
+    /// The command that has the run that failed again, where a scenario has several.
+    pub fn again(&self) -> Option<String> {
+        let Verdict::Failed { failures } = &self.verdict else { return None };
+        let Replay { variant } = &failures.first()?.replay;
+        let variant = variant.as_ref()?;
+        let on = match self.host {
+            HostName::Wasmtime => String::new(),
+            host @ (HostName::Envoy | HostName::Native) => format!(" --on {host}"),
+        };
+        Some(format!("tollgate test {}{on} --variant '{variant}'", self.file))
+    }
 }
 
 /// A verdict.
@@ -55,8 +72,11 @@ impl Verdict {
 }
 
 /// One thing that was not as expected.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
 pub struct Failure {
+    /// In which of the runs of a scenario.
+    #[serde(flatten)]
+    pub replay: Replay,
     /// Where: the step, or the start.
     pub place: String,
     /// What, on one line; below it the difference, when it has more than one.
@@ -68,8 +88,26 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, what, account } = self;
-        write!(f, "{place}: {what}{}", account.to_string().replace('\n', "\n  "))
+        let Self { replay, place, what, account } = self;
+        let account = account.to_string().replace('\n', "\n  ");
+        write!(f, "{replay}{place}: {what}{account}")
+    }
+}
+
+/// One of several runs of a scenario, and so what it takes to have it again.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct Replay {
+    /// The variation, by its name; none for what is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.variant {
+            Some(variant) => write!(f, "{variant}: "),
+            None => Ok(()),
+        }
     }
 }
 
@@ -87,6 +125,11 @@ pub struct Report {
     pub left_out: usize,
     /// Each of them, in order.
     pub cases: Vec<Case>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

@@ -2,12 +2,13 @@
 
 mod callouts;
 mod connection;
+mod outcome;
 mod strict;
+mod sweep;
 mod together;
 
 use std::fmt;
 
-use crate::account::Account;
 use crate::proxy::{
     Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
     Received, Response, StartError,
@@ -28,7 +29,7 @@ const FEW_LINES: usize = 2;
 /// Stands above a difference.
 const DIFFERS: &str = "differs (- expected, + got)";
 
-/// Plays a scenario on a host.
+/// Plays a scenario on a host, in all of its variations.
 ///
 /// # Errors
 ///
@@ -37,10 +38,7 @@ pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartEr
     if let Some(verdict) = skipped(scenario, host.name()) {
         return Ok(verdict);
     }
-    Ok(match judge_start(scenario, host.start(scenario))? {
-        Start::Running(mut proxy) => Verdict::of(play(scenario, proxy.as_mut())),
-        Start::Judged(verdict) => verdict,
-    })
+    sweep::run(scenario, host)
 }
 
 /// What is not as planned of the callouts that guests made in a step.
@@ -87,13 +85,21 @@ pub fn judge_start<P>(
         (Err(StartError::Refused { words }), None) => words,
         (Err(error @ (StartError::Module(_) | StartError::Host(_))), _) => return Err(error),
     };
-    let failures =
-        vec![Failure { place: "start".into(), what: failure, account: Account::default() }];
+    let failures = vec![Failure { place: "start".into(), what: failure, ..Failure::default() }];
     Ok(Start::Judged(Verdict::Failed { failures }))
 }
 
-/// Plays the steps of a scenario on a running proxy, and gives what was not as expected.
+/// Plays a scenario as it is written on a running proxy, and gives what was not as expected.
 pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
+    let mut failures = judge_steps(scenario, proxy);
+    if scenario.strict && failures.is_empty() {
+        strict::judge_end(scenario, proxy, &mut failures);
+    }
+    failures
+}
+
+/// Plays the steps, and nothing after them.
+fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
     for (index, step) in scenario.steps.iter().enumerate() {
@@ -142,9 +148,6 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         if has_broken.is_err() || failures.len() >= ENOUGH_FAILURES {
             break;
         }
-    }
-    if scenario.strict && failures.is_empty() {
-        strict::judge_end(scenario, proxy, &mut failures);
     }
     failures
 }
@@ -259,7 +262,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn failure(&self, what: String) -> Failure {
-        Failure { place: self.to_string(), what, account: Account::default() }
+        Failure { place: self.to_string(), what, ..Failure::default() }
     }
 }
 

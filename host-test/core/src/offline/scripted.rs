@@ -2,13 +2,16 @@
 //!
 //! They see nothing but what the proxy sends them, and so does whoever judges them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::streams::{Event, Head, Over, Part, Sent};
 use super::{Run, wire};
 use crate::proxy::{Configured, HostFailure, Outcome, Received, Response, Sending};
-use crate::scenario::{Answer, ConfigureStep, HeaderLine, Request, RequestStep, Upstream};
-use crate::world::StreamId;
+use crate::scenario::{
+    Answer, ConfigureStep, Ending, HeaderLine, Pace, Request, RequestStep, Upstream,
+};
+use crate::world::{Direction, StreamId};
 
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -31,6 +34,25 @@ struct Pair<'a> {
     response: Option<Response>,
     response_is_whole: bool,
     configured: Option<Configured>,
+    /// What one of them is still to send.
+    left: Option<Left>,
+}
+
+/// The rest of a message, which is sent on then.
+struct Left {
+    due: Duration,
+    direction: Direction,
+    acts: VecDeque<Deed>,
+}
+
+/// What a sender does.
+enum Deed {
+    /// It sends.
+    Part(Part),
+    /// It leaves time for a connection.
+    Time,
+    /// It waits.
+    Pause(Duration),
 }
 
 /// How far an exchange has come.
@@ -67,6 +89,8 @@ enum Stand {
 #[derive(Clone, Copy)]
 enum Act {
     Begin,
+    /// Send on what is left of a message.
+    GoOn,
     Answer,
     Leave,
 }
@@ -122,10 +146,14 @@ impl Run {
     fn act(&mut self, pair: &mut Pair<'_>, act: Act) -> Result<(), HostFailure> {
         match (act, pair.stage) {
             (Act::Begin, _) => self.begin(pair),
+            (Act::GoOn, Stage::UnderWay { id, .. }) => {
+                self.go_on(pair, id);
+                Ok(())
+            }
             (Act::Answer, Stage::UnderWay { id, until, .. }) => {
                 pair.stage = Stage::UnderWay { id, until, upstream: Stand::Done };
                 match &pair.step.upstream {
-                    Upstream::Answer(answer) => self.answer(id, answer, pair.asks_for_head()),
+                    Upstream::Answer(answer) => self.answer(pair, id, answer),
                     Upstream::Reset => self.break_upstream(id),
                 }
                 Ok(())
@@ -134,7 +162,9 @@ impl Run {
                 self.leave(id);
                 Ok(())
             }
-            (Act::Answer | Act::Leave, Stage::Before { .. } | Stage::After { .. }) => Ok(()),
+            (Act::GoOn | Act::Answer | Act::Leave, Stage::Before { .. } | Stage::After { .. }) => {
+                Ok(())
+            }
         }
     }
 
@@ -150,37 +180,69 @@ impl Run {
         let patience = request.disconnect.unwrap_or(PATIENCE);
         let until = self.now().saturating_add(patience);
         pair.stage = Stage::UnderWay { id, until, upstream: Stand::Waits };
-        for (index, chunk) in request.body.iter().enumerate() {
-            if index > 0 {
-                self.connect_upstream(id);
-            }
-            self.send_request(id, Part::Body(chunk.clone()));
-        }
-        if has_trailers {
-            self.connect_upstream(id);
-            self.send_request(id, Part::Trailers(request.trailers.clone()));
-        } else if has_body && !request.unfinished {
-            self.send_request(id, Part::End);
-        }
+        let ends = has_body && !request.unfinished;
+        let acts = sends(&request.body, &request.trailers, request.pace, ends);
+        pair.left = Some(Left { due: self.now(), direction: Direction::Request, acts });
+        self.go_on(pair, id);
         Ok(())
     }
 
-    fn answer(&mut self, id: StreamId, answer: &Answer, is_head: bool) {
+    fn answer(&mut self, pair: &mut Pair<'_>, id: StreamId, answer: &Answer) {
+        let is_head = pair.asks_for_head();
         let is_unfinished = answer.unfinished && !is_head;
         let has_chunks = answer.body.iter().any(|chunk| !chunk.is_empty());
         let has_body = is_unfinished || (!is_head && has_chunks);
         let has_trailers = !is_head && !answer.trailers.is_empty();
         let headers = wire::answer_lines(answer, is_head);
         self.begin_response(id, answer.status, headers, !has_body && !has_trailers);
-        for chunk in answer.body.iter().filter(|chunk| has_body && !chunk.is_empty()) {
-            self.send_response(id, Part::Body(chunk.clone()));
-        }
-        if has_trailers {
-            self.send_response(id, Part::Trailers(answer.trailers.clone()));
-        } else if has_body && !is_unfinished {
-            self.send_response(id, Part::End);
+        let chunks = answer.body.iter().filter(|chunk| has_body && !chunk.is_empty());
+        let chunks: Vec<Vec<u8>> = chunks.cloned().collect();
+        let trailers = if has_trailers { answer.trailers.as_slice() } else { &[] };
+        let acts = sends(&chunks, trailers, answer.pace, has_body && !is_unfinished);
+        pair.left = Some(Left { due: self.now(), direction: Direction::Response, acts });
+        self.go_on(pair, id);
+    }
+
+    /// Sends on a message up to its end or a pause.
+    fn go_on(&mut self, pair: &mut Pair<'_>, id: StreamId) {
+        let Some(mut left) = pair.left.take() else { return };
+        while let Some(act) = left.acts.pop_front() {
+            match (act, left.direction) {
+                (Deed::Part(part), Direction::Request) => self.send_request(id, part),
+                (Deed::Part(part), Direction::Response) => self.send_response(id, part),
+                (Deed::Time, Direction::Request) => self.connect_upstream(id),
+                (Deed::Time, Direction::Response) => {}
+                (Deed::Pause(by), _) => {
+                    left.due = self.now().saturating_add(by);
+                    pair.left = Some(left);
+                    return;
+                }
+            }
         }
     }
+}
+
+/// What a sender does to send what follows a head.
+fn sends(body: &[Vec<u8>], trailers: &[HeaderLine], pace: Pace, ends: bool) -> VecDeque<Deed> {
+    let ends_with = pace.ending == Ending::WithLastChunk && ends && trailers.is_empty();
+    let mut acts = VecDeque::new();
+    for (index, chunk) in body.iter().enumerate() {
+        if index > 0 {
+            acts.push_back(Deed::Time);
+        }
+        if let Some(pause) = pace.pause.filter(|pause| pause.before == index) {
+            acts.push_back(Deed::Pause(pause.by));
+        }
+        let is_last = ends_with && index + 1 == body.len();
+        let part = if is_last { Part::Last } else { Part::Body };
+        acts.push_back(Deed::Part(part(chunk.clone())));
+    }
+    if !trailers.is_empty() {
+        acts.extend([Deed::Time, Deed::Part(Part::Trailers(trailers.to_vec()))]);
+    } else if ends && !(ends_with && !body.is_empty()) {
+        acts.push_back(Deed::Part(Part::End));
+    }
+    acts
 }
 
 impl<'a> Pair<'a> {
@@ -193,6 +255,7 @@ impl<'a> Pair<'a> {
             response: None,
             response_is_whole: false,
             configured: None,
+            left: None,
         }
     }
 
@@ -213,6 +276,11 @@ impl<'a> Pair<'a> {
 
     /// What the step says that happens next, and when.
     fn next(&self) -> Option<(Duration, Act)> {
+        let left = self.left.as_ref().map(|left| (left.due, Act::GoOn));
+        left.into_iter().chain(self.next_of_stage()).min_by_key(|&(due, _)| due)
+    }
+
+    fn next_of_stage(&self) -> Option<(Duration, Act)> {
         match self.stage {
             Stage::Before { begins } => Some((begins, Act::Begin)),
             Stage::UnderWay { upstream: Stand::Answers { due }, until, .. } if due <= until => {
@@ -257,6 +325,7 @@ impl<'a> Pair<'a> {
             }
             Event::Over(over) => {
                 if let Stage::UnderWay { id, .. } = self.stage {
+                    self.left = None;
                     self.stage = Stage::After { id, over };
                 }
             }
@@ -300,6 +369,10 @@ fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, part: Part) 
             body.extend_from_slice(&bytes);
             false
         }
+        Part::Last(bytes) => {
+            body.extend_from_slice(&bytes);
+            true
+        }
         Part::Trailers(lines) => {
             *trailers = lines;
             true
@@ -310,10 +383,11 @@ fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, part: Part) 
 
 /// The head of a request as a client of HTTP/1.1 sends it: it announces the length of a body in one piece.
 fn head(request: &Request) -> Head {
-    let Request { method, path, authority, headers, body, trailers, unfinished, .. } = request;
+    let Request { method, path, authority, headers, body, trailers, unfinished, pace, .. } =
+        request;
     let mut headers = headers.clone();
     let is_announced = headers.iter().any(|(name, _)| name == b"content-length");
-    let has_length = !is_announced && !unfinished;
+    let has_length = !is_announced && !unfinished && pace.pause.is_none();
     if let ([whole], [], true) = (body.as_slice(), trailers.as_slice(), has_length) {
         headers.push(wire::content_length(whole));
     }

@@ -11,7 +11,7 @@ use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
     Answer, Expectation, ExpectedOutcome, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine,
-    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
+    Meets, Pace, PlannedCallout, Request, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
 };
 
 /// How long a client waits for the end of an answer.
@@ -44,6 +44,15 @@ impl Scenario {
             return Err(InvalidScenario(format!(
                 "workers: {workers} is above the bound of {MOST_WORKERS}"
             )));
+        }
+        if self.vary.is_some() && self.traffic == Traffic::Tcp {
+            let what = "vary: needs requests; connections of TCP have no bodies";
+            return Err(InvalidScenario(what.into()));
+        }
+        if self.vary.is_some() && self.all_variations().is_empty() {
+            let what = "vary: nothing varies; there is no body that can come otherwise, and no callout \
+                        before one";
+            return Err(InvalidScenario(what.into()));
         }
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
@@ -203,6 +212,7 @@ impl Request {
             trailers: Vec::new(),
             unfinished: false,
             disconnect: None,
+            pace: Pace::default(),
         }
     }
 }
@@ -234,6 +244,7 @@ impl Answer {
             trailers: Vec::new(),
             unfinished: false,
             delay: Duration::ZERO,
+            pace: Pace::default(),
         }
     }
 

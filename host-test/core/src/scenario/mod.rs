@@ -17,6 +17,7 @@ mod request;
 mod step;
 mod together;
 mod value;
+mod vary;
 mod written;
 
 use std::fmt;
@@ -45,11 +46,12 @@ pub use expect::{
 pub use filter::{FilterSource, FilterUse, InvalidFilterSource, configuration};
 pub use imports::{Given, ImportAnswer, Imports, check_import};
 pub use read::ReadError;
-pub use request::{Answer, Fault, Request, RequestStep, Upstream};
+pub use request::{Answer, Ending, Fault, Pace, Pause, Request, RequestStep, Upstream};
 pub use step::{AdvanceStep, Step};
 pub use together::{Timed, Together};
 pub(crate) use value::duration;
 pub use value::{ClockStep, Matcher};
+pub use vary::{ADDED_TRAILER, Chunks, End, Moment, Over, Side, Variation, Vary};
 
 /// A header line: name in lower case and value, both bytes.
 pub type HeaderLine = (Vec<u8>, Vec<u8>);
@@ -90,6 +92,10 @@ pub struct Scenario {
     pub refused: Option<String>,
     /// What the file that the filters come from configures and no host plays, a line each.
     pub left: Vec<String>,
+    /// What it is run over besides as it is written.
+    pub vary: Option<Vary>,
+    /// The only variation of it that is run, by its name.
+    pub variant: Option<String>,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -113,6 +119,8 @@ impl Scenario {
             only: None,
             refused: None,
             left: Vec::new(),
+            vary: None,
+            variant: None,
             steps: Vec::new(),
         }
     }

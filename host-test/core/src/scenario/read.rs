@@ -13,6 +13,7 @@ use super::connection::Traffic;
 use super::from::RawFilters;
 use super::imports::RawImports;
 use super::step::{RawStep, Step};
+use super::vary::RawVary;
 use super::written::Level;
 use super::{BUFFER_LIMIT, HostName, Only, Scenario};
 use crate::profile::Profile;
@@ -104,6 +105,7 @@ struct RawScenario {
     imports: RawImports,
     only: Option<RawOnly>,
     refused: Option<String>,
+    vary: Option<RawVary>,
     #[serde(default)]
     steps: Vec<RawStep>,
 }
@@ -191,6 +193,8 @@ impl RawScenario {
             only,
             refused: self.refused,
             left,
+            vary: self.vary.map(|RawVary(vary)| vary),
+            variant: None,
             steps,
         };
         scenario.check().map_err(|error| error.to_string())?;

@@ -51,6 +51,36 @@ pub struct Request {
     pub unfinished: bool,
     /// How long after it began to send the client closes its connection, unless the response is whole.
     pub disconnect: Option<Duration>,
+    /// When the parts of the body come.
+    pub pace: Pace,
+}
+
+/// When the parts of a body come. As written, they come at once, one after another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pace {
+    /// Where the sender waits.
+    pub pause: Option<Pause>,
+    /// How the body ends, unless trailers follow.
+    pub ending: Ending,
+}
+
+/// A sender waits in the midst of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pause {
+    /// The chunk before which it waits, counted from 0.
+    pub before: usize,
+    /// How long.
+    pub by: Duration,
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// With a frame of its own, as over HTTP/1.1.
+    #[default]
+    Apart,
+    /// With the last chunk, as it may over HTTP/2.
+    WithLastChunk,
 }
 
 /// What the upstream does with a request.
@@ -77,6 +107,8 @@ pub struct Answer {
     pub unfinished: bool,
     /// How long it takes from the whole request to the answer.
     pub delay: Duration,
+    /// When the parts of the body come.
+    pub pace: Pace,
 }
 
 /// Host calls that fail.
@@ -121,6 +153,7 @@ impl RawRequest {
             trailers: lines(self.trailers),
             unfinished: self.unfinished,
             disconnect: self.disconnect.map(|Span(disconnect)| disconnect),
+            pace: Pace::default(),
         }
     }
 }
@@ -162,6 +195,7 @@ impl RawUpstream {
             trailers: lines(self.trailers),
             unfinished: self.unfinished,
             delay: self.delay.map_or(Duration::ZERO, |Span(delay)| delay),
+            pace: Pace::default(),
         }))
     }
 }

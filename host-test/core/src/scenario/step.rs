@@ -66,6 +66,18 @@ impl Step {
         alone.into_iter().chain(together.iter().map(|timed| &timed.step))
     }
 
+    /// The requests that are sent in this step.
+    pub(super) fn requests_mut(&mut self) -> impl Iterator<Item = &mut RequestStep> {
+        let (alone, together) = match self {
+            Self::Request(step) => (Some(&mut **step), [].as_mut_slice()),
+            Self::Together(together) => (None, together.requests.as_mut_slice()),
+            Self::Connection(_) | Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
+                (None, [].as_mut_slice())
+            }
+        };
+        alone.into_iter().chain(together.iter_mut().map(|timed| &mut timed.step))
+    }
+
     /// The connection of TCP that is opened in this step.
     pub fn connection(&self) -> Option<&ConnectionStep> {
         match self {

@@ -50,6 +50,7 @@ pub(crate) use staged::{SortedHeaders, Staged};
 pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
+use crate::chance::Numbers;
 use crate::limits::{Bounded, Limits};
 use crate::profile::Profile;
 use crate::proxy::LogLine;
@@ -60,7 +61,6 @@ use metric::Metrics;
 use queue::Queues;
 use recent::Recent;
 use shared::SharedData;
-use wasi::Random;
 
 /// Why a guest traps that calls too much before it has a context.
 const NOT_AT_START: &str =
@@ -110,7 +110,8 @@ pub struct World {
     pub(crate) harm: Option<String>,
     /// Set when the guest belongs to a suite and has no proxy around it.
     pub(crate) staged: Option<Staged>,
-    random: Random,
+    /// What random bytes are made of.
+    random: Numbers,
     scope: Option<Scope>,
     /// What guests did last.
     recent: Recent,
