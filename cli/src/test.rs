@@ -45,6 +45,10 @@ pub(crate) struct Test {
     /// Only the variation of this name, as a failure tells it, of scenarios that vary.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// Run under this seed, which decides what a host is free to choose; by default 0, and as many as a
+    /// scenario says.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Tell what would run, and run nothing.
     #[arg(long, conflicts_with_all = ["junit", "watch", "fail_fast"])]
     list: bool,
@@ -136,6 +140,10 @@ impl Test {
         for scenario in cases.iter_mut().filter_map(Case::scenario_mut) {
             self.imports.add_to(scenario);
             scenario.strict |= self.strict;
+            if let Some(seed) = self.seed {
+                scenario.seed = seed;
+                scenario.seeds = 1;
+            }
             scenario.profile = match self.profile {
                 None => scenario.profile,
                 Some(As::Envoy) => Profile::Envoy,

@@ -27,6 +27,9 @@ pub(crate) struct Trace {
     /// The variation of this name in place of the scenario as it is written.
     #[arg(long, value_name = "NAME", requires = "scenario")]
     variant: Option<String>,
+    /// The seed that decides what a host is free to choose.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "scenario")]
+    seed: u64,
     /// What Envoy has logged with `--component-log-level wasm:trace`, in place of a scenario.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     envoy_log: Option<PathBuf>,
@@ -113,6 +116,7 @@ impl Trace {
                 variation.with_context(|| format!("--variant: there is no `{name}`"))?;
             scenario = variation.apply(&scenario);
         }
+        scenario.seed = self.seed;
         let limits = self.limits.read()?;
         match self.on {
             Engine::Native => {

@@ -109,7 +109,7 @@ impl Case {
     /// How often it is run on a host.
     fn runs(&self, host: HostName) -> usize {
         match &self.what {
-            What::Scenario(scenario) => scenario.variations(host).len() + 1,
+            What::Scenario(scenario) => scenario.runs_on(host),
             What::Test { .. } => 1,
         }
     }
@@ -117,9 +117,16 @@ impl Case {
     /// What of it is left out on a host, if anything.
     fn left_out(&self, host: HostName) -> Option<String> {
         let What::Scenario(scenario) = &self.what else { return None };
-        let (all, some) = (scenario.all_variations().len(), scenario.variations(host).len());
-        let is_less = scenario.variant.is_none() && some < all;
-        is_less.then(|| format!("{some} of {all} variations are played on {host}"))
+        let all = scenario.all_variations().len();
+        let all = if scenario.variant.is_some() { 1 } else { all };
+        let some = scenario.variations(host).len();
+        let seeds = scenario.seeds_on(host).len();
+        let variations =
+            (some < all).then(|| format!("{some} of {all} variations are played on {host}"));
+        let seeds = (Some(seeds) < usize::try_from(scenario.seeds).ok())
+            .then(|| format!("{seeds} of {} seeds is played on {host}", scenario.seeds));
+        let left_out: Vec<String> = variations.into_iter().chain(seeds).collect();
+        (!left_out.is_empty()).then(|| left_out.join("; "))
     }
 
     fn test(&self) -> Option<(&suite::Test, &Subject)> {

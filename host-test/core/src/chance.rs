@@ -25,3 +25,51 @@ impl Numbers {
         usize::try_from(wide).unwrap_or_default()
     }
 }
+
+/// What a host is free to choose, by a seed. Seed 0 takes the first each time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chance {
+    numbers: Option<Numbers>,
+}
+
+/// What is chosen: each by numbers of its own, so that more of one changes nothing of another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice {
+    /// What comes first of what falls on the same instant.
+    Order = 1,
+    /// When the wall clock starts.
+    Clock,
+    /// The bytes that guests ask for.
+    Bytes,
+    /// The worker that gets a request.
+    Worker,
+}
+
+impl Choice {
+    /// Where the numbers of a seed begin.
+    pub(crate) fn of(self, seed: u64) -> u64 {
+        seed ^ ((self as u64) << 56)
+    }
+}
+
+impl Chance {
+    pub(crate) fn of(seed: u64, choice: Choice) -> Self {
+        Self { numbers: (seed != 0).then(|| Numbers::of(choice.of(seed))) }
+    }
+
+    /// One of so many, counted from 0.
+    pub(crate) fn one_of(&mut self, many: usize) -> usize {
+        self.numbers.as_mut().map_or(0, |numbers| numbers.below(many))
+    }
+
+    /// An order of so many.
+    pub(crate) fn order(&mut self, many: usize) -> Vec<usize> {
+        let mut left: Vec<usize> = (0..many).collect();
+        (0..many).map(|_| left.remove(self.one_of(left.len()))).collect()
+    }
+
+    /// Whether something that may come later does.
+    pub(crate) fn is_late(&mut self) -> bool {
+        self.one_of(2) == 1
+    }
+}

@@ -21,7 +21,7 @@ pub struct Case {
     pub name: String,
     /// The host.
     pub host: HostName,
-    /// How often it is run: as it is written, and in each variation.
+    /// How often it is run: as it is written, in each variation, and under each seed.
     #[serde(skip_serializing_if = "is_one")]
     pub runs: usize,
     /// The verdict.
@@ -36,13 +36,18 @@ impl Case {
     /// The command that has the run that failed again, where a scenario has several.
     pub fn again(&self) -> Option<String> {
         let Verdict::Failed { failures } = &self.verdict else { return None };
-        let Replay { variant } = &failures.first()?.replay;
-        let variant = variant.as_ref()?;
+        let Replay { variant, seed } = &failures.first()?.replay;
+        if variant.is_none() && seed.is_none() {
+            return None;
+        }
         let on = match self.host {
             HostName::Wasmtime => String::new(),
             host @ (HostName::Envoy | HostName::Native) => format!(" --on {host}"),
         };
-        Some(format!("tollgate test {}{on} --variant '{variant}'", self.file))
+        let seed = seed.map(|seed| format!(" --seed {seed}")).unwrap_or_default();
+        let variant = variant.as_ref().map(|name| format!(" --variant '{name}'"));
+        let variant = variant.unwrap_or_default();
+        Some(format!("tollgate test {}{on}{seed}{variant}", self.file))
     }
 }
 
@@ -100,14 +105,20 @@ pub struct Replay {
     /// The variation, by its name; none for what is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// The seed, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.variant {
-            Some(variant) => write!(f, "{variant}: "),
-            None => Ok(()),
+        if let Some(seed) = self.seed {
+            write!(f, "seed {seed}: ")?;
         }
+        if let Some(variant) = &self.variant {
+            write!(f, "{variant}: ")?;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod together;
 
 use std::fmt;
 
+use crate::chance::{Chance, Choice};
 use crate::proxy::{
     Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
     Received, Response, StartError,
@@ -102,12 +103,14 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
 fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
+    let mut chance = Chance::of(scenario.seed, Choice::Worker);
     for (index, step) in scenario.steps.iter().enumerate() {
         let place = Place { step: index + 1, what: step, repeat: None, request: None };
         let mut deal = |named: Option<usize>| {
             named.unwrap_or_else(|| {
-                let worker = next_worker;
-                next_worker = (next_worker + 1) % scenario.workers.get();
+                let workers = scenario.workers.get();
+                let worker = (next_worker + chance.one_of(workers)) % workers;
+                next_worker = (next_worker + 1) % workers;
                 worker
             })
         };

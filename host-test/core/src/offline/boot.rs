@@ -110,7 +110,7 @@ impl Run {
             self.try_out(filter)?;
             self.install(filter, Place::Main)?;
         }
-        for worker in 0..self.chains.len() {
+        for worker in self.world.chance.order(self.chains.len()) {
             for filter in &filters {
                 let link = self.install(filter, Place::Worker(worker))?;
                 if let Some(chain) = self.chains.get_mut(worker) {

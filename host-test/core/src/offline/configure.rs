@@ -39,7 +39,7 @@ impl Run {
         let new = Filter { plugin, ..old };
         self.try_out(&new)?;
         self.install(&new, Place::Main)?;
-        for worker in 0..self.chains.len() {
+        for worker in self.world.chance.order(self.chains.len()) {
             let link = self.install(&new, Place::Worker(worker))?;
             let chain = self.chains.get_mut(worker);
             if let Some(place) = chain.and_then(|chain| chain.get_mut(step.filter)) {

@@ -68,6 +68,7 @@ impl<'a> Offline<'a> {
     fn world(&self, scenario: &Scenario) -> World {
         let mut world = World::new(scenario.log_level);
         world.limits = self.limits;
+        world.seed(scenario.seed);
         world
     }
 
@@ -144,6 +145,14 @@ struct Guest {
     instance: Option<Box<dyn Instance>>,
 }
 
+/// Something that happens by itself.
+enum Happening {
+    /// A root context ticks.
+    Tick(Link),
+    /// Something comes back to a callout, by its number.
+    Answer(u64),
+}
+
 /// What guests have used until some moment.
 struct Meter {
     host_calls: u64,
@@ -163,9 +172,9 @@ impl Run {
 
     /// When something happens next by itself: a tick, or what comes back to a callout.
     pub fn next_due(&mut self) -> Option<Duration> {
-        let tick = self.next_tick().map(|(_, due)| due);
-        let callout = self.next_callout().map(|(_, due)| due);
-        tick.into_iter().chain(callout).min()
+        self.answer_callouts();
+        let ticks = self.ticks().map(|(_, due)| due);
+        ticks.chain(self.answers().map(|(_, due)| due)).min()
     }
 
     /// Tells whether the guests have done something that this host does not serve, or that does harm to a
@@ -223,32 +232,32 @@ impl Run {
     /// Lets the next thing happen that is due by `until`: a tick, or what comes back to a callout. Whether
     /// there was one.
     fn happen(&mut self, until: Duration) -> Result<bool, HostFailure> {
-        let tick = self.next_tick().filter(|&(_, due)| due <= until);
-        let callout = self.next_callout().filter(|&(_, due)| due <= until);
-        match (tick, callout) {
-            (None, None) => return Ok(false),
-            (Some((link, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
-                self.world.clock.advance_to(due);
-                self.tick(link, due)?;
-            }
-            (_, Some((number, due))) => {
-                self.world.clock.advance_to(due);
-                self.deliver_callout(number)?;
-            }
-            (Some(_), None) => {}
+        let Some(due) = self.next_due().filter(|&due| due <= until) else { return Ok(false) };
+        let mut happenings = self.due_at(due);
+        let first = self.world.chance.one_of(happenings.len());
+        self.world.clock.advance_to(due);
+        match happenings.swap_remove(first) {
+            Happening::Tick(link) => self.tick(link, due)?,
+            Happening::Answer(number) => self.deliver_callout(number)?,
         }
         self.deliver_queues()?;
         Ok(true)
     }
 
-    fn next_tick(&self) -> Option<(Link, Duration)> {
+    /// What is due at a moment at which something is: ticks, then what comes back to callouts.
+    fn due_at(&self, due: Duration) -> Vec<Happening> {
+        let ticks = self.ticks().filter(|&(_, at)| at == due).map(|(link, _)| link);
+        let answers = self.answers().filter(|&(_, at)| at == due).map(|(number, _)| number);
+        ticks.map(Happening::Tick).chain(answers.map(Happening::Answer)).collect()
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = (Link, Duration)> {
         let vms = self.world.vms.iter().enumerate().filter(|(_, vm)| !vm.failed);
-        let ticks = vms.flat_map(|(index, vm)| {
+        vms.flat_map(|(index, vm)| {
             let due =
                 move |(&root, tick): (&u32, &Tick)| (Link { vm: VmId(index), root }, tick.due);
             vm.ticks.iter().map(due)
-        });
-        ticks.min_by_key(|&(_, due)| due)
+        })
     }
 
     fn arm<'a>(&mut self, faults: impl IntoIterator<Item = &'a Fault>) {

@@ -16,6 +16,9 @@ use crate::world::{Direction, StreamId};
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// The shortest time.
+const A_MOMENT: Duration = Duration::from_nanos(1);
+
 /// What came of a request.
 #[derive(Debug)]
 pub(super) struct Outcomes {
@@ -111,17 +114,19 @@ impl Run {
             }
             self.deliver_queues()?;
             self.hand_over(&mut pairs);
-            let next = pairs.iter().enumerate().filter_map(|(at, pair)| {
-                let (due, act) = pair.next()?;
-                Some((due, at, act))
-            });
-            let Some((due, at, act)) = next.min_by_key(|&(due, at, _)| (due, at)) else { break };
+            let next = || pairs.iter().filter_map(Pair::next).map(|(due, _)| due);
+            let Some(due) = next().min() else { break };
             // Ticks and what comes back to callouts may change what comes next.
-            if self.happen(due)? {
+            let is_late = self.world.chance.is_late();
+            let before = if is_late { due.saturating_sub(A_MOMENT) } else { due };
+            if self.happen(before)? {
                 continue;
             }
             self.world.clock.advance_to(due);
-            if let Some(pair) = pairs.get_mut(at) {
+            let is_due = |pair: &&mut Pair<'_>| pair.next().is_some_and(|(at, _)| at == due);
+            let mut next: Vec<&mut Pair<'_>> = pairs.iter_mut().filter(is_due).collect();
+            let pair = next.swap_remove(self.world.chance.one_of(next.len()));
+            if let Some((_, act)) = pair.next() {
                 self.act(pair, act)?;
             }
         }

@@ -151,7 +151,7 @@ mod tests {
             what: "a < \"b\"\u{1}\n- c".into(),
             account: Account::default(),
         };
-        let replay = Replay { variant: Some("request body split at 1".into()) };
+        let replay = Replay { variant: Some("request body split at 1".into()), seed: Some(7) };
         let varied = Failure { replay, ..failure.clone() };
         let report: Report = [
             case("a.yaml", "passes & so on", Verdict::Passed),
@@ -174,9 +174,9 @@ mod tests {
     <testcase name="varies" classname="b.yaml" file="b.yaml" time="1.500">
       <properties>
         <property name="runs" value="7"/>
-        <property name="again" value="tollgate test b.yaml --variant &apos;request body split at 1&apos;"/>
+        <property name="again" value="tollgate test b.yaml --seed 7 --variant &apos;request body split at 1&apos;"/>
       </properties>
-      <failure message="request body split at 1: step 1: a &lt; &quot;b&quot;�">request body split at 1: step 1: a &lt; &quot;b&quot;�
+      <failure message="seed 7: request body split at 1: step 1: a &lt; &quot;b&quot;�">seed 7: request body split at 1: step 1: a &lt; &quot;b&quot;�
 - c</failure>
     </testcase>
     <testcase name="does not run" classname="b.yaml" file="b.yaml" time="1.500">

@@ -1,4 +1,5 @@
-//! Runs a scenario as it is written and then in all of its variations, which have to come to the same.
+//! Runs a scenario as it is written and then in all of its variations, which have to come to the same;
+//! and all that under each of its seeds.
 
 use super::outcome::Watched;
 use super::{DIFFERS, Start, judge_start, judge_steps, play};
@@ -9,31 +10,51 @@ use crate::scenario::Scenario;
 
 /// Runs until something is not as expected.
 pub(super) fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartError> {
+    let seeds = scenario.seeds_on(host.name());
+    let several = seeds != [0];
+    for seed in seeds {
+        let seeded = Scenario { seed, ..scenario.clone() };
+        let (mut failures, variant) = run_seeded(&seeded, host)?;
+        if failures.is_empty() {
+            continue;
+        }
+        let seed = several.then_some(seed);
+        for failure in &mut failures {
+            failure.replay = Replay { variant: variant.clone(), seed };
+        }
+        return Ok(Verdict::Failed { failures });
+    }
+    Ok(Verdict::Passed)
+}
+
+/// Runs under one seed; gives what was not as expected, and of which variation.
+fn run_seeded(
+    scenario: &Scenario,
+    host: &dyn ProxyHost,
+) -> Result<(Vec<Failure>, Option<String>), StartError> {
     let variations = scenario.variations(host.name());
     if variations.is_empty() {
-        return Ok(match judge_start(scenario, host.start(scenario))? {
-            Start::Running(mut proxy) => Verdict::of(play(scenario, proxy.as_mut())),
-            Start::Judged(verdict) => verdict,
-        });
+        let failures = match judge_start(scenario, host.start(scenario))? {
+            Start::Running(mut proxy) => play(scenario, proxy.as_mut()),
+            Start::Judged(Verdict::Failed { failures }) => failures,
+            Start::Judged(Verdict::Passed | Verdict::Skipped { .. }) => Vec::new(),
+        };
+        return Ok((failures, None));
     }
     let (failures, written) = watch(scenario, host, None)?;
     if !failures.is_empty() {
-        return Ok(Verdict::Failed { failures });
+        return Ok((failures, None));
     }
     for variation in variations {
         let (mut failures, varied) = watch(&variation.apply(scenario), host, Some(&written))?;
         if failures.is_empty() {
             failures.extend(differs(&written, &varied));
         }
-        if failures.is_empty() {
-            continue;
+        if !failures.is_empty() {
+            return Ok((failures, Some(variation.to_string())));
         }
-        for failure in &mut failures {
-            failure.replay = Replay { variant: Some(variation.to_string()) };
-        }
-        return Ok(Verdict::Failed { failures });
     }
-    Ok(Verdict::Passed)
+    Ok((Vec::new(), None))
 }
 
 /// What was not as expected, and what came of it, a line each. What shows only under traffic is checked

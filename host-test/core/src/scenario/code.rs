@@ -17,6 +17,9 @@ use super::{
 /// How long a client waits for the end of an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
+/// The most seeds of a scenario.
+const MOST_SEEDS: u64 = 10_000;
+
 /// The most workers of a proxy.
 const MOST_WORKERS: usize = 16;
 
@@ -44,6 +47,11 @@ impl Scenario {
             return Err(InvalidScenario(format!(
                 "workers: {workers} is above the bound of {MOST_WORKERS}"
             )));
+        }
+        if !(1..=MOST_SEEDS).contains(&self.seeds) {
+            let seeds = self.seeds;
+            let what = format!("seeds: {seeds} is not between 1 and {MOST_SEEDS}");
+            return Err(InvalidScenario(what));
         }
         if self.vary.is_some() && self.traffic == Traffic::Tcp {
             let what = "vary: needs requests; connections of TCP have no bodies";

@@ -96,6 +96,10 @@ pub struct Scenario {
     pub vary: Option<Vary>,
     /// The only variation of it that is run, by its name.
     pub variant: Option<String>,
+    /// The first seed of what a host is free to choose; under 0 it chooses the same as ever.
+    pub seed: u64,
+    /// How many seeds it is run under.
+    pub seeds: u64,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -121,6 +125,8 @@ impl Scenario {
             left: Vec::new(),
             vary: None,
             variant: None,
+            seed: 0,
+            seeds: 1,
             steps: Vec::new(),
         }
     }

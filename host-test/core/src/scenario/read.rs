@@ -106,6 +106,8 @@ struct RawScenario {
     only: Option<RawOnly>,
     refused: Option<String>,
     vary: Option<RawVary>,
+    #[serde(default = "one_seed")]
+    seeds: u64,
     #[serde(default)]
     steps: Vec<RawStep>,
 }
@@ -195,6 +197,8 @@ impl RawScenario {
             left,
             vary: self.vary.map(|RawVary(vary)| vary),
             variant: None,
+            seed: 0,
+            seeds: self.seeds,
             steps,
         };
         scenario.check().map_err(|error| error.to_string())?;
@@ -223,4 +227,8 @@ impl RawOnly {
 
 fn one() -> NonZeroUsize {
     NonZeroUsize::MIN
+}
+
+fn one_seed() -> u64 {
+    1
 }

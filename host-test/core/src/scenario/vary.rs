@@ -148,6 +148,20 @@ impl Scenario {
         }
     }
 
+    /// The seeds that it is run under on a host: on Envoy, where they decide little, only the first.
+    pub fn seeds_on(&self, host: HostName) -> Vec<u64> {
+        let many = match host {
+            HostName::Wasmtime | HostName::Native => self.seeds,
+            HostName::Envoy => 1,
+        };
+        (0..many).map(|further| self.seed.wrapping_add(further)).collect()
+    }
+
+    /// How often it is run on a host.
+    pub fn runs_on(&self, host: HostName) -> usize {
+        self.seeds_on(host).len() * (self.variations(host).len() + 1)
+    }
+
     /// Has it varied in this way only, and says whether it can be.
     pub fn vary_as(&mut self, variant: &str) -> bool {
         self.variant = Some(variant.to_owned());

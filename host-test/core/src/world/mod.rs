@@ -50,7 +50,7 @@ pub(crate) use staged::{SortedHeaders, Staged};
 pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
-use crate::chance::Numbers;
+use crate::chance::{Chance, Choice, Numbers};
 use crate::limits::{Bounded, Limits};
 use crate::profile::Profile;
 use crate::proxy::LogLine;
@@ -112,6 +112,8 @@ pub struct World {
     pub(crate) staged: Option<Staged>,
     /// What random bytes are made of.
     random: Numbers,
+    /// What comes first of what falls on the same instant.
+    pub(crate) chance: Chance,
     scope: Option<Scope>,
     /// What guests did last.
     recent: Recent,
@@ -145,6 +147,16 @@ impl World {
     /// A world before its first guest.
     pub fn new(log_level: LogLevel) -> Self {
         Self { log_level: Some(log_level), ..Self::default() }
+    }
+
+    /// Has a seed decide what a host is free to choose.
+    pub(crate) fn seed(&mut self, seed: u64) {
+        if seed == 0 {
+            return;
+        }
+        self.clock = Clock::of(seed);
+        self.random = Numbers::of(Choice::Bytes.of(seed));
+        self.chance = Chance::of(seed, Choice::Order);
     }
 
     /// Keeps a transcript from here on.
