@@ -12,13 +12,13 @@ use std::fmt;
 use crate::chance::{Chance, Choice};
 use crate::proxy::{
     Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
-    Received, Response, StartError,
+    Received, Response, SharedValue, StartError,
 };
 use crate::report::{Failure, Verdict, difference};
 use crate::scenario::{
     Budget, ConfigureStep, ConnectionStep, Expectation, ExpectedOutcome, ExpectedRequest,
-    ExpectedResponse, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher,
-    PlannedCallout, Request, RequestStep, Scenario, Step,
+    ExpectedResponse, ExpectedShared, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName,
+    Matcher, PlannedCallout, Request, RequestStep, Scenario, Step,
 };
 
 /// Failures after which a scenario is given up: what follows repeats them.
@@ -227,6 +227,13 @@ impl<'a> Watch<'a> {
         proxy: &mut dyn Proxy,
         fail: &mut dyn FnMut(String),
     ) -> Result<(), HostFailure> {
+        for expected in self.expected.iter().flat_map(|expect| &expect.shared_data) {
+            judge_shared(
+                expected,
+                &proxy.shared_data(expected.vm_id.as_deref(), &expected.key),
+                fail,
+            );
+        }
         let says_something = |expect: &&&Expectation| {
             !(expect.logs.is_empty() && expect.no_logs.is_empty() && expect.metrics.is_empty())
         };
@@ -372,6 +379,21 @@ fn judge_exchange(expect: &Expectation, exchange: &Exchange, fail: &mut dyn FnMu
         }
     }
     judge_cost(expect.budget, exchange.cost, fail);
+}
+
+/// What a proxy cannot tell is as expected, and counted in the report.
+fn judge_shared(expected: &ExpectedShared, got: &SharedValue, fail: &mut dyn FnMut(String)) {
+    let what = format!("shared data {}", expected.key.escape_ascii());
+    match (got, &expected.value) {
+        (SharedValue::Unknown, _) | (SharedValue::Absent, None) => {}
+        (SharedValue::Absent, Some(value)) => {
+            fail(format!("{what}: expected {value}, but there is no such key"));
+        }
+        (SharedValue::Is(got), None) => {
+            fail(format!("{what}: expected no such key, got \"{}\"", got.escape_ascii()));
+        }
+        (SharedValue::Is(got), Some(value)) => judge_value(&what, Some(value), got, fail),
+    }
 }
 
 /// What a proxy cannot tell is within the budget.

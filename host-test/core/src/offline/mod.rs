@@ -27,7 +27,7 @@ use crate::engine::{Instance, Module};
 use crate::limits::{Bounded, Limits};
 use crate::proxy::{
     Callout, Configured, Conversation, Cost, Exchange, Footprint, HostFailure, LogLine,
-    Observation, Outcome, Proxy, ProxyHost, Sending, StartError,
+    Observation, Outcome, Proxy, ProxyHost, Sending, SharedValue, StartError,
 };
 use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterUse, HostName,
@@ -406,6 +406,15 @@ impl Proxy for Run {
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
         Ok(Observation { metrics: self.metrics(), logs: self.logs().to_vec() })
+    }
+
+    fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
+        let first = self.filters.first().and_then(|filter| self.world.plugin(filter.plugin));
+        let of_first = || first.map_or(&[][..], |plugin| plugin.vm_id.as_slice());
+        match self.world.shared.get(vm_id.map_or_else(of_first, str::as_bytes), key) {
+            Some(value) => SharedValue::Is(value.to_vec()),
+            None => SharedValue::Absent,
+        }
     }
 
     fn take_account(&mut self) -> Account {

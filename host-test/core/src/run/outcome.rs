@@ -4,7 +4,7 @@
 use crate::account::Account;
 use crate::proxy::{
     Callout, Configured, Conversation, Exchange, Footprint, HostFailure, Observation, Outcome,
-    Proxy, Received, Sending,
+    Proxy, Received, Sending, SharedValue,
 };
 use crate::scenario::{
     ADDED_TRAILER, AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine,
@@ -132,6 +132,10 @@ impl Proxy for Watched<'_> {
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure> {
         self.proxy.observe(settled)
+    }
+
+    fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
+        self.proxy.shared_data(vm_id, key)
     }
 
     fn take_account(&mut self) -> Account {

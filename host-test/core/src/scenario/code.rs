@@ -87,6 +87,7 @@ impl Scenario {
     fn check_alone(&self, step: &Step) -> Result<(), String> {
         step.check()?;
         self.check_traffic(step)?;
+        step.shared_data().try_for_each(|expected| expected.check(&self.filters))?;
         self.check_worker(step)
     }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use tollgate_abi::LogLevel;
 
+use super::shared::{ExpectedShared, RawShared};
 use super::value::Matcher;
 use super::written::{Level, Name, WordOr};
 
@@ -18,6 +19,8 @@ pub struct Expectation {
     pub upstream: Option<ExpectedUpstream>,
     /// Metrics by name, as they stand after the request since the start.
     pub metrics: BTreeMap<String, u64>,
+    /// Shared data, as it stands after the request.
+    pub shared_data: Vec<ExpectedShared>,
     /// Log lines that this request writes, in any order.
     pub logs: Vec<ExpectedLog>,
     /// Text that no log line of this request contains.
@@ -113,6 +116,8 @@ pub(super) struct RawExpectation {
     #[serde(default)]
     metrics: BTreeMap<String, u64>,
     #[serde(default)]
+    shared_data: RawShared,
+    #[serde(default)]
     logs: Vec<RawLog>,
     #[serde(default)]
     no_logs: Vec<String>,
@@ -151,6 +156,7 @@ impl RawExpectation {
             outcome,
             upstream,
             metrics: self.metrics,
+            shared_data: self.shared_data.0,
             logs: self.logs.into_iter().map(|RawLog(log)| log).collect(),
             no_logs: self
                 .no_logs

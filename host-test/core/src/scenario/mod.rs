@@ -14,6 +14,7 @@ mod from;
 mod imports;
 mod read;
 mod request;
+mod shared;
 mod step;
 mod together;
 mod value;
@@ -47,6 +48,7 @@ pub use filter::{FilterSource, FilterUse, InvalidFilterSource, configuration};
 pub use imports::{Given, ImportAnswer, Imports, check_import};
 pub use read::ReadError;
 pub use request::{Answer, Ending, Fault, Pace, Pause, Request, RequestStep, Upstream};
+pub use shared::ExpectedShared;
 pub use step::{AdvanceStep, Step};
 pub use together::{Timed, Together};
 pub(crate) use value::duration;
@@ -128,6 +130,14 @@ impl Scenario {
             seed: 0,
             seeds: 1,
             steps: Vec::new(),
+        }
+    }
+
+    /// How many of its expectations a host cannot judge: a real Envoy does not show its shared data.
+    pub fn not_judged_on(&self, host: HostName) -> usize {
+        match host {
+            HostName::Envoy => self.steps.iter().flat_map(Step::shared_data).count(),
+            HostName::Wasmtime | HostName::Native => 0,
         }
     }
 

@@ -14,7 +14,7 @@ use super::expect::RawExpectation;
 use super::request::{Fault, RawFault, RawRequest, RawUpstream};
 use super::together::{self, RawTimed, Together};
 use super::value::{ClockStep, Span};
-use super::{ConfigureStep, FilterUse, PlannedCallout, RequestStep};
+use super::{ConfigureStep, ExpectedShared, FilterUse, PlannedCallout, RequestStep};
 
 /// The most times that a request is sent, or a connection opened.
 const MOST_REPEATS: usize = 1_000_000;
@@ -88,6 +88,12 @@ impl Step {
             | Self::Clock(_)
             | Self::Configure { .. } => None,
         }
+    }
+
+    /// What is expected of shared data after this step.
+    pub(super) fn shared_data(&self) -> impl Iterator<Item = &ExpectedShared> {
+        let of_requests = self.requests().flat_map(|step| &step.expect.shared_data);
+        of_requests.chain(self.connection().into_iter().flat_map(|step| &step.expect.shared_data))
     }
 
     /// Host calls that fail in this step.
