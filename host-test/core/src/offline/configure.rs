@@ -1,24 +1,28 @@
-//! Another configuration for a filter of the running proxy: it is tried, then new streams get it.
+//! Another configuration or module for a filter of the running proxy: it is tried, then new streams get
+//! it.
 //!
-//! It is another plugin, with root contexts of its own in the same VMs. The old ones end with the last
-//! stream that began with them.
+//! It is another plugin, with root contexts of its own: in the same VMs, or for a module in VMs of its
+//! own. The old ones end with the last stream that began with them, and a VM with its last root.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_abi::Callback;
 
 use super::Run;
-use super::boot::Filter;
+use super::boot::{Filter, refuse_missing};
+use crate::engine::Module;
 use crate::proxy::{Configured, HostFailure, StartError};
-use crate::scenario::ConfigureStep;
-use crate::world::{Context, Link, Place, Plugin, VmId};
+use crate::scenario::{ConfigureStep, FilterSource};
+use crate::world::{Context, Link, Place, Plugin, PluginId, VmId};
 
 /// How long plugins may take to be done when the proxy shuts down, in virtual time.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
 impl Run {
     pub(super) fn reconfigure(&mut self, step: &ConfigureStep) -> Configured {
-        self.world.note(|| format!("filter {} gets another configuration", step.filter));
+        let what = if step.module.is_some() { "module" } else { "configuration" };
+        self.world.note(|| format!("filter {} gets another {what}", step.filter));
         match self.replace(step) {
             Ok(()) => {
                 self.retiring = true;
@@ -32,11 +36,18 @@ impl Run {
     fn replace(&mut self, step: &ConfigureStep) -> Result<(), StartError> {
         let Some(old) = self.filters.get(step.filter).cloned() else { return Ok(()) };
         let Some(plugin) = self.world.plugin(old.plugin).cloned() else { return Ok(()) };
-        if plugin.configuration == step.config {
+        let module = match &step.module {
+            None => Arc::clone(&old.module),
+            Some(source) => self.later_module(source)?,
+        };
+        let configuration = step.config.as_ref().unwrap_or(&plugin.configuration).clone();
+        let (abi, code) = (module.abi(), module.code());
+        let changed = Plugin { configuration, abi, code, ..plugin.clone() };
+        if changed == plugin {
             return Ok(());
         }
-        let plugin = self.world.add_plugin(Plugin { configuration: step.config.clone(), ..plugin });
-        let new = Filter { plugin, ..old };
+        let plugin = self.world.add_plugin(changed);
+        let new = Filter { module, plugin, ..old };
         self.try_out(&new)?;
         self.install(&new, Place::Main)?;
         for worker in self.world.chance.order(self.chains.len()) {
@@ -50,6 +61,19 @@ impl Run {
             *filter = new;
         }
         Ok(())
+    }
+
+    fn later_module(&self, source: &FilterSource) -> Result<Arc<dyn Module>, StartError> {
+        let module = match self.later.get(source) {
+            Some(Ok(module)) => Arc::clone(module),
+            Some(Err(words)) => return Err(StartError::Refused { words: words.clone() }),
+            None => {
+                let words = "this proxy was started for a scenario without this module".into();
+                return Err(StartError::Refused { words });
+            }
+        };
+        refuse_missing(&self.world, module.as_ref())?;
+        Ok(module)
     }
 
     /// Ends the root contexts that neither the chain nor a stream uses any more.
@@ -142,6 +166,30 @@ impl Run {
         if let Some(vm) = self.world.vm_mut(link.vm) {
             vm.contexts.remove(&link.root);
             vm.ticks.remove(&link.root);
+            let is_root = |context: &Context| matches!(context, Context::Root(_));
+            if !vm.contexts.values().any(is_root) {
+                self.drop_vm(link.vm);
+            }
+        }
+    }
+    /// Gives up a VM without roots. With the last one on the main thread, what was found out of its code
+    /// is forgotten: who comes back to it begins anew.
+    fn drop_vm(&mut self, vm: VmId) {
+        self.drop_instance(vm);
+        let Some(dropped) = self.world.vm_mut(vm) else { return };
+        dropped.failed = true;
+        let (place, first) = (dropped.place, dropped.first);
+        if place != Place::Main {
+            return;
+        }
+        let Some(first) = self.world.plugin(first).cloned() else { return };
+        let plugins = &self.world.plugins;
+        let is_alike = |plugin: &PluginId| {
+            plugins.get(plugin.0).is_some_and(|plugin| plugin.shares_vm(&first))
+        };
+        self.tried.retain(|plugin, _| !is_alike(plugin));
+        for vm in &mut self.world.vms {
+            vm.failed |= vm.place == Place::Base && is_alike(&vm.first);
         }
     }
 }

@@ -30,8 +30,8 @@ use crate::proxy::{
     Observation, Outcome, Proxy, ProxyHost, Sending, SharedValue, StartError,
 };
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterUse, HostName,
-    PlannedCallout, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterSource, FilterUse,
+    HostName, PlannedCallout, Scenario,
 };
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
@@ -113,6 +113,8 @@ pub struct Run {
     filters: Vec<Filter>,
     /// Plugins that were tried, and whether they were found good.
     tried: BTreeMap<PluginId, bool>,
+    /// Modules that filters get while the proxy runs, or why they are refused.
+    later: BTreeMap<FilterSource, Result<Arc<dyn Module>, String>>,
     /// Root contexts may be left that nothing uses.
     retiring: bool,
     /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.

@@ -28,7 +28,7 @@ pub struct FilterUse {
 }
 
 /// Where the module of a filter comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FilterSource {
     /// A filter of ours, by name.
     BuiltIn(String),

@@ -133,6 +133,14 @@ impl Scenario {
         }
     }
 
+    /// The modules that filters get while the proxy runs, each with the filter that gets it.
+    pub fn later_modules(&self) -> impl Iterator<Item = FilterUse> {
+        self.steps.iter().flat_map(Step::configures).filter_map(|step| {
+            let source = step.module.clone()?;
+            Some(FilterUse { source, ..self.filters.get(step.filter)?.clone() })
+        })
+    }
+
     /// How many of its expectations a host cannot judge: a real Envoy does not show its shared data.
     pub fn not_judged_on(&self, host: HostName) -> usize {
         match host {

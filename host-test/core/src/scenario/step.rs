@@ -1,6 +1,7 @@
 //! The steps of a scenario.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -88,6 +89,30 @@ impl Step {
             | Self::Clock(_)
             | Self::Configure { .. } => None,
         }
+    }
+
+    /// Filters that get another configuration or module in this step.
+    pub fn configures(&self) -> impl Iterator<Item = &ConfigureStep> {
+        let itself = match self {
+            Self::Configure { configure, .. } => Some(configure),
+            Self::Request(_)
+            | Self::Together(_)
+            | Self::Connection(_)
+            | Self::Advance(_)
+            | Self::Clock(_) => None,
+        };
+        itself.into_iter().chain(self.requests().filter_map(|step| step.meanwhile.as_ref()))
+    }
+
+    /// Has files be relative to a folder.
+    pub(super) fn set_folder(&mut self, folder: &Path) {
+        let place = |configure: &mut ConfigureStep| {
+            configure.module = configure.module.take().map(|module| module.within(folder));
+        };
+        if let Self::Configure { configure, .. } = self {
+            place(configure);
+        }
+        self.requests_mut().filter_map(|step| step.meanwhile.as_mut()).for_each(place);
     }
 
     /// What is expected of shared data after this step.
