@@ -42,7 +42,7 @@ impl Run {
         };
         let configuration = step.config.as_ref().unwrap_or(&plugin.configuration).clone();
         let (abi, code) = (module.abi(), module.code());
-        let changed = Plugin { configuration, abi, code, ..plugin.clone() };
+        let changed = Plugin { abi, configuration, code, ..plugin.clone() };
         if changed == plugin {
             return Ok(());
         }

@@ -229,7 +229,8 @@ impl Run {
 
 /// What a sender does to send what follows a head.
 fn sends(body: &[Vec<u8>], trailers: &[HeaderLine], pace: Pace, ends: bool) -> VecDeque<Deed> {
-    let ends_with = pace.ending == Ending::WithLastChunk && ends && trailers.is_empty();
+    let has_last = ends && trailers.is_empty() && !body.is_empty();
+    let ends_with = pace.ending == Ending::WithLastChunk && has_last;
     let mut acts = VecDeque::new();
     for (index, chunk) in body.iter().enumerate() {
         if index > 0 {
@@ -244,7 +245,7 @@ fn sends(body: &[Vec<u8>], trailers: &[HeaderLine], pace: Pace, ends: bool) -> V
     }
     if !trailers.is_empty() {
         acts.extend([Deed::Time, Deed::Part(Part::Trailers(trailers.to_vec()))]);
-    } else if ends && !(ends_with && !body.is_empty()) {
+    } else if ends && !ends_with {
         acts.push_back(Deed::Part(Part::End));
     }
     acts

@@ -94,7 +94,9 @@ impl Proxy for Watched<'_> {
         callouts: &[PlannedCallout],
     ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
         let (exchanges, made) = self.proxy.together(requests, callouts)?;
-        exchanges.iter().for_each(|exchange| self.note(exchange));
+        for exchange in &exchanges {
+            self.note(exchange);
+        }
         self.note_callouts(&made);
         Ok((exchanges, made))
     }

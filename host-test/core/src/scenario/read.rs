@@ -155,7 +155,9 @@ impl RawScenario {
         let (filters, left) = self.filters.check(folder)?;
         let mut steps: Vec<Step> =
             self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
-        steps.iter_mut().for_each(|step| step.set_folder(folder));
+        for step in &mut steps {
+            step.set_folder(folder);
+        }
         let on_envoy = only.as_ref().is_none_or(|only| only.on.contains(&HostName::Envoy));
         if on_envoy && !self.properties.0.is_empty() {
             return Err("properties: a real Envoy cannot be told what it knows; \

@@ -288,10 +288,10 @@ impl Variation {
     /// Whether it is one of the few that are played on Envoy.
     fn is_of_the_few(&self, scenario: &Scenario) -> bool {
         match self {
-            Self::Callouts { .. } => true,
             Self::Body { end: End::WithLastChunk, .. }
             | Self::Body { chunks: Chunks::Single | Chunks::Random(_), .. } => false,
-            Self::Body { chunks: Chunks::AsWritten | Chunks::Whole, .. } => true,
+            Self::Callouts { .. }
+            | Self::Body { chunks: Chunks::AsWritten | Chunks::Whole, .. } => true,
             Self::Body { chunks: Chunks::At(places), side, .. } => {
                 let middle = scenario.lengths(*side).last().map(|length| length.div_ceil(2));
                 middle.is_some_and(|middle| *places == [middle])
