@@ -42,6 +42,13 @@ pub(crate) struct Test {
     /// Only those whose names match.
     #[arg(long, value_name = "REGEX")]
     name: Option<Regex>,
+    /// Only the variation of this name, as a failure tells it, of scenarios that vary.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Run under this seed, which decides what a host is free to choose; by default 0, and as many as a
+    /// scenario says.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Tell what would run, and run nothing.
     #[arg(long, conflicts_with_all = ["junit", "watch", "fail_fast"])]
     list: bool,
@@ -133,6 +140,10 @@ impl Test {
         for scenario in cases.iter_mut().filter_map(Case::scenario_mut) {
             self.imports.add_to(scenario);
             scenario.strict |= self.strict;
+            if let Some(seed) = self.seed {
+                scenario.seed = seed;
+                scenario.seeds = 1;
+            }
             scenario.profile = match self.profile {
                 None => scenario.profile,
                 Some(As::Envoy) => Profile::Envoy,
@@ -145,6 +156,12 @@ impl Test {
             cases.retain(|case| name.is_match(case.name()));
             if cases.is_empty() {
                 bail!("--name: none of {all} names matches `{name}`; --list shows them");
+            }
+        }
+        if let Some(variant) = &self.variant {
+            cases.retain_mut(|case| case.scenario_mut().is_some_and(|one| one.vary_as(variant)));
+            if cases.is_empty() {
+                bail!("--variant: no scenario has the variation `{variant}`");
             }
         }
         Ok(cases)

@@ -24,6 +24,12 @@ pub(crate) struct Trace {
     /// The scenario file.
     #[arg(required_unless_present = "envoy_log", conflicts_with = "envoy_log")]
     scenario: Option<PathBuf>,
+    /// The variation of this name in place of the scenario as it is written.
+    #[arg(long, value_name = "NAME", requires = "scenario")]
+    variant: Option<String>,
+    /// The seed that decides what a host is free to choose.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "scenario")]
+    seed: u64,
     /// What Envoy has logged with `--component-log-level wasm:trace`, in place of a scenario.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     envoy_log: Option<PathBuf>,
@@ -103,6 +109,14 @@ impl Trace {
             scenario.check().with_context(|| format!("{name}"))?;
         }
         self.imports.add_to(&mut scenario);
+        if let Some(name) = &self.variant {
+            let mut variations = scenario.all_variations().into_iter();
+            let variation = variations.find(|one| one.to_string() == *name);
+            let variation =
+                variation.with_context(|| format!("--variant: there is no `{name}`"))?;
+            scenario = variation.apply(&scenario);
+        }
+        scenario.seed = self.seed;
         let limits = self.limits.read()?;
         match self.on {
             Engine::Native => {

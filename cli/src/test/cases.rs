@@ -106,6 +106,39 @@ impl Case {
         std::iter::once(self.file.as_path()).chain(config)
     }
 
+    /// How often it is run on a host.
+    fn runs(&self, host: HostName) -> usize {
+        match &self.what {
+            What::Scenario(scenario) => scenario.runs_on(host),
+            What::Test { .. } => 1,
+        }
+    }
+
+    /// How many expectations a host could not judge, if it played the case.
+    fn not_judged(&self, host: HostName, verdict: &Verdict) -> usize {
+        match (&self.what, verdict) {
+            (What::Scenario(scenario), Verdict::Passed | Verdict::Failed { .. }) => {
+                scenario.not_judged_on(host)
+            }
+            (What::Scenario(_), Verdict::Skipped { .. }) | (What::Test { .. }, _) => 0,
+        }
+    }
+
+    /// What of it is left out on a host, if anything.
+    fn left_out(&self, host: HostName) -> Option<String> {
+        let What::Scenario(scenario) = &self.what else { return None };
+        let all = scenario.all_variations().len();
+        let all = if scenario.variant.is_some() { 1 } else { all };
+        let some = scenario.variations(host).len();
+        let seeds = scenario.seeds_on(host).len();
+        let variations =
+            (some < all).then(|| format!("{some} of {all} variations are played on {host}"));
+        let seeds = (Some(seeds) < usize::try_from(scenario.seeds).ok())
+            .then(|| format!("{seeds} of {} seeds is played on {host}", scenario.seeds));
+        let left_out: Vec<String> = variations.into_iter().chain(seeds).collect();
+        (!left_out.is_empty()).then(|| left_out.join("; "))
+    }
+
     fn test(&self) -> Option<(&suite::Test, &Subject)> {
         match &self.what {
             What::Scenario(_) => None,
@@ -253,12 +286,17 @@ pub(super) fn play_all(cases: &[Case], host: &Host<'_>, order: Order) -> Result<
 }
 
 fn play(case: &Case, host: &Host<'_>) -> Result<report::Case> {
+    if let Some(left_out) = case.left_out(host.name()) {
+        eprintln!("note: {}: {left_out}", case.file.display());
+    }
     let began = Instant::now();
     let verdict = case.play(host).with_context(|| format!("{}", case.file.display()))?;
     Ok(report::Case {
         file: case.file.display().to_string(),
         name: case.name().to_owned(),
         host: host.name(),
+        runs: case.runs(host.name()),
+        not_judged: case.not_judged(host.name(), &verdict),
         verdict,
         took: began.elapsed(),
     })

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod chance;
 pub mod clip;
 pub mod deployed;
 pub mod engine;

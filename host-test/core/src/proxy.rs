@@ -114,6 +114,11 @@ pub trait Proxy {
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure>;
 
+    /// A value that plugins with a `vm_id` share; with that of the first filter when it is not said.
+    fn shared_data(&self, _vm_id: Option<&str>, _key: &[u8]) -> SharedValue {
+        SharedValue::Unknown
+    }
+
     /// Takes what guests did since it was taken last that may explain a failure; nothing where the proxy
     /// cannot tell.
     fn take_account(&mut self) -> Account {
@@ -134,6 +139,17 @@ pub trait Proxy {
     fn end(&mut self) -> Result<Vec<String>, HostFailure> {
         Ok(Vec::new())
     }
+}
+
+/// What a proxy tells of a value in shared data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedValue {
+    /// It cannot tell.
+    Unknown,
+    /// There is none.
+    Absent,
+    /// The value.
+    Is(Vec<u8>),
 }
 
 /// What guests keep, and make the proxy keep.

@@ -21,12 +21,37 @@ pub struct Case {
     pub name: String,
     /// The host.
     pub host: HostName,
+    /// How often it is run: as it is written, in each variation, and under each seed.
+    #[serde(skip_serializing_if = "is_one")]
+    pub runs: usize,
+    /// How many expectations the host could not judge.
+    #[serde(skip_serializing_if = "is_none")]
+    pub not_judged: usize,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long it took, in real time. JSON, which is the same every time, does not tell.
     #[serde(skip)]
     pub took: Duration,
+}
+
+impl Case {
+    /// The command that has the run that failed again, where a scenario has several.
+    pub fn again(&self) -> Option<String> {
+        let Verdict::Failed { failures } = &self.verdict else { return None };
+        let Replay { variant, seed } = &failures.first()?.replay;
+        if variant.is_none() && seed.is_none() {
+            return None;
+        }
+        let on = match self.host {
+            HostName::Wasmtime => String::new(),
+            host @ (HostName::Envoy | HostName::Native) => format!(" --on {host}"),
+        };
+        let seed = seed.map(|seed| format!(" --seed {seed}")).unwrap_or_default();
+        let variant = variant.as_ref().map(|name| format!(" --variant '{name}'"));
+        let variant = variant.unwrap_or_default();
+        Some(format!("tollgate test {}{on}{seed}{variant}", self.file))
+    }
 }
 
 /// A verdict.
@@ -55,8 +80,11 @@ impl Verdict {
 }
 
 /// One thing that was not as expected.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
 pub struct Failure {
+    /// In which of the runs of a scenario.
+    #[serde(flatten)]
+    pub replay: Replay,
     /// Where: the step, or the start.
     pub place: String,
     /// What, on one line; below it the difference, when it has more than one.
@@ -68,8 +96,32 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, what, account } = self;
-        write!(f, "{place}: {what}{}", account.to_string().replace('\n', "\n  "))
+        let Self { replay, place, what, account } = self;
+        let account = account.to_string().replace('\n', "\n  ");
+        write!(f, "{replay}{place}: {what}{account}")
+    }
+}
+
+/// One of several runs of a scenario, and so what it takes to have it again.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct Replay {
+    /// The variation, by its name; none for what is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The seed, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(seed) = self.seed {
+            write!(f, "seed {seed}: ")?;
+        }
+        if let Some(variant) = &self.variant {
+            write!(f, "{variant}: ")?;
+        }
+        Ok(())
     }
 }
 
@@ -85,8 +137,16 @@ pub struct Report {
     /// How many were left out after the first that failed.
     #[serde(skip_serializing_if = "is_none")]
     pub left_out: usize,
+    /// How many expectations of those that ran the host could not judge.
+    #[serde(skip_serializing_if = "is_none")]
+    pub not_judged: usize,
     /// Each of them, in order.
     pub cases: Vec<Case>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -98,6 +158,7 @@ impl FromIterator<Case> for Report {
     fn from_iter<I: IntoIterator<Item = Case>>(cases: I) -> Self {
         let mut report = Self::default();
         for case in cases {
+            report.not_judged += case.not_judged;
             match case.verdict {
                 Verdict::Passed => report.passed += 1,
                 Verdict::Failed { .. } => report.failed += 1,
@@ -117,6 +178,9 @@ impl fmt::Display for Report {
         }
         if self.left_out > 0 {
             write!(f, ", {} left out", self.left_out)?;
+        }
+        if self.not_judged > 0 {
+            write!(f, "; {} expectations on shared data not judged", self.not_judged)?;
         }
         Ok(())
     }

@@ -2,21 +2,23 @@
 
 mod callouts;
 mod connection;
+mod outcome;
 mod strict;
+mod sweep;
 mod together;
 
 use std::fmt;
 
-use crate::account::Account;
+use crate::chance::{Chance, Choice};
 use crate::proxy::{
     Callout, Configured, Cost, Exchange, HostFailure, Observation, Outcome, Proxy, ProxyHost,
-    Received, Response, StartError,
+    Received, Response, SharedValue, StartError,
 };
 use crate::report::{Failure, Verdict, difference};
 use crate::scenario::{
     Budget, ConfigureStep, ConnectionStep, Expectation, ExpectedOutcome, ExpectedRequest,
-    ExpectedResponse, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName, Matcher,
-    PlannedCallout, Request, RequestStep, Scenario, Step,
+    ExpectedResponse, ExpectedShared, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName,
+    Matcher, PlannedCallout, Request, RequestStep, Scenario, Step,
 };
 use crate::tls::Alert;
 
@@ -29,7 +31,7 @@ const FEW_LINES: usize = 2;
 /// Stands above a difference.
 const DIFFERS: &str = "differs (- expected, + got)";
 
-/// Plays a scenario on a host.
+/// Plays a scenario on a host, in all of its variations.
 ///
 /// # Errors
 ///
@@ -38,10 +40,7 @@ pub fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartEr
     if let Some(verdict) = skipped(scenario, host.name()) {
         return Ok(verdict);
     }
-    Ok(match judge_start(scenario, host.start(scenario))? {
-        Start::Running(mut proxy) => Verdict::of(play(scenario, proxy.as_mut())),
-        Start::Judged(verdict) => verdict,
-    })
+    sweep::run(scenario, host)
 }
 
 /// What is not as planned of the callouts that guests made in a step.
@@ -88,21 +87,31 @@ pub fn judge_start<P>(
         (Err(StartError::Refused { words }), None) => words,
         (Err(error @ (StartError::Module(_) | StartError::Host(_))), _) => return Err(error),
     };
-    let failures =
-        vec![Failure { place: "start".into(), what: failure, account: Account::default() }];
+    let failures = vec![Failure { place: "start".into(), what: failure, ..Failure::default() }];
     Ok(Start::Judged(Verdict::Failed { failures }))
 }
 
-/// Plays the steps of a scenario on a running proxy, and gives what was not as expected.
+/// Plays a scenario as it is written on a running proxy, and gives what was not as expected.
 pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
+    let mut failures = judge_steps(scenario, proxy);
+    if scenario.strict && failures.is_empty() {
+        strict::judge_end(scenario, proxy, &mut failures);
+    }
+    failures
+}
+
+/// Plays the steps, and nothing after them.
+fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
+    let mut chance = Chance::of(scenario.seed, Choice::Worker);
     for (index, step) in scenario.steps.iter().enumerate() {
         let place = Place { step: index + 1, what: step, repeat: None, request: None };
         let mut deal = |named: Option<usize>| {
             named.unwrap_or_else(|| {
-                let worker = next_worker;
-                next_worker = (next_worker + 1) % scenario.workers.get();
+                let workers = scenario.workers.get();
+                let worker = (next_worker + chance.one_of(workers)) % workers;
+                next_worker = (next_worker + 1) % workers;
                 worker
             })
         };
@@ -143,9 +152,6 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         if has_broken.is_err() || failures.len() >= ENOUGH_FAILURES {
             break;
         }
-    }
-    if scenario.strict && failures.is_empty() {
-        strict::judge_end(scenario, proxy, &mut failures);
     }
     failures
 }
@@ -223,6 +229,13 @@ impl<'a> Watch<'a> {
         proxy: &mut dyn Proxy,
         fail: &mut dyn FnMut(String),
     ) -> Result<(), HostFailure> {
+        for expected in self.expected.iter().flat_map(|expect| &expect.shared_data) {
+            judge_shared(
+                expected,
+                &proxy.shared_data(expected.vm_id.as_deref(), &expected.key),
+                fail,
+            );
+        }
         let says_something = |expect: &&&Expectation| {
             !(expect.logs.is_empty() && expect.no_logs.is_empty() && expect.metrics.is_empty())
         };
@@ -261,7 +274,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn failure(&self, what: String) -> Failure {
-        Failure { place: self.to_string(), what, account: Account::default() }
+        Failure { place: self.to_string(), what, ..Failure::default() }
     }
 }
 
@@ -400,6 +413,21 @@ fn judge_handshake(expect: &Expectation, got: Option<Alert>, fail: &mut dyn FnMu
             "handshake: refused with the alert {got}; if that is right, say `refused: {got}`"
         )),
         (None, None) | (Some(_), Some(_)) => {}
+    }
+}
+
+/// What a proxy cannot tell is as expected, and counted in the report.
+fn judge_shared(expected: &ExpectedShared, got: &SharedValue, fail: &mut dyn FnMut(String)) {
+    let what = format!("shared data {}", expected.key.escape_ascii());
+    match (got, &expected.value) {
+        (SharedValue::Unknown, _) | (SharedValue::Absent, None) => {}
+        (SharedValue::Absent, Some(value)) => {
+            fail(format!("{what}: expected {value}, but there is no such key"));
+        }
+        (SharedValue::Is(got), None) => {
+            fail(format!("{what}: expected no such key, got \"{}\"", got.escape_ascii()));
+        }
+        (SharedValue::Is(got), Some(value)) => judge_value(&what, Some(value), got, fail),
     }
 }
 

@@ -48,7 +48,7 @@ fn show(event: Event) -> String {
 
 fn show_part(part: Part) -> String {
     match part {
-        Part::Body(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Part::Body(bytes) | Part::Last(bytes) => format!("\"{}\"", bytes.escape_ascii()),
         Part::Trailers(lines) => format!("{} trailers", lines.len()),
         Part::End => "end".into(),
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use tollgate_host::scenario::{Scenario, Step, Traffic};
+use tollgate_host::scenario::{Scenario, Traffic};
 
 use crate::admin::{Admin, AdminError};
 use crate::bootstrap::wasm_filter;
@@ -23,8 +23,9 @@ const NOTICING: Duration = Duration::from_secs(5);
 /// How long the workers may take for what the main thread has done.
 const SPREADING: Duration = Duration::from_millis(50);
 
-/// Where the configuration stands in the resource of a filter.
+/// Where the configuration stands in the resource of a filter, and where the file of its module.
 const CONFIGURATION: &str = "/config/configuration/value";
+const MODULE: &str = "/config/vm_config/code/local/filename";
 
 /// The filters that change.
 #[derive(Debug, Default)]
@@ -85,19 +86,23 @@ impl Discovery {
         self.filters.is_empty()
     }
 
-    /// Gives a filter another configuration and waits until Envoy has taken or rejected it.
+    /// Gives a filter another configuration or module and waits until Envoy has taken or rejected it.
     pub(crate) async fn replace(
         &mut self,
         place: usize,
-        configuration: &str,
+        configuration: Option<&str>,
+        module: Option<&Path>,
         admin: Admin,
     ) -> Result<Noticed, NotReplaced> {
         let Some(filter) = self.filters.get_mut(&place) else {
             return Err(NotReplaced::Unknown { place });
         };
         let mut resource = filter.resource.clone();
-        if let Some(value) = resource.pointer_mut(CONFIGURATION) {
-            *value = configuration.into();
+        let module = module.map(Path::to_string_lossy);
+        for (place, new) in [(CONFIGURATION, configuration), (MODULE, module.as_deref())] {
+            if let (Some(value), Some(new)) = (resource.pointer_mut(place), new) {
+                *value = new.into();
+            }
         }
         // Envoy does nothing about what it has.
         if resource == filter.resource {
@@ -150,13 +155,7 @@ impl Discovered {
 
 /// Whether a scenario gives a filter another configuration.
 fn configures(scenario: &Scenario) -> bool {
-    scenario.steps.iter().any(|step| match step {
-        Step::Configure { .. } => true,
-        Step::Request(_) | Step::Together(_) => {
-            step.requests().any(|step| step.meanwhile.is_some())
-        }
-        Step::Connection(_) | Step::Advance(_) | Step::Clock(_) => false,
-    })
+    scenario.steps.iter().any(|step| step.configures().next().is_some())
 }
 
 /// A configuration could not be given to Envoy.

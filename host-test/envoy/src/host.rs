@@ -51,7 +51,7 @@ impl ProxyHost for EnvoyHost {
         match launch.wait(scenario.workers.get(), at_once.unwrap_or_default().max(1)) {
             Ok((admin, ways)) => {
                 let apart = Apart::of(scenario);
-                Ok(Box::new(EnvoyProxy::new(launch, admin, ways, apart)))
+                Ok(Box::new(EnvoyProxy::new(launch, admin, ways, apart, self.built_ins.clone())))
             }
             Err(error) => match launch.log.refusal() {
                 Some(words) => Err(StartError::Refused { words }),

@@ -10,7 +10,9 @@ use http_body_util::{Either, Full};
 use hyper::body::Frame;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use tollgate_host::scenario::{Answer, HeaderLine, Protocol, Request as Asked};
+use tollgate_host::scenario::{
+    Answer, Ending as EndOfBody, HeaderLine, Pace, Pause, Protocol, Request as Asked,
+};
 
 use crate::admin::{Admin, AdminError};
 
@@ -35,7 +37,7 @@ pub(crate) fn request(asked: &Asked) -> Result<(Request<Body>, Option<Feed>), Un
     let host = (header::HOST.as_str().into(), asked.authority.clone().into_bytes());
     *request.headers_mut() = headers(std::iter::once(&host).chain(&asked.headers))?;
     announce(&asked.trailers, request.headers_mut())?;
-    let (body, feed) = body(&asked.body, &asked.trailers, asked.unfinished)?;
+    let (body, feed) = body(&asked.body, &asked.trailers, asked.unfinished, asked.pace)?;
     Ok((request.map(|()| body), feed))
 }
 
@@ -51,7 +53,7 @@ pub(crate) fn response(
     if protocol == Protocol::Http {
         announce(&answer.trailers, response.headers_mut())?;
     }
-    let (body, feed) = body(&answer.body, &answer.trailers, answer.unfinished)?;
+    let (body, feed) = body(&answer.body, &answer.trailers, answer.unfinished, answer.pace)?;
     Ok((response.map(|()| body), feed))
 }
 
@@ -61,7 +63,8 @@ pub(crate) fn half_a_response(answer: &Answer) -> Result<(Response<Body>, Feed),
     *response.status_mut() = StatusCode::from_u16(answer.status)
         .map_err(|_| Unsendable::Status { status: answer.status })?;
     *response.headers_mut() = headers(&answer.headers)?;
-    let (body, feed) = chunked(&[answer.body.concat()], Ending::Trailers(HeaderMap::new()));
+    let ending = Ending::Trailers(HeaderMap::new());
+    let (body, feed) = chunked(&[answer.body.concat()], ending, None);
     Ok((response.map(|()| body), feed))
 }
 
@@ -95,6 +98,8 @@ pub(crate) struct Feed {
     /// Length of what is on its way already.
     sent: usize,
     chunks: Vec<Bytes>,
+    /// Where it waits among these, and how long.
+    pause: Option<Pause>,
     ending: Ending,
 }
 
@@ -121,8 +126,11 @@ impl Feed {
     /// Sends chunk by chunk, each once Envoy has read what came before: chunks that Envoy reads at once
     /// are one to the filters.
     pub(crate) async fn run(mut self, mut meter: Meter) -> Result<(), AdminError> {
-        for chunk in self.chunks {
+        for (index, chunk) in self.chunks.into_iter().enumerate() {
             meter.wait_for(self.sent).await?;
+            if let Some(pause) = self.pause.filter(|pause| pause.before == index) {
+                tokio::time::sleep(pause.by).await;
+            }
             self.sent = chunk.len();
             if self.sender.send_data(chunk).await.is_err() {
                 // Nobody wants the rest: the stream was answered or reset.
@@ -187,6 +195,8 @@ pub(crate) enum Unsendable {
     Status { status: u16 },
     /// Not a header line.
     Line { name: Vec<u8>, value: Vec<u8> },
+    /// A body that ends with its last chunk.
+    End,
 }
 
 impl fmt::Display for Unsendable {
@@ -198,6 +208,7 @@ impl fmt::Display for Unsendable {
             Self::Line { name, value } => {
                 write!(f, "header line `{}: {}`", name.escape_ascii(), value.escape_ascii())?;
             }
+            Self::End => f.write_str("a body that ends with its last chunk")?,
         }
         f.write_str(
             " cannot be sent over HTTP/1.1 to a real Envoy; \
@@ -234,31 +245,42 @@ fn body(
     chunks: &[Vec<u8>],
     trailers: &[HeaderLine],
     unfinished: bool,
+    pace: Pace,
 ) -> Result<(Body, Option<Feed>), Unsendable> {
+    if pace.ending == EndOfBody::WithLastChunk {
+        return Err(Unsendable::End);
+    }
     let trailers = headers(trailers)?;
     if unfinished {
-        let (body, feed) = chunked(chunks, Ending::Never);
+        let (body, feed) = chunked(chunks, Ending::Never, pace.pause);
         return Ok((body, Some(feed)));
     }
-    if let ([] | [_], true) = (chunks, trailers.is_empty()) {
+    if let ([] | [_], true, None) = (chunks, trailers.is_empty(), pace.pause) {
         let whole = chunks.first().cloned().unwrap_or_default();
         return Ok((Either::Left(Full::new(whole.into())), None));
     }
-    let (body, feed) = chunked(chunks, Ending::Trailers(trailers));
+    let (body, feed) = chunked(chunks, Ending::Trailers(trailers), pace.pause);
     Ok((body, Some(feed)))
 }
 
 /// A body without a length, and what is left to send of it.
-fn chunked(chunks: &[Vec<u8>], ending: Ending) -> (Body, Feed) {
+fn chunked(chunks: &[Vec<u8>], ending: Ending, pause: Option<Pause>) -> (Body, Feed) {
     let mut chunks = chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().map(Bytes::from);
     let (mut sender, channel) = Channel::new(1);
-    let first = chunks.next().unwrap_or_default();
+    let (first, pause) = match pause {
+        Some(Pause { before: 0, .. }) => (Bytes::new(), pause),
+        Some(Pause { before, by }) => {
+            let first = chunks.next().unwrap_or_default();
+            (first, Some(Pause { before: before - 1, by }))
+        }
+        None => (chunks.next().unwrap_or_default(), None),
+    };
     let sent = first.len();
     if sent > 0 {
         // The channel is new: it has room for one.
         let _sent = sender.try_send(Frame::data(first));
     }
-    (Either::Right(channel), Feed { sender, sent, chunks: chunks.collect(), ending })
+    (Either::Right(channel), Feed { sender, sent, chunks: chunks.collect(), pause, ending })
 }
 
 #[cfg(test)]

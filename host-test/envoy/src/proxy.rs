@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::future::pending;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -73,14 +74,22 @@ pub(crate) struct EnvoyProxy {
     apart: Apart,
     /// The workers that had the last requests.
     last_workers: BTreeSet<usize>,
+    /// The folder of built-in filters' modules.
+    built_ins: PathBuf,
     /// How many requests Envoy began to send and gave up before the upstream saw them.
     given_up: u64,
 }
 
 impl EnvoyProxy {
-    pub(crate) fn new(envoy: Launch, admin: Admin, ways: Ways, apart: Apart) -> Self {
+    pub(crate) fn new(
+        envoy: Launch,
+        admin: Admin,
+        ways: Ways,
+        apart: Apart,
+        built_ins: PathBuf,
+    ) -> Self {
         let last_workers = BTreeSet::new();
-        Self { envoy, admin, ways, apart, last_workers, given_up: 0 }
+        Self { envoy, admin, ways, apart, last_workers, built_ins, given_up: 0 }
     }
 
     fn carry(
@@ -131,7 +140,7 @@ impl EnvoyProxy {
         let configuring = async {
             let Some((index, client, step)) = meanwhile else { return pending().await };
             upstream.holding(client).await;
-            let configured = configure(step, discovery, log, admin).await;
+            let configured = configure(step, &self.built_ins, discovery, log, admin).await;
             upstream.release(client);
             configured.map(|configured| (index, configured))
         };
@@ -242,7 +251,8 @@ impl EnvoyProxy {
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
         self.plan(callouts)?;
         let Launch { runtime, discovery, log, .. } = &mut self.envoy;
-        let configured = runtime.block_on(configure(step, discovery, log, self.admin))?;
+        let configured =
+            runtime.block_on(configure(step, &self.built_ins, discovery, log, self.admin))?;
         Ok((configured, self.made()?))
     }
 
@@ -411,14 +421,19 @@ impl Error for EnvoyEnded {}
 /// Gives a filter another configuration.
 async fn configure(
     step: &ConfigureStep,
+    built_ins: &Path,
     discovery: &mut Discovery,
     log: &mut Log,
     admin: Admin,
 ) -> Result<Configured, HostFailure> {
-    let text = str::from_utf8(&step.config).map_err(impossible)?;
+    let text = step.config.as_deref().map(str::from_utf8).transpose().map_err(impossible)?;
+    let module = step.module.as_ref().map(|source| source.file(built_ins));
+    // Envoy runs in a folder of its own.
+    let module = module.map(std::path::absolute).transpose().map_err(broken)?;
     log.read_on().map_err(broken)?;
     let words = log.words();
-    let noticed = discovery.replace(step.filter, text, admin).await.map_err(broken)?;
+    let noticed =
+        discovery.replace(step.filter, text, module.as_deref(), admin).await.map_err(broken)?;
     log.read_on().map_err(broken)?;
     Ok(match noticed {
         Noticed::Accepted => Configured::Accepted,

@@ -362,6 +362,11 @@ fn put(inlet: &mut Option<Inlet>, part: Part) {
     let Some(pipe) = inlet.as_ref() else { return };
     match part {
         Part::Body(bytes) => pipe.data(bytes),
+        Part::Last(bytes) => {
+            pipe.data(bytes);
+            pipe.end();
+            *inlet = None;
+        }
         Part::Trailers(lines) => {
             let lines: HeaderMap = message::headers(&lines);
             pipe.trailers(lines);

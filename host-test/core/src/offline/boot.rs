@@ -32,16 +32,7 @@ impl Filter {
         filter: &FilterUse,
     ) -> Result<Self, StartError> {
         let module = loader(filter)?;
-        let is_missing = |import: &&String| !world.imports.contains_key(*import);
-        let missing: Vec<String> = module
-            .unserved()
-            .iter()
-            .filter(is_missing)
-            .map(|import| format!("{}{import}", Served::MISSING))
-            .collect();
-        if !missing.is_empty() {
-            return Err(StartError::Refused { words: missing.join("\n") });
-        }
+        refuse_missing(world, module.as_ref())?;
         let plugin = world.add_plugin(Plugin {
             name: filter.name.clone(),
             root_id: filter.root_id.clone(),
@@ -55,6 +46,18 @@ impl Filter {
         let stops_headers_alone = filter.allow_on_headers_stop_iteration;
         Ok(Self { module, plugin, stops_headers_alone })
     }
+}
+
+/// Refuses a module with imports that nobody answers.
+pub(super) fn refuse_missing(world: &World, module: &dyn Module) -> Result<(), StartError> {
+    let is_missing = |import: &&String| !world.imports.contains_key(*import);
+    let missing = module.unserved().iter().filter(is_missing);
+    let missing: Vec<String> =
+        missing.map(|import| format!("{}{import}", Served::MISSING)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(StartError::Refused { words: missing.join("\n") })
 }
 
 /// Boots a proxy; a failure gives the world back for its transcript.
@@ -79,6 +82,7 @@ impl Run {
             world: Box::new(world),
             filters: Vec::new(),
             tried: BTreeMap::new(),
+            later: BTreeMap::new(),
             guests: Vec::new(),
             chains: vec![Vec::new(); workers],
             retiring: false,
@@ -110,11 +114,19 @@ impl Run {
         let filters: Vec<Filter> = filters
             .map(|filter| Filter::load(&mut self.world, loader, filter))
             .collect::<Result<_, _>>()?;
+        for filter in scenario.later_modules() {
+            let loaded = match loader(&filter) {
+                Ok(module) => Ok(module),
+                Err(StartError::Refused { words }) => Err(words),
+                Err(error) => return Err(error),
+            };
+            self.later.insert(filter.source, loaded);
+        }
         for filter in &filters {
             self.try_out(filter)?;
             self.install(filter, Place::Main)?;
         }
-        for worker in 0..self.chains.len() {
+        for worker in self.world.chance.order(self.chains.len()) {
             for filter in &filters {
                 let link = self.install(filter, Place::Worker(worker))?;
                 if let Some(chain) = self.chains.get_mut(worker) {
@@ -180,8 +192,9 @@ impl Run {
 
     pub(super) fn drop_instance(&mut self, vm: VmId) {
         self.world.drop_callouts_of_vm(vm);
-        if let Some(guest) = self.guests.get_mut(vm.0) {
-            guest.instance = None;
+        let instance = self.guests.get_mut(vm.0).and_then(|guest| guest.instance.take());
+        if let Some(fuel) = instance.and_then(|instance| instance.fuel_used()) {
+            *self.retired_fuel.get_or_insert(0) += fuel;
         }
     }
 

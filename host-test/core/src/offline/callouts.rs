@@ -112,11 +112,9 @@ impl Run {
     }
 
     /// When something comes back next, and to which callout.
-    pub(super) fn next_callout(&mut self) -> Option<(u64, Duration)> {
-        self.answer_callouts();
+    pub(super) fn answers(&self) -> impl Iterator<Item = (u64, Duration)> {
         let flights = self.world.callouts.flights.iter();
-        let due = |flight: &Flight| Some((flight.number, flight.inbox.front()?.0));
-        flights.filter_map(due).min_by_key(|&(_, due)| due)
+        flights.filter_map(|flight| Some((flight.number, flight.inbox.front()?.0)))
     }
 
     /// Tells a guest what has come back to its callout.

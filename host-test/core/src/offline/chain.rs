@@ -30,7 +30,8 @@ impl Run {
 
     pub(super) fn deliver_queues(&mut self) -> Result<(), HostFailure> {
         for delivered in 0.. {
-            let Some((owner, queue)) = self.world.queues.ready.pop_front() else { break };
+            let first = self.world.chance.one_of(self.world.queues.ready.len());
+            let Some((owner, queue)) = self.world.queues.ready.remove(first) else { break };
             if delivered == self.world.limits.messages_at_once {
                 let beyond = self.world.limits.exceeded(Bounded::messages_at_once);
                 let what = format!(

@@ -1,33 +1,47 @@
-//! Another configuration for a filter of the running proxy: it is tried, then new streams get it.
+//! Another configuration or module for a filter of the running proxy: it is tried, then new streams get
+//! it.
 //!
-//! It is another plugin, with root contexts of its own in the same VMs. The old ones end with the last
-//! stream that began with them.
+//! It is another plugin, with root contexts of its own: in the same VMs, or for a module in VMs of its
+//! own. The old ones end with the last stream that began with them, and a VM with its last root.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_abi::Callback;
 
-use super::boot::Filter;
+use super::boot::{Filter, refuse_missing};
 use super::{Loader, Run};
+use crate::engine::Module;
 use crate::proxy::{Configured, HostFailure, StartError};
 use crate::recording::RecordedFilter;
-use crate::scenario::ConfigureStep;
-use crate::world::{Context, Link, Place, Plugin, VmId};
+use crate::scenario::{ConfigureStep, FilterSource};
+use crate::world::{Context, Link, Place, Plugin, PluginId, VmId};
 
 /// How long plugins may take to be done when the proxy shuts down, in virtual time.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
 impl Run {
     pub(super) fn reconfigure(&mut self, step: &ConfigureStep) -> Configured {
-        self.world.note(|| format!("filter {} gets another configuration", step.filter));
-        let new = self.filters.get(step.filter).cloned().and_then(|old| {
-            let plugin = self.world.plugin(old.plugin).cloned()?;
-            let configuration = step.config.clone();
-            let plugin = self.world.add_plugin(Plugin { configuration, ..plugin });
-            Some(Filter { plugin, ..old })
-        });
-        let replaced = new.map_or(Ok(()), |new| self.replace(step.filter, new));
+        let what = if step.module.is_some() { "module" } else { "configuration" };
+        self.world.note(|| format!("filter {} gets another {what}", step.filter));
+        let changed = self.changed(step);
+        let replaced =
+            changed.and_then(|new| new.map_or(Ok(()), |new| self.replace(step.filter, new)));
         self.accept(replaced)
+    }
+
+    /// The filter that a step makes of one of the chain, if it is there.
+    fn changed(&mut self, step: &ConfigureStep) -> Result<Option<Filter>, StartError> {
+        let Some(old) = self.filters.get(step.filter).cloned() else { return Ok(None) };
+        let Some(plugin) = self.world.plugin(old.plugin).cloned() else { return Ok(None) };
+        let module = match &step.module {
+            None => Arc::clone(&old.module),
+            Some(source) => self.later_module(source)?,
+        };
+        let configuration = step.config.as_ref().unwrap_or(&plugin.configuration).clone();
+        let (abi, code) = (module.abi(), module.code());
+        let plugin = self.world.add_plugin(Plugin { abi, configuration, code, ..plugin });
+        Ok(Some(Filter { module, plugin, ..old }))
     }
 
     /// Gives a place in the chain another filter, its module and its configuration.
@@ -61,7 +75,7 @@ impl Run {
         }
         self.try_out(&new)?;
         self.install(&new, Place::Main)?;
-        for worker in 0..self.chains.len() {
+        for worker in self.world.chance.order(self.chains.len()) {
             let link = self.install(&new, Place::Worker(worker))?;
             let chain = self.chains.get_mut(worker);
             if let Some(at) = chain.and_then(|chain| chain.get_mut(place)) {
@@ -72,6 +86,19 @@ impl Run {
             *filter = new;
         }
         Ok(())
+    }
+
+    fn later_module(&self, source: &FilterSource) -> Result<Arc<dyn Module>, StartError> {
+        let module = match self.later.get(source) {
+            Some(Ok(module)) => Arc::clone(module),
+            Some(Err(words)) => return Err(StartError::Refused { words: words.clone() }),
+            None => {
+                let words = "this proxy was started for a scenario without this module".into();
+                return Err(StartError::Refused { words });
+            }
+        };
+        refuse_missing(&self.world, module.as_ref())?;
+        Ok(module)
     }
 
     /// Ends the root contexts that neither the chain nor a stream uses any more.
@@ -164,14 +191,34 @@ impl Run {
         let Some(vm) = self.world.vm_mut(link.vm) else { return };
         vm.contexts.remove(&link.root);
         vm.ticks.remove(&link.root);
-        // As on Envoy: a VM is gone with the last plugin that it serves.
-        if vm.contexts.is_empty() {
-            vm.failed = true;
-            let guest = self.guests.get(link.vm.0).and_then(|guest| guest.instance.as_ref());
-            if let Some(fuel) = guest.and_then(|instance| instance.fuel_used()) {
-                *self.retired_fuel.get_or_insert(0) += fuel;
-            }
-            self.drop_instance(link.vm);
+        let is_root = |context: &Context| matches!(context, Context::Root(_));
+        if !vm.contexts.values().any(is_root) {
+            self.drop_vm(link.vm);
+        }
+    }
+
+    /// Gives up a VM without roots, as Envoy does. With the last one on the main thread, what was found
+    /// out of its code is forgotten: who comes back to it begins anew.
+    fn drop_vm(&mut self, vm: VmId) {
+        let guest = self.guests.get(vm.0).and_then(|guest| guest.instance.as_ref());
+        if let Some(fuel) = guest.and_then(|instance| instance.fuel_used()) {
+            *self.retired_fuel.get_or_insert(0) += fuel;
+        }
+        self.drop_instance(vm);
+        let Some(dropped) = self.world.vm_mut(vm) else { return };
+        dropped.failed = true;
+        let (place, first) = (dropped.place, dropped.first);
+        if place != Place::Main {
+            return;
+        }
+        let Some(first) = self.world.plugin(first).cloned() else { return };
+        let plugins = &self.world.plugins;
+        let is_alike = |plugin: &PluginId| {
+            plugins.get(plugin.0).is_some_and(|plugin| plugin.shares_vm(&first))
+        };
+        self.tried.retain(|plugin, _| !is_alike(plugin));
+        for vm in &mut self.world.vms {
+            vm.failed |= vm.place == Place::Base && is_alike(&vm.first);
         }
     }
 }

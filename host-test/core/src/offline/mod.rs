@@ -29,11 +29,11 @@ use crate::engine::{CodeId, Instance, Module};
 use crate::limits::{Bounded, Limits};
 use crate::proxy::{
     Callout, Configured, Conversation, Cost, Exchange, Footprint, HostFailure, LogLine,
-    Observation, Outcome, Proxy, ProxyHost, Sending, StartError,
+    Observation, Outcome, Proxy, ProxyHost, Sending, SharedValue, StartError,
 };
 use crate::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterUse, HostName,
-    PlannedCallout, Scenario,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterSource, FilterUse,
+    HostName, PlannedCallout, Scenario,
 };
 use crate::transcript::Entry;
 use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
@@ -72,6 +72,7 @@ impl<'a> Offline<'a> {
     fn world(&self, scenario: &Scenario) -> World {
         let mut world = World::new(scenario.log_level);
         world.limits = self.limits;
+        world.seed(scenario.seed);
         world
     }
 
@@ -116,6 +117,8 @@ pub struct Run {
     filters: Vec<Filter>,
     /// Plugins that were tried, and whether they were found good.
     tried: BTreeMap<PluginId, bool>,
+    /// Modules that filters get while the proxy runs, or why they are refused.
+    later: BTreeMap<FilterSource, Result<Arc<dyn Module>, String>>,
     /// Root contexts may be left that nothing uses.
     retiring: bool,
     /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.
@@ -150,6 +153,14 @@ struct Guest {
     instance: Option<Box<dyn Instance>>,
 }
 
+/// Something that happens by itself.
+enum Happening {
+    /// A root context ticks.
+    Tick(Link),
+    /// Something comes back to a callout, by its number.
+    Answer(u64),
+}
+
 /// What guests have used until some moment.
 struct Meter {
     host_calls: u64,
@@ -179,9 +190,9 @@ impl Run {
 
     /// When something happens next by itself: a tick, or what comes back to a callout.
     pub fn next_due(&mut self) -> Option<Duration> {
-        let tick = self.next_tick().map(|(_, due)| due);
-        let callout = self.next_callout().map(|(_, due)| due);
-        tick.into_iter().chain(callout).min()
+        self.answer_callouts();
+        let ticks = self.ticks().map(|(_, due)| due);
+        ticks.chain(self.answers().map(|(_, due)| due)).min()
     }
 
     /// Tells whether the guests have done something that this host does not serve, or that does harm to a
@@ -239,32 +250,32 @@ impl Run {
     /// Lets the next thing happen that is due by `until`: a tick, or what comes back to a callout. Whether
     /// there was one.
     fn happen(&mut self, until: Duration) -> Result<bool, HostFailure> {
-        let tick = self.next_tick().filter(|&(_, due)| due <= until);
-        let callout = self.next_callout().filter(|&(_, due)| due <= until);
-        match (tick, callout) {
-            (None, None) => return Ok(false),
-            (Some((link, due)), callout) if callout.is_none_or(|(_, other)| due <= other) => {
-                self.world.clock.advance_to(due);
-                self.tick(link, due)?;
-            }
-            (_, Some((number, due))) => {
-                self.world.clock.advance_to(due);
-                self.deliver_callout(number)?;
-            }
-            (Some(_), None) => {}
+        let Some(due) = self.next_due().filter(|&due| due <= until) else { return Ok(false) };
+        let mut happenings = self.due_at(due);
+        let first = self.world.chance.one_of(happenings.len());
+        self.world.clock.advance_to(due);
+        match happenings.swap_remove(first) {
+            Happening::Tick(link) => self.tick(link, due)?,
+            Happening::Answer(number) => self.deliver_callout(number)?,
         }
         self.deliver_queues()?;
         Ok(true)
     }
 
-    fn next_tick(&self) -> Option<(Link, Duration)> {
+    /// What is due at a moment at which something is: ticks, then what comes back to callouts.
+    fn due_at(&self, due: Duration) -> Vec<Happening> {
+        let ticks = self.ticks().filter(|&(_, at)| at == due).map(|(link, _)| link);
+        let answers = self.answers().filter(|&(_, at)| at == due).map(|(number, _)| number);
+        ticks.map(Happening::Tick).chain(answers.map(Happening::Answer)).collect()
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = (Link, Duration)> {
         let vms = self.world.vms.iter().enumerate().filter(|(_, vm)| !vm.failed);
-        let ticks = vms.flat_map(|(index, vm)| {
+        vms.flat_map(|(index, vm)| {
             let due =
                 move |(&root, tick): (&u32, &Tick)| (Link { vm: VmId(index), root }, tick.due);
             vm.ticks.iter().map(due)
-        });
-        ticks.min_by_key(|&(_, due)| due)
+        })
     }
 
     fn arm<'a>(&mut self, faults: impl IntoIterator<Item = &'a Fault>) {
@@ -414,6 +425,15 @@ impl Proxy for Run {
 
     fn observe(&mut self, _: &dyn Fn(&Observation) -> bool) -> Result<Observation, HostFailure> {
         Ok(Observation { metrics: self.metrics(), logs: self.logs().to_vec() })
+    }
+
+    fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
+        let first = self.filters.first().and_then(|filter| self.world.plugin(filter.plugin));
+        let of_first = || first.map_or(&[][..], |plugin| plugin.vm_id.as_slice());
+        match self.world.shared.get(vm_id.map_or_else(of_first, str::as_bytes), key) {
+            Some(value) => SharedValue::Is(value.to_vec()),
+            None => SharedValue::Absent,
+        }
     }
 
     fn take_account(&mut self) -> Account {

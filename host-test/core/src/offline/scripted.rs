@@ -2,17 +2,23 @@
 //!
 //! They see nothing but what the proxy sends them, and so does whoever judges them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::streams::{Event, Head, Over, Part, Sent};
 use super::{Run, wire};
 use crate::proxy::{Configured, HostFailure, Outcome, Received, Response, Sending};
-use crate::scenario::{Answer, ConfigureStep, HeaderLine, Request, RequestStep, Upstream};
+use crate::scenario::{
+    Answer, ConfigureStep, Ending, HeaderLine, Pace, Request, RequestStep, Upstream,
+};
 use crate::tls::Alert;
-use crate::world::StreamId;
+use crate::world::{Direction, StreamId};
 
 /// How long the offline client waits for an answer, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The shortest time.
+const A_MOMENT: Duration = Duration::from_nanos(1);
 
 /// What came of a request.
 #[derive(Debug)]
@@ -32,6 +38,25 @@ struct Pair<'a> {
     response: Option<Response>,
     response_is_whole: bool,
     configured: Option<Configured>,
+    /// What one of them is still to send.
+    left: Option<Left>,
+}
+
+/// The rest of a message, which is sent on then.
+struct Left {
+    due: Duration,
+    direction: Direction,
+    acts: VecDeque<Deed>,
+}
+
+/// What a sender does.
+enum Deed {
+    /// It sends.
+    Part(Part),
+    /// It leaves time for a connection.
+    Time,
+    /// It waits.
+    Pause(Duration),
 }
 
 /// How far an exchange has come.
@@ -73,6 +98,8 @@ enum Stand {
 #[derive(Clone, Copy)]
 enum Act {
     Begin,
+    /// Send on what is left of a message.
+    GoOn,
     Answer,
     Leave,
 }
@@ -93,17 +120,19 @@ impl Run {
             }
             self.deliver_queues()?;
             self.hand_over(&mut pairs);
-            let next = pairs.iter().enumerate().filter_map(|(at, pair)| {
-                let (due, act) = pair.next()?;
-                Some((due, at, act))
-            });
-            let Some((due, at, act)) = next.min_by_key(|&(due, at, _)| (due, at)) else { break };
+            let next = || pairs.iter().filter_map(Pair::next).map(|(due, _)| due);
+            let Some(due) = next().min() else { break };
             // Ticks and what comes back to callouts may change what comes next.
-            if self.happen(due)? {
+            let is_late = self.world.chance.is_late();
+            let before = if is_late { due.saturating_sub(A_MOMENT) } else { due };
+            if self.happen(before)? {
                 continue;
             }
             self.world.clock.advance_to(due);
-            if let Some(pair) = pairs.get_mut(at) {
+            let is_due = |pair: &&mut Pair<'_>| pair.next().is_some_and(|(at, _)| at == due);
+            let mut next: Vec<&mut Pair<'_>> = pairs.iter_mut().filter(is_due).collect();
+            let pair = next.swap_remove(self.world.chance.one_of(next.len()));
+            if let Some((_, act)) = pair.next() {
                 self.act(pair, act)?;
             }
         }
@@ -128,10 +157,14 @@ impl Run {
     fn act(&mut self, pair: &mut Pair<'_>, act: Act) -> Result<(), HostFailure> {
         match (act, pair.stage) {
             (Act::Begin, _) => self.begin(pair),
+            (Act::GoOn, Stage::UnderWay { id, .. }) => {
+                self.go_on(pair, id);
+                Ok(())
+            }
             (Act::Answer, Stage::UnderWay { id, until, .. }) => {
                 pair.stage = Stage::UnderWay { id, until, upstream: Stand::Done };
                 match &pair.step.upstream {
-                    Upstream::Answer(answer) => self.answer(id, answer, pair.asks_for_head()),
+                    Upstream::Answer(answer) => self.answer(pair, id, answer),
                     Upstream::Reset => self.break_upstream(id),
                 }
                 Ok(())
@@ -141,7 +174,7 @@ impl Run {
                 Ok(())
             }
             (
-                Act::Answer | Act::Leave,
+                Act::GoOn | Act::Answer | Act::Leave,
                 Stage::Before { .. } | Stage::After { .. } | Stage::Refused { .. },
             ) => Ok(()),
         }
@@ -168,37 +201,70 @@ impl Run {
         let patience = request.disconnect.unwrap_or(PATIENCE);
         let until = self.now().saturating_add(patience);
         pair.stage = Stage::UnderWay { id, until, upstream: Stand::Waits };
-        for (index, chunk) in request.body.iter().enumerate() {
-            if index > 0 {
-                self.connect_upstream(id);
-            }
-            self.send_request(id, Part::Body(chunk.clone()));
-        }
-        if has_trailers {
-            self.connect_upstream(id);
-            self.send_request(id, Part::Trailers(request.trailers.clone()));
-        } else if has_body && !request.unfinished {
-            self.send_request(id, Part::End);
-        }
+        let ends = has_body && !request.unfinished;
+        let acts = sends(&request.body, &request.trailers, request.pace, ends);
+        pair.left = Some(Left { due: self.now(), direction: Direction::Request, acts });
+        self.go_on(pair, id);
         Ok(())
     }
 
-    fn answer(&mut self, id: StreamId, answer: &Answer, is_head: bool) {
+    fn answer(&mut self, pair: &mut Pair<'_>, id: StreamId, answer: &Answer) {
+        let is_head = pair.asks_for_head();
         let is_unfinished = answer.unfinished && !is_head;
         let has_chunks = answer.body.iter().any(|chunk| !chunk.is_empty());
         let has_body = is_unfinished || (!is_head && has_chunks);
         let has_trailers = !is_head && !answer.trailers.is_empty();
         let headers = wire::answer_lines(answer, is_head);
         self.begin_response(id, answer.status, headers, !has_body && !has_trailers);
-        for chunk in answer.body.iter().filter(|chunk| has_body && !chunk.is_empty()) {
-            self.send_response(id, Part::Body(chunk.clone()));
-        }
-        if has_trailers {
-            self.send_response(id, Part::Trailers(answer.trailers.clone()));
-        } else if has_body && !is_unfinished {
-            self.send_response(id, Part::End);
+        let chunks = answer.body.iter().filter(|chunk| has_body && !chunk.is_empty());
+        let chunks: Vec<Vec<u8>> = chunks.cloned().collect();
+        let trailers = if has_trailers { answer.trailers.as_slice() } else { &[] };
+        let acts = sends(&chunks, trailers, answer.pace, has_body && !is_unfinished);
+        pair.left = Some(Left { due: self.now(), direction: Direction::Response, acts });
+        self.go_on(pair, id);
+    }
+
+    /// Sends on a message up to its end or a pause.
+    fn go_on(&mut self, pair: &mut Pair<'_>, id: StreamId) {
+        let Some(mut left) = pair.left.take() else { return };
+        while let Some(act) = left.acts.pop_front() {
+            match (act, left.direction) {
+                (Deed::Part(part), Direction::Request) => self.send_request(id, part),
+                (Deed::Part(part), Direction::Response) => self.send_response(id, part),
+                (Deed::Time, Direction::Request) => self.connect_upstream(id),
+                (Deed::Time, Direction::Response) => {}
+                (Deed::Pause(by), _) => {
+                    left.due = self.now().saturating_add(by);
+                    pair.left = Some(left);
+                    return;
+                }
+            }
         }
     }
+}
+
+/// What a sender does to send what follows a head.
+fn sends(body: &[Vec<u8>], trailers: &[HeaderLine], pace: Pace, ends: bool) -> VecDeque<Deed> {
+    let has_last = ends && trailers.is_empty() && !body.is_empty();
+    let ends_with = pace.ending == Ending::WithLastChunk && has_last;
+    let mut acts = VecDeque::new();
+    for (index, chunk) in body.iter().enumerate() {
+        if index > 0 {
+            acts.push_back(Deed::Time);
+        }
+        if let Some(pause) = pace.pause.filter(|pause| pause.before == index) {
+            acts.push_back(Deed::Pause(pause.by));
+        }
+        let is_last = ends_with && index + 1 == body.len();
+        let part = if is_last { Part::Last } else { Part::Body };
+        acts.push_back(Deed::Part(part(chunk.clone())));
+    }
+    if !trailers.is_empty() {
+        acts.extend([Deed::Time, Deed::Part(Part::Trailers(trailers.to_vec()))]);
+    } else if ends && !ends_with {
+        acts.push_back(Deed::Part(Part::End));
+    }
+    acts
 }
 
 impl<'a> Pair<'a> {
@@ -211,6 +277,7 @@ impl<'a> Pair<'a> {
             response: None,
             response_is_whole: false,
             configured: None,
+            left: None,
         }
     }
 
@@ -231,6 +298,11 @@ impl<'a> Pair<'a> {
 
     /// What the step says that happens next, and when.
     fn next(&self) -> Option<(Duration, Act)> {
+        let left = self.left.as_ref().map(|left| (left.due, Act::GoOn));
+        left.into_iter().chain(self.next_of_stage()).min_by_key(|&(due, _)| due)
+    }
+
+    fn next_of_stage(&self) -> Option<(Duration, Act)> {
         match self.stage {
             Stage::Before { begins } => Some((begins, Act::Begin)),
             Stage::UnderWay { upstream: Stand::Answers { due }, until, .. } if due <= until => {
@@ -275,6 +347,7 @@ impl<'a> Pair<'a> {
             }
             Event::Over(over) => {
                 if let Stage::UnderWay { id, .. } = self.stage {
+                    self.left = None;
                     self.stage = Stage::After { id, over };
                 }
             }
@@ -325,6 +398,10 @@ pub(crate) fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, p
             body.extend_from_slice(&bytes);
             false
         }
+        Part::Last(bytes) => {
+            body.extend_from_slice(&bytes);
+            true
+        }
         Part::Trailers(lines) => {
             *trailers = lines;
             true
@@ -335,10 +412,11 @@ pub(crate) fn take_part(message: Option<(&mut Vec<u8>, &mut Vec<HeaderLine>)>, p
 
 /// The head of a request as a client of HTTP/1.1 sends it: it announces the length of a body in one piece.
 fn head(request: &Request) -> Head {
-    let Request { method, path, authority, headers, body, trailers, unfinished, .. } = request;
+    let Request { method, path, authority, headers, body, trailers, unfinished, pace, .. } =
+        request;
     let mut headers = headers.clone();
     let is_announced = headers.iter().any(|(name, _)| name == b"content-length");
-    let has_length = !is_announced && !unfinished;
+    let has_length = !is_announced && !unfinished && pace.pause.is_none();
     if let ([whole], [], true) = (body.as_slice(), trailers.as_slice(), has_length) {
         headers.push(wire::content_length(whole));
     }

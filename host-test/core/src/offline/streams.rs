@@ -43,6 +43,8 @@ pub struct Head {
 pub enum Part {
     /// Bytes of the body.
     Body(#[serde(with = "bytes")] Vec<u8>),
+    /// Bytes of the body, and the end of a message without trailers. A proxy sends them apart.
+    Last(#[serde(with = "bytes")] Vec<u8>),
     /// Trailer lines, which end the message.
     Trailers(#[serde(with = "lines")] Vec<HeaderLine>),
     /// The end of a message without trailers.
@@ -208,6 +210,11 @@ impl Run {
                     carrier.note_received(bytes.len());
                     Piece::Data { bytes, end: false }
                 }
+                Part::Last(bytes) => {
+                    carrier.note_received(bytes.len());
+                    carrier.ends.request_sent = true;
+                    Piece::Data { bytes, end: true }
+                }
                 Part::Trailers(lines) => {
                     carrier.ends.request_sent = true;
                     if let Some(stream) = carrier.stream() {
@@ -269,6 +276,10 @@ impl Run {
             }
             let piece = match part {
                 Part::Body(bytes) => Piece::Data { bytes, end: false },
+                Part::Last(bytes) => {
+                    carrier.note_answered();
+                    Piece::Data { bytes, end: true }
+                }
                 Part::Trailers(lines) => {
                     carrier.note_answered();
                     if let Some(stream) = carrier.stream() {

@@ -205,7 +205,7 @@ pub(super) fn answer_lines(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
     if is_framed {
         return headers;
     }
-    let ends_so = answer.trailers.is_empty() && !answer.unfinished;
+    let ends_so = answer.trailers.is_empty() && !answer.unfinished && answer.pace.pause.is_none();
     match answer.body.as_slice() {
         [] if ends_so => {
             if !is_head && !matches!(answer.status, 204 | 304) {

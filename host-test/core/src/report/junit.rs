@@ -7,7 +7,7 @@ use std::io;
 use quick_xml::Writer;
 use quick_xml::events::BytesText;
 
-use super::{Case, Report, Verdict};
+use super::{Case, Failure, Report, Verdict};
 
 impl Report {
     /// The report as `JUnit` writes one: a suite for each file, in order.
@@ -49,29 +49,48 @@ fn write_case(writer: &mut Writer<Vec<u8>>, case: &Case) -> io::Result<()> {
         .with_attribute(("classname", printable(&case.file).as_str()))
         .with_attribute(("file", printable(&case.file).as_str()))
         .with_attribute(("time", took.as_str()));
-    match &case.verdict {
-        Verdict::Passed => element.write_empty().map(drop),
-        Verdict::Skipped { reason } => element
-            .write_inner_content(|writer| {
+    if case.verdict == Verdict::Passed && case.runs == 1 {
+        return element.write_empty().map(drop);
+    }
+    let inside = element.write_inner_content(|writer| {
+        write_runs(writer, case)?;
+        match &case.verdict {
+            Verdict::Passed => Ok(()),
+            Verdict::Skipped { reason } => {
                 let reason = printable(reason.trim());
                 let skipped = writer.create_element("skipped");
                 skipped.with_attribute(("message", reason.as_str())).write_empty().map(drop)
-            })
-            .map(drop),
-        Verdict::Failed { failures } => element
-            .write_inner_content(|writer| {
-                for failure in failures {
-                    let text = printable(&failure.to_string());
-                    let first = text.lines().next().unwrap_or_default();
-                    writer
-                        .create_element("failure")
-                        .with_attribute(("message", first))
-                        .write_text_content(BytesText::new(&text))?;
-                }
-                Ok(())
-            })
-            .map(drop),
+            }
+            Verdict::Failed { failures } => {
+                failures.iter().try_for_each(|failure| write_failure(writer, failure))
+            }
+        }
+    });
+    inside.map(drop)
+}
+
+/// How many runs a case has, and how to have the one again that failed.
+fn write_runs(writer: &mut Writer<Vec<u8>>, case: &Case) -> io::Result<()> {
+    if case.runs == 1 {
+        return Ok(());
     }
+    let properties = [("runs", Some(case.runs.to_string())), ("again", case.again())];
+    let inside = writer.create_element("properties").write_inner_content(|writer| {
+        for (name, value) in &properties {
+            let Some(value) = value else { continue };
+            let property = writer.create_element("property").with_attribute(("name", *name));
+            property.with_attribute(("value", printable(value).as_str())).write_empty()?;
+        }
+        Ok(())
+    });
+    inside.map(drop)
+}
+
+fn write_failure(writer: &mut Writer<Vec<u8>>, failure: &Failure) -> io::Result<()> {
+    let text = printable(&failure.to_string());
+    let first = text.lines().next().unwrap_or_default();
+    let element = writer.create_element("failure").with_attribute(("message", first));
+    element.write_text_content(BytesText::new(&text)).map(drop)
 }
 
 /// How many cases there are, of each verdict, and how long they took.
@@ -113,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
-    use crate::report::Failure;
+    use crate::report::Replay;
     use crate::scenario::HostName;
 
     #[test]
@@ -122,23 +141,29 @@ mod tests {
             file: file.into(),
             name: name.into(),
             host: HostName::Wasmtime,
+            runs: if name == "varies" { 7 } else { 1 },
+            not_judged: 0,
             verdict,
             took: Duration::from_millis(1500),
         };
         let failure = Failure {
+            replay: Replay::default(),
             place: "step 1".into(),
             what: "a < \"b\"\u{1}\n- c".into(),
             account: Account::default(),
         };
+        let replay = Replay { variant: Some("request body split at 1".into()), seed: Some(7) };
+        let varied = Failure { replay, ..failure.clone() };
         let report: Report = [
             case("a.yaml", "passes & so on", Verdict::Passed),
             case("a.yaml", "fails", Verdict::Failed { failures: vec![failure] }),
+            case("b.yaml", "varies", Verdict::Failed { failures: vec![varied] }),
             case("b.yaml", "does not run", Verdict::Skipped { reason: "why".into() }),
         ]
         .into_iter()
         .collect();
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
-<testsuites tests="3" failures="1" skipped="1" time="4.500">
+<testsuites tests="4" failures="2" skipped="1" time="6.000">
   <testsuite name="a.yaml" tests="2" failures="1" skipped="0" time="3.000">
     <testcase name="passes &amp; so on" classname="a.yaml" file="a.yaml" time="1.500"/>
     <testcase name="fails" classname="a.yaml" file="a.yaml" time="1.500">
@@ -146,7 +171,15 @@ mod tests {
 - c</failure>
     </testcase>
   </testsuite>
-  <testsuite name="b.yaml" tests="1" failures="0" skipped="1" time="1.500">
+  <testsuite name="b.yaml" tests="2" failures="1" skipped="1" time="3.000">
+    <testcase name="varies" classname="b.yaml" file="b.yaml" time="1.500">
+      <properties>
+        <property name="runs" value="7"/>
+        <property name="again" value="tollgate test b.yaml --seed 7 --variant &apos;request body split at 1&apos;"/>
+      </properties>
+      <failure message="seed 7: request body split at 1: step 1: a &lt; &quot;b&quot;�">seed 7: request body split at 1: step 1: a &lt; &quot;b&quot;�
+- c</failure>
+    </testcase>
     <testcase name="does not run" classname="b.yaml" file="b.yaml" time="1.500">
       <skipped message="why"/>
     </testcase>

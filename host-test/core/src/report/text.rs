@@ -7,8 +7,11 @@ impl Report {
     pub fn text(&self) -> String {
         let mut lines = Vec::new();
         for case in &self.cases {
-            let Case { file, name, host, verdict, .. } = case;
-            let place = format!("{host}  {file}: {name}");
+            let Case { file, name, host, runs, verdict, .. } = case;
+            let place = match runs {
+                1 => format!("{host}  {file}: {name}"),
+                _ => format!("{host}  {file}: {name} ({runs} runs)"),
+            };
             match verdict {
                 Verdict::Passed => lines.push(format!("ok      {place}")),
                 Verdict::Skipped { reason } => {
@@ -19,6 +22,7 @@ impl Report {
                     lines.extend(failures.iter().map(|failure| {
                         format!("        {}", failure.to_string().replace('\n', "\n        "))
                     }));
+                    lines.extend(case.again().map(|again| format!("        again: {again}")));
                 }
             }
         }

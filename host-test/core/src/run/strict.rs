@@ -40,7 +40,7 @@ pub(super) fn breaches<'a>(step: &Step, account: &'a Account) -> impl Iterator<I
 /// Judges what shows only under traffic and at the end of a proxy.
 pub(super) fn judge_end(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<Failure>) {
     let mut fail = |place: &str, what: String| {
-        failures.push(Failure { place: place.into(), what, account: Account::default() });
+        failures.push(Failure { place: place.into(), what, ..Failure::default() });
     };
     let again = scenario.steps.iter().enumerate();
     let again = again.filter_map(|(index, step)| Some((index, Again::of(step)?)));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::expect::{ExpectedRequest, HeaderExpectations};
-use super::read::{RawLine, RawReceived, RawUpstream, expected, lines};
+use super::expect::{ExpectedRequest, HeaderExpectations, RawReceived, expected};
+use super::request::{RawLine, RawUpstream, lines};
 use super::value::{Bytes, Matcher, Span};
 use super::written::Name;
 use super::{Answer, HeaderLine, Step, Upstream};

@@ -11,11 +11,15 @@ use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
     Answer, Expectation, ExpectedOutcome, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine,
-    Meets, PlannedCallout, Request, RequestStep, Scenario, Step, Tls, Traffic, UPSTREAM, Upstream,
+    Meets, Pace, PlannedCallout, Request, RequestStep, Scenario, Step, Tls, Traffic, UPSTREAM,
+    Upstream,
 };
 
 /// How long a client waits for the end of an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// The most seeds of a scenario.
+const MOST_SEEDS: u64 = 10_000;
 
 /// The most workers of a proxy.
 const MOST_WORKERS: usize = 16;
@@ -45,6 +49,20 @@ impl Scenario {
                 "workers: {workers} is above the bound of {MOST_WORKERS}"
             )));
         }
+        if !(1..=MOST_SEEDS).contains(&self.seeds) {
+            let seeds = self.seeds;
+            let what = format!("seeds: {seeds} is not between 1 and {MOST_SEEDS}");
+            return Err(InvalidScenario(what));
+        }
+        if self.vary.is_some() && self.traffic == Traffic::Tcp {
+            let what = "vary: needs requests; connections of TCP have no bodies";
+            return Err(InvalidScenario(what.into()));
+        }
+        if self.vary.is_some() && self.all_variations().is_empty() {
+            let what = "vary: nothing varies; there is no body that can come otherwise, and no callout \
+                        before one";
+            return Err(InvalidScenario(what.into()));
+        }
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
             self.check_alone(step).map_err(within)?;
@@ -70,6 +88,7 @@ impl Scenario {
     fn check_alone(&self, step: &Step) -> Result<(), String> {
         step.check()?;
         self.check_traffic(step)?;
+        step.shared_data().try_for_each(|expected| expected.check(&self.filters))?;
         self.check_worker(step)?;
         self.check_peers(step)
     }
@@ -211,6 +230,7 @@ impl Request {
             trailers: Vec::new(),
             unfinished: false,
             disconnect: None,
+            pace: Pace::default(),
         }
     }
 }
@@ -243,6 +263,7 @@ impl Answer {
             trailers: Vec::new(),
             unfinished: false,
             delay: Duration::ZERO,
+            pace: Pace::default(),
         }
     }
 

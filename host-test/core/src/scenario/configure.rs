@@ -1,17 +1,18 @@
-//! A new configuration for a filter of the running proxy.
+//! A new configuration or a new module for a filter of the running proxy.
 
 use serde::Deserialize;
 
-use super::FilterUse;
-use super::read::configuration;
+use super::filter::{FilterSource, FilterUse, configuration};
 
-/// A filter gets another configuration while the proxy runs.
+/// A filter gets another configuration or another module while the proxy runs.
 #[derive(Clone, Debug)]
 pub struct ConfigureStep {
     /// The filter, by its place in the chain.
     pub filter: usize,
-    /// Bytes that it gets: JSON, or text as written.
-    pub config: Vec<u8>,
+    /// Bytes that it gets: JSON, or text as written; none leaves what it has.
+    pub config: Option<Vec<u8>>,
+    /// The module that it runs from then on; none leaves the one that it has.
+    pub module: Option<FilterSource>,
     /// Set when the proxy must refuse it and go on as before: text that it must say.
     pub refused: Option<String>,
 }
@@ -22,6 +23,7 @@ pub(super) struct RawConfigure {
     filter: Which,
     #[serde(default)]
     config: Option<serde_json::Value>,
+    module: Option<String>,
     refused: Option<String>,
 }
 
@@ -39,8 +41,14 @@ impl RawConfigure {
             return Err("configure.refused: empty; write words that the proxy must say".into());
         }
         let filter = self.filter.find(filters)?;
-        let config = configuration(self.config.unwrap_or_default());
-        Ok(ConfigureStep { filter, config, refused: self.refused })
+        let module = self.module.as_deref().map(FilterSource::parse).transpose();
+        let module = module.map_err(|error| format!("configure.module: {error}"))?;
+        // A new module takes over the configuration; without one, nothing written is nothing.
+        let config = match (self.config, &module) {
+            (None, Some(_)) => None,
+            (written, _) => Some(configuration(written.unwrap_or_default())),
+        };
+        Ok(ConfigureStep { filter, config, module, refused: self.refused })
     }
 }
 

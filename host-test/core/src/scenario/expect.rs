@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+use serde::de::Deserializer;
 use tollgate_abi::LogLevel;
 
+use super::shared::{ExpectedShared, RawShared};
 use super::value::Matcher;
+use super::written::{Level, Name, WordOr};
 use crate::tls::Alert;
 
 /// What is expected of one request.
@@ -16,6 +20,8 @@ pub struct Expectation {
     pub upstream: Option<ExpectedUpstream>,
     /// Metrics by name, as they stand after the request since the start.
     pub metrics: BTreeMap<String, u64>,
+    /// Shared data, as it stands after the request.
+    pub shared_data: Vec<ExpectedShared>,
     /// Log lines that this request writes, in any order.
     pub logs: Vec<ExpectedLog>,
     /// Text that no log line of this request contains.
@@ -103,4 +109,149 @@ pub struct Budget {
     pub fuel: Option<u64>,
     /// The most linear memory that a guest may have afterwards, in bytes.
     pub memory: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawExpectation {
+    response: Option<WordOr<RawResponse>>,
+    refused: Option<String>,
+    upstream: Option<WordOr<RawReceived>>,
+    #[serde(default)]
+    metrics: BTreeMap<String, u64>,
+    #[serde(default)]
+    shared_data: RawShared,
+    #[serde(default)]
+    logs: Vec<RawLog>,
+    #[serde(default)]
+    no_logs: Vec<String>,
+    #[serde(default)]
+    budget: RawBudget,
+}
+
+impl RawExpectation {
+    pub(super) fn check(self) -> Result<Expectation, String> {
+        let refused = self.refused.map(|name| name.parse::<Alert>()).transpose();
+        let refused = refused.map_err(|error| format!("expect.refused: {error}"))?;
+        if refused.is_some() && self.response.is_some() {
+            return Err("expect.response: who is refused gets none; remove it, or `refused`".into());
+        }
+        let outcome = match self.response {
+            None => refused.map(ExpectedOutcome::Refused),
+            Some(WordOr::Word(word)) if word == "reset" => Some(ExpectedOutcome::Reset),
+            Some(WordOr::Word(word)) if word == "none" => Some(ExpectedOutcome::Nothing),
+            Some(WordOr::Word(word)) if word == "left" => Some(ExpectedOutcome::Left),
+            Some(WordOr::Word(word)) => {
+                return Err(format!(
+                    "expect.response: `{word}`; write `reset`, `none`, `left` or a response"
+                ));
+            }
+            Some(WordOr::Other(response)) => Some(ExpectedOutcome::Response(ExpectedResponse {
+                status: response.status,
+                headers: expected(response.headers, response.absent),
+                body: response.body,
+                trailers: expected(response.trailers, Vec::new()),
+            })),
+        };
+        let upstream = match self.upstream {
+            None => None,
+            Some(WordOr::Word(word)) if word == "none" => Some(ExpectedUpstream::Nothing),
+            Some(WordOr::Word(word)) => {
+                return Err(format!("expect.upstream: `{word}`; write `none` or a request"));
+            }
+            Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(request.check())),
+        };
+        Ok(Expectation {
+            outcome,
+            upstream,
+            metrics: self.metrics,
+            shared_data: self.shared_data.0,
+            logs: self.logs.into_iter().map(|RawLog(log)| log).collect(),
+            no_logs: self
+                .no_logs
+                .into_iter()
+                .map(|text| Matcher::Contains(text.into_bytes()))
+                .collect(),
+            budget: Budget {
+                host_calls: self.budget.host_calls,
+                fuel: self.budget.fuel,
+                memory: self.budget.memory,
+            },
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawResponse {
+    status: Option<u16>,
+    #[serde(default)]
+    headers: Vec<(Name, Matcher)>,
+    #[serde(default)]
+    absent: Vec<Name>,
+    body: Option<Matcher>,
+    #[serde(default)]
+    trailers: Vec<(Name, Matcher)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawReceived {
+    method: Option<String>,
+    path: Option<Matcher>,
+    #[serde(default)]
+    headers: Vec<(Name, Matcher)>,
+    #[serde(default)]
+    absent: Vec<Name>,
+    body: Option<Matcher>,
+    #[serde(default)]
+    trailers: Vec<(Name, Matcher)>,
+}
+
+impl RawReceived {
+    pub(super) fn check(self) -> ExpectedRequest {
+        ExpectedRequest {
+            method: self.method,
+            path: self.path,
+            headers: expected(self.headers, self.absent),
+            body: self.body,
+            trailers: expected(self.trailers, Vec::new()),
+        }
+    }
+}
+
+struct RawLog(ExpectedLog);
+
+impl<'de> Deserialize<'de> for RawLog {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            level: Option<Level>,
+            contains: String,
+        }
+        let log = match WordOr::<Fields>::deserialize(deserializer)? {
+            WordOr::Word(text) => ExpectedLog { level: None, contains: text.into_bytes() },
+            WordOr::Other(fields) => ExpectedLog {
+                level: fields.level.map(|Level(level)| level),
+                contains: fields.contains.into_bytes(),
+            },
+        };
+        Ok(Self(log))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBudget {
+    host_calls: Option<u64>,
+    fuel: Option<u64>,
+    memory: Option<u64>,
+}
+
+pub(super) fn expected(lines: Vec<(Name, Matcher)>, absent: Vec<Name>) -> HeaderExpectations {
+    HeaderExpectations {
+        lines: lines.into_iter().map(|(Name(name), value)| (name, value)).collect(),
+        absent: absent.into_iter().map(|Name(name)| name).collect(),
+    }
 }

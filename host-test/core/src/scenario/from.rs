@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use super::read::RawFilter;
+use super::filter::RawFilter;
 use super::{FilterSource, FilterUse};
 use crate::deployed::{Pick, Picked};
 

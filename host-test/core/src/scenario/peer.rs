@@ -70,9 +70,9 @@ pub struct Issuance {
     /// Its serial number, the highest byte first; by default one that follows from the peer's name.
     pub serial: Option<Vec<u8>>,
     /// The first second at which it is valid.
-    pub not_before: Moment,
+    pub not_before: CertificateTime,
     /// The last second at which it is valid.
-    pub not_after: Moment,
+    pub not_after: CertificateTime,
     /// Whether it is a CA's; `None` when it says nothing of it.
     pub ca: Option<bool>,
     /// What its key may be used for; `None` when it says nothing of it.
@@ -109,7 +109,7 @@ pub enum Issuer {
 
 /// A moment in the time of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum CertificateTime {
     /// So long before the scenario begins.
     Before(Duration),
     /// So long after it has begun.
@@ -157,8 +157,8 @@ impl Issuance {
             subject_alt_names: Vec::new(),
             issuer: Issuer::Trusted,
             serial: None,
-            not_before: Moment::Before(Duration::from_hours(1)),
-            not_after: Moment::After(Duration::from_hours(24)),
+            not_before: CertificateTime::Before(Duration::from_hours(1)),
+            not_after: CertificateTime::After(Duration::from_hours(24)),
             ca: Some(false),
             key_usage: Some(vec![KeyUsage::DigitalSignature]),
             extended_key_usage: Some(vec![
@@ -169,7 +169,7 @@ impl Issuance {
     }
 }
 
-impl Moment {
+impl CertificateTime {
     /// Since the Unix epoch, for a scenario that begins then.
     pub fn since_epoch(self, begin: Duration) -> Duration {
         match self {
@@ -395,7 +395,7 @@ impl<'de> Deserialize<'de> for RawSan {
     }
 }
 
-struct RawMoment(Moment);
+struct RawMoment(CertificateTime);
 
 impl<'de> Deserialize<'de> for RawMoment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -404,10 +404,10 @@ impl<'de> Deserialize<'de> for RawMoment {
     }
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+fn moment(text: &str) -> Result<CertificateTime, String> {
     match (text.strip_prefix('-'), text.strip_prefix('+')) {
-        (Some(before), _) => return duration(before).map(Moment::Before),
-        (None, Some(after)) => return duration(after).map(Moment::After),
+        (Some(before), _) => return duration(before).map(CertificateTime::Before),
+        (None, Some(after)) => return duration(after).map(CertificateTime::After),
         (None, None) => {}
     }
     let date = DateTime::parse_from_rfc3339(text).map_err(|_| {
@@ -417,7 +417,7 @@ fn moment(text: &str) -> Result<Moment, String> {
         )
     })?;
     match u64::try_from(date.timestamp()).map(Duration::from_secs) {
-        Ok(at) if at < LATEST => Ok(Moment::At(at)),
+        Ok(at) if at < LATEST => Ok(CertificateTime::At(at)),
         Ok(_) | Err(_) => Err(format!("`{text}` is not between 1970 and 2199")),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use super::read::{RawMeanwhile, StepFields};
+use super::step::{RawMeanwhile, StepFields};
 use super::{FilterUse, PlannedCallout, RequestStep};
 
 /// The most requests at once: as many connections each worker of a real Envoy gets.

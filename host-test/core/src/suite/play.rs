@@ -1,7 +1,6 @@
 //! Plays the tests of a suite and judges what each phase left behind.
 
 use super::{Environment, Expected, Pattern, Phase, Test};
-use crate::account::Account;
 use crate::engine::Trap;
 use crate::offline::{Left, Offline, Stage};
 use crate::proxy::{LogLine, StartError};
@@ -69,11 +68,7 @@ impl Judge {
     }
 
     fn fail(&mut self, what: String) {
-        self.failures.push(Failure {
-            place: self.place.clone(),
-            what,
-            account: Account::default(),
-        });
+        self.failures.push(Failure { place: self.place.clone(), what, ..Failure::default() });
     }
 
     fn logs(&mut self, patterns: &[Pattern], logs: &[LogLine]) {

@@ -26,7 +26,7 @@ use x509_cert::time::{Time, Validity};
 
 use super::certificate::pem;
 use super::{Certificate, DistinguishedName, KeyUsage, NotRead};
-use crate::scenario::{Issuance, Issuer, LATEST, Moment, SubjectAltName, Tls};
+use crate::scenario::{CertificateTime, Issuance, Issuer, LATEST, SubjectAltName, Tls};
 
 /// The first second that is written with four digits for the year: 2050-01-01T00:00:00Z.
 const FOUR_DIGITS: Duration = Duration::from_hours(701_280);
@@ -102,8 +102,8 @@ impl Ca {
     fn certificate(&self, begin: Duration) -> Result<Arc<Certificate>, NotIssued> {
         let own = Issuance {
             // Longer than whatever it signs.
-            not_before: Moment::At(Duration::ZERO),
-            not_after: Moment::At(LATEST.saturating_sub(Duration::from_secs(1))),
+            not_before: CertificateTime::At(Duration::ZERO),
+            not_after: CertificateTime::At(LATEST.saturating_sub(Duration::from_secs(1))),
             ca: Some(true),
             key_usage: Some(vec![KeyUsage::KeyCertSign, KeyUsage::CrlSign]),
             extended_key_usage: None,

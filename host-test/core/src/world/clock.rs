@@ -5,10 +5,13 @@ use std::time::Duration;
 use tollgate_abi::{Answer, Reply};
 
 use super::{Scope, World};
+use crate::chance::{Chance, Choice};
 use crate::scenario::ClockStep;
 
 /// What the wall clock shows when a world begins: 2026-01-01T00:00:00Z, since the Unix epoch.
 pub const EPOCH: Duration = Duration::from_hours(490_896);
+
+const NANOSECONDS_OF_A_YEAR: usize = 365 * 86_400 * 1_000_000_000;
 
 /// The clocks of a world.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,13 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// One that starts at a moment of the year after [`EPOCH`].
+    pub(super) fn of(seed: u64) -> Self {
+        let by = Chance::of(seed, Choice::Clock).one_of(NANOSECONDS_OF_A_YEAR);
+        let by = u64::try_from(by).map_or(Duration::ZERO, Duration::from_nanos);
+        Self { passed: Duration::ZERO, wall: EPOCH.saturating_add(by) }
+    }
+
     /// Time since the world began.
     pub fn passed(&self) -> Duration {
         self.passed

@@ -50,6 +50,7 @@ pub(crate) use staged::{SortedHeaders, Staged};
 pub(crate) use stream::{Hold, Lane, Link, Piece, Stage, Stream, grpc_status_of};
 pub(crate) use vm::{Context, Place, PluginId, Vm};
 
+use crate::chance::{Chance, Choice, Numbers};
 use crate::limits::{Bounded, Limits};
 use crate::profile::Profile;
 use crate::proxy::LogLine;
@@ -60,7 +61,6 @@ use metric::Metrics;
 use queue::Queues;
 use recent::Recent;
 use shared::SharedData;
-use wasi::Random;
 
 /// Why a guest traps that calls too much before it has a context.
 const NOT_AT_START: &str =
@@ -110,7 +110,10 @@ pub struct World {
     pub(crate) harm: Option<String>,
     /// Set when the guest belongs to a suite and has no proxy around it.
     pub(crate) staged: Option<Staged>,
-    random: Random,
+    /// What random bytes are made of.
+    random: Numbers,
+    /// What comes first of what falls on the same instant.
+    pub(crate) chance: Chance,
     scope: Option<Scope>,
     /// What guests did last.
     recent: Recent,
@@ -144,6 +147,16 @@ impl World {
     /// A world before its first guest.
     pub fn new(log_level: LogLevel) -> Self {
         Self { log_level: Some(log_level), ..Self::default() }
+    }
+
+    /// Has a seed decide what a host is free to choose.
+    pub(crate) fn seed(&mut self, seed: u64) {
+        if seed == 0 {
+            return;
+        }
+        self.clock = Clock::of(seed);
+        self.random = Numbers::of(Choice::Bytes.of(seed));
+        self.chance = Chance::of(seed, Choice::Order);
     }
 
     /// Keeps a transcript from here on.

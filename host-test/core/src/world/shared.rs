@@ -27,6 +27,11 @@ impl SharedData {
         u64::try_from(keys).unwrap_or(u64::MAX)
     }
 
+    /// The value of a key.
+    pub(crate) fn get(&self, vm_id: &[u8], key: &[u8]) -> Option<&[u8]> {
+        self.values.get(vm_id)?.get(key).map(|(value, _)| value.as_slice())
+    }
+
     fn next_cas(&mut self) -> u32 {
         // 0 never stands for a value: it means "write in any case".
         self.last_cas = self.last_cas.checked_add(1).unwrap_or(1);

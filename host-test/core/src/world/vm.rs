@@ -66,7 +66,7 @@ pub(crate) struct Vm {
     pub(crate) metric_ids: [Vec<usize>; 3],
     /// Root contexts whose `proxy_on_done` asked to wait.
     pub(crate) pending_done: BTreeSet<u32>,
-    /// The guest trapped: no callback reaches it any more.
+    /// The guest trapped or lost its last root: no callback reaches it any more.
     pub(crate) failed: bool,
 }
 

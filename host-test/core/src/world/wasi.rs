@@ -18,21 +18,6 @@ const MONOTONIC_EPOCH: Duration = Duration::from_hours(1);
 /// The most random bytes that Envoy gives at once.
 const MOST_RANDOM_BYTES: u64 = 64 << 10;
 
-/// A source of bytes that look random and are the same in every run (`SplitMix64`).
-#[derive(Debug, Default)]
-pub(crate) struct Random {
-    state: u64,
-}
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 impl World {
     /// Takes note of a call of a function that only answers.
     pub fn note_stub(&mut self, stub: &Stub, errno: u32) {

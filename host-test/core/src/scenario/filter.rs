@@ -1,0 +1,180 @@
+//! A filter of the chain, and where its module comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// A filter in the chain.
+#[derive(Clone, Debug)]
+pub struct FilterUse {
+    /// Where its module comes from.
+    pub source: FilterSource,
+    /// Name of the plugin; by default the filter's.
+    pub name: String,
+    /// Root id of the plugin.
+    pub root_id: String,
+    /// Id of the VM: filters of one module with the same one share a VM, and all with it their data.
+    pub vm_id: String,
+    /// Bytes that the VM gets as its configuration: JSON, or text as written.
+    pub vm_config: Vec<u8>,
+    /// Environment variables of the VM.
+    pub environment: BTreeMap<String, String>,
+    /// Bytes that the filter gets as its configuration: JSON, or text as written.
+    pub config: Vec<u8>,
+    /// Whether headers that it holds are held alone, so that the body comes to it.
+    pub allow_on_headers_stop_iteration: bool,
+}
+
+/// Where the module of a filter comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FilterSource {
+    /// A filter of ours, by name.
+    BuiltIn(String),
+    /// A file.
+    File(PathBuf),
+}
+
+impl FilterSource {
+    /// Reads what stands behind `filter:`: with a slash or the ending `.wasm` it is a path.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidFilterSource`] when it is empty, or an image.
+    pub fn parse(text: &str) -> Result<Self, InvalidFilterSource> {
+        let path = Path::new(text);
+        if text.is_empty() {
+            Err(InvalidFilterSource::Empty)
+        } else if text.starts_with("oci://") {
+            Err(InvalidFilterSource::Image { reference: text.to_owned() })
+        } else if text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm") {
+            Ok(Self::File(path.to_owned()))
+        } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            Ok(Self::BuiltIn(text.to_owned()))
+        } else {
+            Err(InvalidFilterSource::Neither { text: text.to_owned() })
+        }
+    }
+
+    /// The same, with a file relative to `folder`.
+    #[must_use]
+    pub fn within(self, folder: &Path) -> Self {
+        match self {
+            Self::File(file) => Self::File(folder.join(file)),
+            Self::BuiltIn(_) => self,
+        }
+    }
+
+    /// The module's file; those of built-in filters are in `built_ins`.
+    pub fn file(&self, built_ins: &Path) -> PathBuf {
+        match self {
+            Self::BuiltIn(name) => built_ins.join(format!("{name}.wasm")),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// As [`FilterSource::parse`] reads it.
+impl fmt::Display for FilterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A text that names no filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidFilterSource {
+    /// It is empty.
+    Empty,
+    /// It is neither a name nor a path to a module.
+    Neither {
+        /// The text.
+        text: String,
+    },
+    /// It is an image in a registry, which hosts do not fetch.
+    Image {
+        /// The image.
+        reference: String,
+    },
+}
+
+impl fmt::Display for InvalidFilterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("filter: empty; name a built-in filter or a file"),
+            Self::Neither { text } => write!(
+                f,
+                "filter: `{text}` is neither a name nor a file; end a file in .wasm, or write ./{text}"
+            ),
+            Self::Image { reference } => {
+                write!(f, "filter: {reference} is an image, which is not fetched; name a file")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidFilterSource {}
+
+/// The bytes that a filter gets for a configuration that was written in YAML: JSON. Text goes as it is, so
+/// that one can say what is not JSON at all, and nothing is no bytes.
+pub fn configuration(value: serde_json::Value) -> Vec<u8> {
+    match value {
+        serde_json::Value::Null => Vec::new(),
+        serde_json::Value::String(text) => text.into_bytes(),
+        value => value.to_string().into_bytes(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFilter {
+    filter: String,
+    name: Option<String>,
+    #[serde(default)]
+    root_id: String,
+    #[serde(default)]
+    vm_id: String,
+    #[serde(default)]
+    vm_config: Option<serde_json::Value>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    config: Option<serde_json::Value>,
+    #[serde(default)]
+    allow_on_headers_stop_iteration: bool,
+}
+
+impl RawFilter {
+    pub(super) fn check(self, folder: &Path) -> Result<FilterUse, String> {
+        let source = FilterSource::parse(&self.filter).map_err(|error| error.to_string())?;
+        let source = source.within(folder);
+        let config = configuration(self.config.unwrap_or_default());
+        let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
+        let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
+        let vm_config = configuration(self.vm_config.unwrap_or_default());
+        let (root_id, vm_id) = (self.root_id, self.vm_id);
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+        if let Some((name, _)) =
+            self.environment.iter().find(|(name, value)| !is_name(name) || value.contains('\0'))
+        {
+            return Err(format!(
+                "environment: `{}` cannot be the name of a variable, or its value holds a NUL",
+                name.escape_debug()
+            ));
+        }
+        Ok(FilterUse {
+            source,
+            name,
+            root_id,
+            vm_id,
+            vm_config,
+            environment: self.environment,
+            config,
+            allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
+        })
+    }
+}
