@@ -396,6 +396,7 @@ mod tests {
                 "uri_san_peer_certificate",
                 "sha256_peer_certificate_digest",
                 "peer_certificate",
+                "peer_certificate_valid",
                 "transport_failure_reason",
                 "termination_details",
             ],
