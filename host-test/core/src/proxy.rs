@@ -268,6 +268,8 @@ pub struct Response {
 /// A request as the upstream got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
+    /// The cluster that it was routed to; none of a callout.
+    pub cluster: Option<String>,
     /// Method.
     pub method: Vec<u8>,
     /// Path with query.

@@ -110,6 +110,7 @@ impl Launch {
             apart: Apart::of(scenario),
             buffer_limit: scenario.buffer_limit,
             upstream_port,
+            routed_ports: upstream.further_ports(),
             clusters: called(scenario, &clusters),
         };
         let configuration = bootstrap.to_json().to_string();
@@ -322,7 +323,7 @@ fn trailers(scenario: &Scenario) -> Trailers {
 
 /// The upstream, and the clusters that guests may call.
 async fn listen(scenario: &Scenario) -> io::Result<(upstream::Upstream, Vec<Cluster>)> {
-    let (upstream, itself) = upstream::Upstream::listen().await?;
+    let (upstream, itself) = upstream::Upstream::listen(&scenario.proxy).await?;
     if !scenario.has_callouts() {
         return Ok((upstream, Vec::new()));
     }

@@ -45,6 +45,7 @@ impl Scenario {
                 "workers: {workers} is above the bound of {MOST_WORKERS}"
             )));
         }
+        self.proxy.check_routes().map_err(InvalidScenario)?;
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
             self.check_alone(step).map_err(within)?;

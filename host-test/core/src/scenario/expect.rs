@@ -61,6 +61,8 @@ pub enum ExpectedUpstream {
 /// An expected request.
 #[derive(Clone, Debug)]
 pub struct ExpectedRequest {
+    /// The cluster that it came to.
+    pub cluster: Option<String>,
     /// Method.
     pub method: Option<String>,
     /// Path with query.

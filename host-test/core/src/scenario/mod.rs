@@ -12,6 +12,7 @@ mod expect;
 mod from;
 mod imports;
 mod read;
+mod routes;
 mod together;
 mod value;
 mod written;
@@ -44,6 +45,7 @@ pub use expect::{
 };
 pub use imports::{Given, ImportAnswer, Imports, check_import};
 pub use read::{ReadError, configuration};
+pub use routes::{Destination, RouteRule};
 pub use together::{Timed, Together};
 pub(crate) use value::duration;
 pub use value::{ClockStep, Matcher};

@@ -649,6 +649,7 @@ struct RawResponse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawReceived {
+    cluster: Option<String>,
     method: Option<String>,
     path: Option<Matcher>,
     #[serde(default)]
@@ -663,6 +664,7 @@ pub(super) struct RawReceived {
 impl RawReceived {
     pub(super) fn check(self) -> ExpectedRequest {
         ExpectedRequest {
+            cluster: self.cluster,
             method: self.method,
             path: self.path,
             headers: expected(self.headers, self.absent),
