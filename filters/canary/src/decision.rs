@@ -135,14 +135,24 @@ impl fmt::Display for Step<'_> {
             Self::Unclear(why) => write!(f, "unclear: {why}"),
             Self::Unkeyed(why) => write!(f, "key: {why}"),
             Self::Bucket(bucket) => write!(f, "key: bucket {}", bucket.number()),
-            Self::Within(Variant { name, range, .. }) => {
-                write!(f, "share of {name}: within")?;
-                range.iter().try_for_each(|range| write!(f, " {range}"))
+            Self::Within(variant) => {
+                write!(f, "share of {}: within {}", variant.name, Shown(variant))
             }
-            Self::Outside(Variant { name, range, .. }) => {
-                write!(f, "share of {name}: outside")?;
-                range.iter().try_for_each(|range| write!(f, " {range}"))
+            Self::Outside(variant) => {
+                write!(f, "share of {}: outside {}", variant.name, Shown(variant))
             }
+        }
+    }
+}
+
+/// The share of a variant.
+struct Shown<'a>(&'a Variant);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.range {
+            Some(range) => write!(f, "the first {} of {range}", range.share()),
+            None => f.write_str("nothing"),
         }
     }
 }

@@ -138,17 +138,14 @@ impl Canary {
                 debug!("{}: off", rule.name);
                 continue;
             }
-            let decision = match is_for_it {
-                Some(Err(why)) => {
-                    debug!("{}: unclear: {why}", rule.name);
-                    rule.default_because(Reason::Unclear)
-                }
-                None | Some(Ok(_)) => {
-                    let mint = || identity.key().as_bytes();
-                    rule.decide(view, &self.policy.trusted, &mint, &mut |step| {
-                        debug!("{}: {step}", rule.name);
-                    })
-                }
+            let decision = if let Some(Err(why)) = is_for_it {
+                debug!("{}: unclear: {why}", rule.name);
+                rule.default_because(Reason::Unclear)
+            } else {
+                let mint = || identity.key().as_bytes();
+                rule.decide(view, &self.policy.trusted, &mint, &mut |step| {
+                    debug!("{}: {step}", rule.name);
+                })
             };
             self.note(rule, &decision, enforcement);
             chosen.push(Chosen { rule, decision, enforcement });

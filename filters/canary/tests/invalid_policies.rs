@@ -1,4 +1,5 @@
 //! What an operator reads about a policy that cannot be taken: the place, the value and the bound.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use tollgate_canary::config::Policy;
 

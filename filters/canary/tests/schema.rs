@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tollgate_canary::config::Policy;
 
 /// What only the parser can say: rules between several values, and what a text is worth beyond its form.
-const BEYOND_THE_SCHEMA: [&str; 16] = [
+const BEYOND_THE_SCHEMA: [&str; 22] = [
     "is already the name of",
     "the shares add up to",
     "does not fit into the range",
@@ -24,6 +24,12 @@ const BEYOND_THE_SCHEMA: [&str; 16] = [
     "writes the same header in another way",
     "in the same layer",
     "bits beyond its prefix",
+    "is not a range of addresses",
+    "nobody is trusted",
+    "no variant has a share",
+    "`mint` needs",
+    "no bucket",
+    "takes the last bucket",
     // JSON Schema takes 1.0 for a whole number.
     ".0 is not",
 ];
