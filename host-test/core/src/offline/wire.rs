@@ -132,8 +132,7 @@ pub(super) fn request_headers(head: &Head) -> Vec<HeaderLine> {
 
 /// The last address that a request was forwarded for, if it is one.
 pub(super) fn forwarded_for(headers: &[HeaderLine]) -> Option<IpAddr> {
-    let lines = headers.iter().filter(|(name, _)| name == b"x-forwarded-for");
-    let (_, line) = lines.last()?;
+    let (_, line) = headers.iter().rfind(|(name, _)| name == b"x-forwarded-for")?;
     let last = line.rsplit(|&byte| byte == b',').next()?;
     str::from_utf8(last).ok()?.trim().parse().ok()
 }

@@ -55,7 +55,7 @@ pub enum ExpectedUpstream {
     /// Nothing: the request does not reach it.
     Nothing,
     /// A request.
-    Request(ExpectedRequest),
+    Request(Box<ExpectedRequest>),
 }
 
 /// An expected request.

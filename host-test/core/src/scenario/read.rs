@@ -612,7 +612,9 @@ impl RawExpectation {
             Some(WordOr::Word(word)) => {
                 return Err(format!("expect.upstream: `{word}`; write `none` or a request"));
             }
-            Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(request.check())),
+            Some(WordOr::Other(request)) => {
+                Some(ExpectedUpstream::Request(Box::new(request.check())))
+            }
         };
         Ok(Expectation {
             outcome,
