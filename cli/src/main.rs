@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod demo;
 mod deployed;
+mod explain;
 mod filters;
 mod limits;
 mod loading;
@@ -44,6 +45,8 @@ enum Command {
     Trace(trace::Trace),
     /// Tell whether a module loads, and whether it takes a configuration.
     Check(check::Check),
+    /// Tell what a policy makes of one request, step by step.
+    Explain(explain::Explain),
     /// Write the resource that brings a filter with its policy into a proxy.
     Render(render::Render),
     /// Run a local HTTP proxy with filters in it.
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Trace(trace) => trace.run(),
         Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Render(render) => render.run(),
         Command::Serve(serve) => serve.run(),
         Command::Bench(bench) => bench.run(),
