@@ -90,7 +90,7 @@ fn tour(scenario: &Scenario, host: &Offline<'_>) -> Result<Verdict> {
 }
 
 /// Text that a terminal takes for nothing else.
-fn plain(text: &[u8]) -> String {
+pub(crate) fn plain(text: &[u8]) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     String::from_utf8_lossy(text).chars().map(shown).collect()
 }

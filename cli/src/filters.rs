@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tollgate::Registration;
 use tollgate_host::engine::Module;
 use tollgate_host::proxy::StartError;
 use tollgate_host::scenario::{
@@ -15,12 +16,14 @@ use tollgate_host_native::Filter;
 use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime};
 
 /// Filters that are linked into this command, by name.
-const LINKED: &[(&str, Filter)] = &[("ratelimit", RATELIMIT)];
+const LINKED: &[(&str, Filter)] = &[
+    ("canary", linkable(tollgate::registration!(tollgate_canary::Canary))),
+    ("ratelimit", linkable(tollgate::registration!(tollgate_ratelimit::RateLimit))),
+];
 
-const RATELIMIT: Filter = {
-    let registration = tollgate::registration!(tollgate_ratelimit::RateLimit);
+const fn linkable(registration: Registration) -> Filter {
     Filter { start: registration.start, call: registration.call, callbacks: registration.callbacks }
-};
+}
 
 /// Where built modules are.
 #[derive(Args, Clone, Debug)]

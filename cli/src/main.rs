@@ -12,6 +12,7 @@ mod changes;
 mod check;
 mod demo;
 mod deployed;
+mod explain;
 mod filters;
 mod limits;
 mod loading;
@@ -47,6 +48,8 @@ enum Command {
     Trace(trace::Trace),
     /// Tell whether a module loads, and whether it takes a configuration.
     Check(check::Check),
+    /// Tell what a policy makes of one request, step by step.
+    Explain(explain::Explain),
     /// Write the resource that brings a filter with its policy into a proxy.
     Render(render::Render),
     /// Run a local HTTP proxy with filters in it.
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Trace(trace) => trace.run(),
         Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Render(render) => render.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),

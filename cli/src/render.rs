@@ -70,7 +70,11 @@ impl Render {
 }
 
 /// The module of a policy; a path is meant from the folder of the policy.
-fn source(filter: &str, policy: &Path) -> Result<FilterSource> {
+///
+/// # Errors
+///
+/// A text that names no filter.
+pub(crate) fn source(filter: &str, policy: &Path) -> Result<FilterSource> {
     Ok(match FilterSource::parse(filter)? {
         FilterSource::File(file) => {
             FilterSource::File(policy.parent().unwrap_or(Path::new("")).join(file))

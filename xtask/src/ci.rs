@@ -52,6 +52,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         let mut lints = clippy();
         lints.args(["--target", target]);
         for package in [
+            "tollgate-canary-wasm",
             "tollgate-ratelimit-wasm",
             "tollgate-fixtures-wasm",
             "tollgate-conformance-probe",

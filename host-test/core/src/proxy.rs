@@ -294,6 +294,8 @@ pub struct Response {
 /// A request as the upstream got it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
+    /// The cluster that it was routed to; none of a callout.
+    pub cluster: Option<String>,
     /// Method.
     #[serde(with = "bytes")]
     pub method: Vec<u8>,

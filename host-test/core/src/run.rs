@@ -468,6 +468,14 @@ fn judge_received(
     got: &Received,
     fail: &mut dyn FnMut(String),
 ) {
+    if expected.cluster.is_some() && expected.cluster != got.cluster {
+        let name = |cluster: &Option<String>| cluster.clone().unwrap_or_default();
+        fail(format!(
+            "{what} cluster: expected {}, got {}",
+            name(&expected.cluster),
+            name(&got.cluster)
+        ));
+    }
     if let Some(method) = expected.method.as_ref().filter(|method| method.as_bytes() != got.method)
     {
         fail(format!("{what} method: expected {method}, got {}", got.method.escape_ascii()));

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_host::scenario::{
-    ClientCertDetail, Configured, ForwardClientCertDetails, Metadata, Protocol, Scenario, Step,
-    Tls, Traffic, TrafficDirection, TrustChainVerification, UPSTREAM,
+    ClientCertDetail, Configured, Destination, ForwardClientCertDetails, Metadata, Protocol,
+    RouteRule, Scenario, Step, Tls, Traffic, TrafficDirection, TrustChainVerification, UPSTREAM,
 };
 use tollgate_host::tls::Credentials;
 
@@ -42,6 +42,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) buffer_limit: usize,
     /// Port of the upstream on the loopback interface.
     pub(crate) upstream_port: u16,
+    /// Ports of the further clusters that routes lead to.
+    pub(crate) routed_ports: BTreeMap<String, u16>,
     /// The clusters that guests call.
     pub(crate) clusters: Vec<Called<'a>>,
 }
@@ -168,7 +170,9 @@ impl Bootstrap<'_> {
     }
 
     fn clusters(&self) -> Vec<Value> {
-        std::iter::once(self.upstream()).chain(self.clusters.iter().map(Called::to_json)).collect()
+        let further = self.routed_ports.iter().map(|(name, &port)| routed(name, port));
+        let called = self.clusters.iter().map(Called::to_json);
+        std::iter::once(self.upstream()).chain(further).chain(called).collect()
     }
 
     fn upstream(&self) -> Value {
@@ -238,6 +242,43 @@ impl Plugin<'_> {
             },
         })
     }
+}
+
+/// A further cluster that routes lead to. The runner reads the statistics of all of them as one.
+fn routed(name: &str, port: u16) -> Value {
+    let endpoint = json!({ "endpoint": { "address": loopback(port) } });
+    let options = json!({ "explicit_http_config": explicit(Protocol::Http) });
+    let mut cluster = cluster(name, &endpoint, options);
+    if let Some(fields) = cluster.as_object_mut() {
+        fields.insert("alt_stat_name".into(), UPSTREAM.into());
+    }
+    cluster
+}
+
+/// A route that is tried before the last one.
+fn route(rule: &RouteRule) -> Value {
+    let exact = |value: &String| json!({ "exact": value });
+    let headers = rule.headers.iter();
+    let headers: Vec<Value> = headers
+        .map(|(name, value)| json!({ "name": name, "string_match": exact(value) }))
+        .collect();
+    let objects = rule.filter_state.iter();
+    let objects: Vec<Value> =
+        objects.map(|(key, value)| json!({ "key": key, "string_match": exact(value) })).collect();
+    let (field, to) = match &rule.to {
+        Destination::Cluster(name) => ("cluster", json!(name)),
+        Destination::ClusterHeader(name) => ("cluster_header", json!(name)),
+        Destination::Weighted { header, clusters } => {
+            let weight = |(name, weight): &(String, u32)| json!({ "name": name, "weight": weight });
+            let clusters: Vec<Value> = clusters.iter().map(weight).collect();
+            ("weighted_clusters", json!({ "clusters": clusters, "header_name": header }))
+        }
+    };
+    json!({
+        "name": rule.name,
+        "match": { "prefix": "/", "headers": headers, "filter_state": objects },
+        "route": { field: to, "timeout": "0s" },
+    })
 }
 
 /// The type of a filter's configuration.
@@ -325,6 +366,14 @@ fn explicit(protocol: Protocol) -> Value {
 fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
     let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     let tells = |detail| proxy.set_current_client_cert_details.contains(&detail);
+    let last = json!({
+        "name": proxy.route.name,
+        "metadata": metadata(&proxy.route.metadata),
+        "match": { "prefix": "/" },
+        // The client has the only patience.
+        "route": { "cluster": proxy.cluster.name, "timeout": "0s" },
+    });
+    let routes: Vec<Value> = proxy.routes.iter().map(route).chain([last]).collect();
     json!({
         "@type": format!("type.googleapis.com/{kind}"),
         "stat_prefix": "ingress",
@@ -355,13 +404,7 @@ fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
                 "name": proxy.virtual_host.name,
                 "metadata": metadata(&proxy.virtual_host.metadata),
                 "domains": ["*"],
-                "routes": [{
-                    "name": proxy.route.name,
-                    "metadata": metadata(&proxy.route.metadata),
-                    "match": { "prefix": "/" },
-                    // The client has the only patience.
-                    "route": { "cluster": proxy.cluster.name, "timeout": "0s" },
-                }],
+                "routes": routes,
             }],
         },
     })
@@ -449,6 +492,7 @@ mod tests {
             tls: None,
             buffer_limit: 1 << 20,
             upstream_port: 1234,
+            routed_ports: BTreeMap::new(),
             clusters: Vec::new(),
         };
         bootstrap.to_json()

@@ -315,6 +315,7 @@ async fn serve(
         headers.insert(0, (b"host".to_vec(), authority.as_str().into()));
     }
     let received = Arc::new(Mutex::new(Some(Received {
+        cluster: None,
         method: head.method.as_str().into(),
         path: head.uri.path_and_query().map_or("", |path| path.as_str()).into(),
         headers,

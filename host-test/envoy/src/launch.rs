@@ -121,6 +121,7 @@ impl Launch {
             tls,
             buffer_limit: scenario.buffer_limit,
             upstream_port,
+            routed_ports: upstream.further_ports(),
             clusters: called(scenario, &clusters),
         };
         let configuration = bootstrap.to_json().to_string();
@@ -346,7 +347,7 @@ fn trailers(scenario: &Scenario) -> Trailers {
 
 /// The upstream, and the clusters that guests may call.
 async fn listen(scenario: &Scenario) -> io::Result<(upstream::Upstream, Vec<Cluster>)> {
-    let (upstream, itself) = upstream::Upstream::listen().await?;
+    let (upstream, itself) = upstream::Upstream::listen(&scenario.proxy).await?;
     if !scenario.has_callouts() {
         return Ok((upstream, Vec::new()));
     }

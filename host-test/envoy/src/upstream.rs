@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tollgate_host::proxy::Received;
-use tollgate_host::scenario::{HeaderLine, Protocol, UPSTREAM, Upstream as Answers};
+use tollgate_host::scenario::{Configured, HeaderLine, Protocol, UPSTREAM, Upstream as Answers};
 
 use crate::admin::Admin;
 use crate::bootstrap::{CLIENT, TRAILERS_WELCOME};
@@ -36,6 +36,8 @@ const READ: &str = "cluster.upstream.upstream_cx_rx_bytes_total";
 #[derive(Debug)]
 pub(crate) struct Upstream {
     port: u16,
+    /// Where it listens for the further clusters that routes lead to.
+    further: BTreeMap<String, u16>,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -72,14 +74,13 @@ enum Hold {
 }
 
 impl Upstream {
-    /// Listens on a free port of the loopback interface.
+    /// Listens on free ports of the loopback interface, one for each cluster.
     ///
     /// # Errors
     ///
     /// There is none.
-    pub(crate) async fn listen() -> io::Result<(Self, Cluster)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let port = listener.local_addr()?.port();
+    pub(crate) async fn listen(proxy: &Configured) -> io::Result<(Self, Cluster)> {
+        let (listener, port) = bind().await?;
         let cluster = Cluster::behind(UPSTREAM, port);
         let shared = Arc::new(Mutex::new(Shared {
             door: cluster.door(),
@@ -87,8 +88,20 @@ impl Upstream {
             admin: None,
             requests: 0,
         }));
-        let _task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok((Self { port, shared }, cluster))
+        let own = proxy.cluster.name.clone();
+        let _task = tokio::spawn(accept(listener, own, Arc::clone(&shared)));
+        let mut further = BTreeMap::new();
+        for name in &proxy.clusters {
+            let (listener, port) = bind().await?;
+            let _task = tokio::spawn(accept(listener, name.clone(), Arc::clone(&shared)));
+            further.insert(name.clone(), port);
+        }
+        Ok((Self { port, further, shared }, cluster))
+    }
+
+    /// Where it listens for the further clusters that routes lead to.
+    pub(crate) fn further_ports(&self) -> BTreeMap<String, u16> {
+        self.further.clone()
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -156,7 +169,13 @@ impl Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
+async fn bind() -> io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+async fn accept(listener: TcpListener, cluster: String, shared: Arc<Mutex<Shared>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, say; the connection may be had later.
@@ -165,8 +184,9 @@ async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
         };
         // Without it an answer may wait for an acknowledgement; that it cannot be set costs time only.
         let _slower = stream.set_nodelay(true);
-        let shared = Arc::clone(&shared);
-        let service = service_fn(move |request| serve(request, Arc::clone(&shared)));
+        let (cluster, shared) = (cluster.clone(), Arc::clone(&shared));
+        let service =
+            service_fn(move |request| serve(request, cluster.clone(), Arc::clone(&shared)));
         let connection = http1::Builder::new()
             .auto_date_header(false)
             .max_headers(MOST_LINES)
@@ -178,6 +198,7 @@ async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
 
 async fn serve(
     request: Request<Incoming>,
+    cluster: String,
     shared: Arc<Mutex<Shared>>,
 ) -> Result<Response<Body>, Broken> {
     if request.headers().get(CALLOUT).is_some_and(|value| value == "true") {
@@ -196,6 +217,7 @@ async fn serve(
         let admin = shared.admin;
         let Some(armed) = shared.armed.get_mut(&client) else { return Err(Broken) };
         armed.received = Some(Received {
+            cluster: Some(cluster),
             method: head.method.as_str().into(),
             path: head.uri.path_and_query().map_or("", |path| path.as_str()).into(),
             headers: lines,

@@ -254,6 +254,7 @@ impl Meanwhile {
     ) -> Self {
         let callouts = callouts.into_iter().map(|proxy::Callout { cluster, received, met: _ }| {
             let nothing = || proxy::Received {
+                cluster: None,
                 method: Vec::new(),
                 path: Vec::new(),
                 headers: Vec::new(),
@@ -340,7 +341,7 @@ impl fmt::Display for Exchange {
 /// The first line, and what follows it indented.
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let proxy::Received { method, path, headers, body, trailers } = &self.0;
+        let proxy::Received { method, path, headers, body, trailers, cluster: _ } = &self.0;
         writeln!(f, "{} {}", method.escape_ascii(), path.escape_ascii())?;
         message(f, headers, body, trailers)
     }

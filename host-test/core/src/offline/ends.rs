@@ -3,6 +3,7 @@
 use super::chain::Carrier;
 use super::streams::{Event, Part, Sent, Way};
 use super::wire::{self, Body};
+use crate::proxy::Received;
 use crate::scenario::HeaderLine;
 use crate::world::{Direction, LocalReply, Piece, flags};
 
@@ -64,10 +65,19 @@ impl Carrier<'_> {
         if let (Piece::Headers { .. }, Some((status, body))) = (&piece, wire::unsendable(headers)) {
             return self.refuse_to_send(status, body);
         }
+        let cluster = match piece {
+            Piece::Headers { .. } => match self.route() {
+                Some(cluster) => Some(cluster),
+                None => return self.miss_cluster(),
+            },
+            Piece::Data { .. } | Piece::Trailers => None,
+        };
+        let Some(stream) = self.run.world.streams.get(&self.id) else { return };
+        let headers = &stream.request.headers;
         let announced = wire::announced_length(headers);
         let sent = match piece {
             Piece::Headers { end } => {
-                let head = wire::received(headers, end);
+                let head = Received { cluster, ..wire::received(headers, end) };
                 self.ends.request_begun = true;
                 self.ends.request_whole = end;
                 self.find_way();
@@ -119,6 +129,28 @@ impl Carrier<'_> {
             format!("filter_removed_required_request_headers{{{}}}", body.replace(' ', "_"))
         };
         self.reply(LocalReply::of_proxy(status, details, body));
+    }
+
+    /// The cluster that the request goes to, if there is one.
+    fn route(&mut self) -> Option<String> {
+        let world = &mut self.run.world;
+        let stream = world.streams.get(&self.id)?;
+        if stream.notes.route_is_forgotten {
+            let chosen = world.choose_route(stream);
+            let stream = world.streams.get_mut(&self.id)?;
+            stream.notes.route = Some(chosen);
+            stream.notes.route_is_forgotten = false;
+        }
+        let stream = world.streams.get(&self.id)?;
+        world.cluster_of(stream).map(|(name, _)| name.to_owned())
+    }
+
+    /// The route leads to a cluster that there is not.
+    fn miss_cluster(&mut self) {
+        if let Some(stream) = self.stream() {
+            stream.notes.flags |= flags::NO_CLUSTER_FOUND;
+        }
+        self.reply(LocalReply::of_proxy(503, "cluster_not_found", ""));
     }
 
     /// The router has the request, and perhaps a connection for it from before.

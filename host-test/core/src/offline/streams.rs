@@ -185,6 +185,9 @@ impl Run {
             stream.state = connection.state.clone();
             stream.notes.connection = connection.number;
         }
+        stream.notes.forwarded = wire::forwarded_for(&head.headers);
+        // Chosen now: what filters keep about the stream does not change it unless it is forgotten.
+        stream.notes.route = Some(self.world.choose_route(&stream));
         self.world.streams.insert(id, Box::new(stream));
         let mut ends = Ends::default();
         ends.closes = wire::asks_to_close(&head.headers);

@@ -1,6 +1,7 @@
 //! Header lines as Envoy 1.40 has them on HTTP/1.1, on both sides: which it adds, hides and where they
 //! stand.
 
+use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::streams::Head;
@@ -34,6 +35,7 @@ pub(super) fn received(headers: &Lines, end: bool) -> Received {
     };
     let host = headers.first(b":authority").map(|host| (b"host".to_vec(), host.to_vec()));
     Received {
+        cluster: None,
         path: pseudo(b":path"),
         method,
         headers: host.into_iter().chain(lines.cloned()).chain(framing).collect(),
@@ -127,6 +129,13 @@ pub(super) fn request_headers(head: &Head, own_scheme: &str) -> Vec<HeaderLine> 
         headers.push((b"x-forwarded-proto".to_vec(), own_scheme.to_vec()));
     }
     headers
+}
+
+/// The last address that a request was forwarded for, if it is one.
+pub(super) fn forwarded_for(headers: &[HeaderLine]) -> Option<IpAddr> {
+    let (_, line) = headers.iter().rfind(|(name, _)| name == b"x-forwarded-for")?;
+    let last = line.rsplit(|&byte| byte == b',').next()?;
+    str::from_utf8(last).ok()?.trim().parse().ok()
 }
 
 /// Whether the client asks for its connection to be closed.

@@ -63,6 +63,7 @@ impl Scenario {
                         before one";
             return Err(InvalidScenario(what.into()));
         }
+        self.proxy.check_routes().map_err(InvalidScenario)?;
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
             self.check_alone(step).map_err(within)?;

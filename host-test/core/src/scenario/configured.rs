@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use serde_json::{Map, Value};
 
+use super::routes::RouteRule;
 use super::value::unhex;
 
 /// What the proxy is configured with besides its filters: names and metadata that filters can read.
@@ -18,10 +19,14 @@ pub struct Configured {
     pub listener: Listener,
     /// The virtual host of every request.
     pub virtual_host: VirtualHost,
-    /// The route of every request.
+    /// Routes that are tried before `route`, in order.
+    pub routes: Vec<RouteRule>,
+    /// The route of every other request.
     pub route: Route,
     /// The cluster that the route leads to.
     pub cluster: Cluster,
+    /// Further clusters, to which `routes` lead.
+    pub clusters: Vec<String>,
     /// The only endpoint of the cluster.
     pub endpoint: Endpoint,
     /// What becomes of `x-forwarded-client-cert`.

@@ -64,12 +64,14 @@ pub enum ExpectedUpstream {
     /// Nothing: the request does not reach it.
     Nothing,
     /// A request.
-    Request(ExpectedRequest),
+    Request(Box<ExpectedRequest>),
 }
 
 /// An expected request.
 #[derive(Clone, Debug)]
 pub struct ExpectedRequest {
+    /// The cluster that it came to.
+    pub cluster: Option<String>,
     /// Method.
     pub method: Option<String>,
     /// Path with query.
@@ -159,7 +161,9 @@ impl RawExpectation {
             Some(WordOr::Word(word)) => {
                 return Err(format!("expect.upstream: `{word}`; write `none` or a request"));
             }
-            Some(WordOr::Other(request)) => Some(ExpectedUpstream::Request(request.check())),
+            Some(WordOr::Other(request)) => {
+                Some(ExpectedUpstream::Request(Box::new(request.check())))
+            }
         };
         Ok(Expectation {
             outcome,
@@ -197,6 +201,7 @@ struct RawResponse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawReceived {
+    cluster: Option<String>,
     method: Option<String>,
     path: Option<Matcher>,
     #[serde(default)]
@@ -211,6 +216,7 @@ pub(super) struct RawReceived {
 impl RawReceived {
     pub(super) fn check(self) -> ExpectedRequest {
         ExpectedRequest {
+            cluster: self.cluster,
             method: self.method,
             path: self.path,
             headers: expected(self.headers, self.absent),

@@ -92,6 +92,15 @@ impl FilterState {
         })
     }
 
+    /// What an object reads as text, by which routes are matched.
+    pub(super) fn text(&self, name: &[u8]) -> Option<&[u8]> {
+        match &self.0.get(name)?.form {
+            Form::Property { value, .. } => Some(value),
+            Form::Text(text) => Some(text.as_bytes()),
+            Form::Address(_) | Form::Hidden => None,
+        }
+    }
+
     /// A property of a guest by its own name, whole.
     pub(super) fn property<'a>(&self, name: &[u8]) -> Found<'a> {
         let object = self.0.get(&[PREFIX, name].concat());

@@ -51,8 +51,12 @@ impl World {
             },
             b"verify_signature" => signature::verify(arguments),
             b"sign" => signature::sign(arguments),
-            // There is one route, and so nothing to choose anew.
-            b"clear_route_cache" => Ok(Vec::new()),
+            b"clear_route_cache" => {
+                if let Some((stream, _)) = self.at_stage_mut(scope) {
+                    stream.notes.route_is_forgotten = true;
+                }
+                Ok(Vec::new())
+            }
             b"set_envoy_filter_state" => {
                 self.set_envoy_filter_state(scope, arguments).map(|()| Vec::new())
             }

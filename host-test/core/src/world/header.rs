@@ -225,6 +225,9 @@ impl World {
         }
         match (visible, self.at_stage_mut(scope)) {
             (Some(true), Some((stream, _))) => {
+                if map.direction == Direction::Request && !map.trailers {
+                    stream.notes.route_is_forgotten = true;
+                }
                 let message = stream.message_mut(map.direction);
                 change(if map.trailers { &mut message.trailers } else { &mut message.headers });
                 Reply::OK

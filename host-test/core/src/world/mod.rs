@@ -21,6 +21,7 @@ mod property;
 mod protobuf;
 mod queue;
 mod recent;
+mod route;
 mod service;
 mod shared;
 mod staged;

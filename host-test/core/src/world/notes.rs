@@ -1,9 +1,11 @@
 //! What the proxy notes of a stream for its properties: when things happened, how many bytes passed, and
 //! how it went.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::route::Chosen;
 use crate::tls::Secured;
 
 /// Bits of `response.flags`.
@@ -18,6 +20,8 @@ pub(crate) mod flags {
     pub(crate) const DOWNSTREAM_PROTOCOL_ERROR: i64 = 0x4_0000;
     /// No route matches.
     pub(crate) const NO_ROUTE_FOUND: i64 = 0x100;
+    /// The route leads to a cluster that there is not.
+    pub(crate) const NO_CLUSTER_FOUND: i64 = 0x100_0000;
 }
 
 /// What the proxy notes of a stream.
@@ -27,6 +31,8 @@ pub(crate) struct Notes {
     pub(crate) connection: u64,
     /// The TLS of the client's connection.
     pub(crate) tls: Option<Arc<Secured>>,
+    /// The address that the client is said to have by the last hop.
+    pub(crate) forwarded: Option<IpAddr>,
     /// What the wall clock showed when the request came.
     pub(crate) came: Duration,
     /// When it came, in time that passes.
@@ -47,6 +53,10 @@ pub(crate) struct Notes {
     pub(crate) is_routed: bool,
     /// The router has no route for the request; the proxy has not chosen one for the connection yet.
     pub(crate) is_unroutable: bool,
+    /// The route that was chosen last: properties tell it even when it is forgotten.
+    pub(crate) route: Option<Chosen>,
+    /// The router is to choose one anew.
+    pub(crate) route_is_forgotten: bool,
     /// There is a connection to the upstream for it: since when.
     pub(crate) connected: Option<Duration>,
     /// When the last byte came from the upstream.

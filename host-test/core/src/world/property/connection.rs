@@ -5,6 +5,8 @@
 //!
 //! Source: Envoy, `source/extensions/filters/common/expr/context.cc`; checked on Envoy 1.40.
 
+use std::net::SocketAddr;
+
 use super::message::nanos;
 use super::value::{Message, Value};
 use crate::scenario::TrafficDirection;
@@ -27,9 +29,16 @@ pub(super) fn id(notes: &Notes) -> u64 {
     notes.connection
 }
 
-/// A property of the client.
+/// A property of the client. As on Envoy without `use_remote_address`: the last address that the request
+/// says it was forwarded for is believed.
 pub(super) fn source<'a>(notes: &Notes, name: &[u8]) -> Option<Value<'a>> {
-    peer(numbered(FIRST_CLIENT_PORT, notes), name)
+    match (name, notes.forwarded) {
+        (b"address", Some(ip)) => {
+            Some(Value::Text(SocketAddr::new(ip, 0).to_string().into_bytes()))
+        }
+        (b"port", Some(_)) => Some(Value::Int(0)),
+        (name, _) => peer(numbered(FIRST_CLIENT_PORT, notes), name),
+    }
 }
 
 /// A property of the address that the client spoke to.
@@ -122,10 +131,10 @@ impl World {
             b"virtual_host_name" => text(&proxy.virtual_host.name),
             b"virtual_host_metadata" => metadata(&proxy.virtual_host.metadata),
             _ if notes.is_unroutable => return None,
-            b"route_name" => text(&proxy.route.name),
-            b"route_metadata" => metadata(&proxy.route.metadata),
-            b"cluster_name" => text(&proxy.cluster.name),
-            b"cluster_metadata" => metadata(&proxy.cluster.metadata),
+            b"route_name" => text(self.route_of(stream).0),
+            b"route_metadata" => metadata(self.route_of(stream).1),
+            b"cluster_name" => text(self.cluster_of(stream)?.0),
+            b"cluster_metadata" => metadata(self.cluster_of(stream)?.1),
             _ => return None,
         })
     }
