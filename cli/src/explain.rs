@@ -126,7 +126,9 @@ impl Explain {
             (None, Came::Response(response)) => {
                 print(&format!("=> answered with {}", response.status))?;
             }
-            (None, Came::Reset | Came::Unanswered | Came::Left(_)) => print("=> not answered")?,
+            (None, Came::Reset | Came::Unanswered | Came::Refused(_) | Came::Left(_)) => {
+                print("=> not answered")?;
+            }
             (Some(received), _) => {
                 print("=> goes to the upstream")?;
                 let is_sent = |(name, value): &(Vec<u8>, Vec<u8>)| {

@@ -194,6 +194,7 @@ mod tests {
             .map(|token| open(vec![line("authorization", token)]));
         let [first, ..] = &mut records;
         let head = Received {
+            cluster: None,
             method: b"GET".to_vec(),
             path: b"/?t=secret-1".to_vec(),
             headers: vec![line("x-copy", "Bearer secret-1"), line("x-user", "alice")],

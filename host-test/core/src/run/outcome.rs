@@ -162,9 +162,10 @@ fn metrics(seen: &Observation) -> impl Iterator<Item = String> {
 }
 
 fn received(who: &str, request: &Received) -> Vec<String> {
-    let Received { method, path, headers, body, trailers } = request;
+    let Received { cluster, method, path, headers, body, trailers } = request;
+    let cluster = cluster.as_ref().map(|name| format!("{who}: is {name}"));
     let head = format!("{who}: {} {}", method.escape_ascii(), path.escape_ascii());
-    std::iter::once(head).chain(message(who, headers, body, trailers)).collect()
+    cluster.into_iter().chain([head]).chain(message(who, headers, body, trailers)).collect()
 }
 
 fn message(who: &str, headers: &[HeaderLine], body: &[u8], trailers: &[HeaderLine]) -> Vec<String> {

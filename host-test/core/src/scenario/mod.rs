@@ -54,9 +54,9 @@ pub use peer::{
 };
 pub use read::ReadError;
 pub use request::{Answer, Ending, Fault, Pace, Pause, Request, RequestStep, Upstream};
+pub use routes::{Destination, RouteRule};
 pub use shared::ExpectedShared;
 pub use step::{AdvanceStep, Step};
-pub use routes::{Destination, RouteRule};
 pub use together::{Timed, Together};
 pub(crate) use value::{Bytes, duration};
 pub use value::{ClockStep, Matcher};
