@@ -48,7 +48,8 @@ impl CookieName {
     /// let headers: Headers = [("cookie", "group=blue; groups=all"), ("cookie", "group=\"red\"")]
     ///     .into_iter()
     ///     .collect();
-    /// let values: Vec<&[u8]> = CookieName::new("group")?.all(&headers).collect();
+    /// let group = CookieName::new("group")?;
+    /// let values: Vec<&[u8]> = group.all(&headers).collect();
     /// assert_eq!(values, [&b"blue"[..], b"\"red\""]);
     /// # Ok::<(), tollgate::cookie::InvalidCookieName>(())
     /// ```
