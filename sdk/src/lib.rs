@@ -106,6 +106,7 @@ mod logging;
 mod reply;
 mod root;
 mod runtime;
+mod throttle;
 mod window;
 
 pub use body::{
@@ -136,6 +137,7 @@ pub use reply::{InvalidStatusCode, LocalReply, StatusCode};
 pub use root::{Clock, Root};
 pub use runtime::{Elapsed, Sleep, sleep, timeout};
 pub use shared_data::SharedData;
+pub use throttle::Throttle;
 pub use tollgate_abi::{Callback, CallbackKind, Function, PeerType, Status};
 
 #[doc(hidden)]
