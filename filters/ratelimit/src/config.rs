@@ -49,7 +49,7 @@ pub struct Policy {
     pub(crate) on_error: OnError,
 }
 
-/// One limit.
+/// Limits for some requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// What metrics, logs and records call it: no other rule of the policy has this name.
@@ -58,10 +58,12 @@ pub struct Rule {
     pub requests: Option<Match>,
     /// Whom a request counts against.
     pub key: KeyTemplate,
-    /// How much each key may spend.
-    pub quota: Quota,
+    /// How much each key may spend: at least one, with a window each.
+    pub limits: Vec<Quota>,
     /// What becomes of a request that has no key.
     pub unkeyed: Unkeyed,
+    /// For which requests it is enforced; `None`: as the policy says.
+    pub mode: Option<Mode>,
 }
 
 /// What becomes of a request from which no single key can be read.
@@ -209,9 +211,10 @@ mod tests {
         let rule = Rule {
             name: RuleName::new("per-user").unwrap(),
             key: KeyTemplate::new(vec![Part::Header(HeaderName::new("x-user").unwrap())]).unwrap(),
-            quota: Quota::new(2, Duration::from_secs(1), None).unwrap(),
+            limits: vec![Quota::new(2, Duration::from_secs(1), None).unwrap()],
             requests: None,
             unkeyed: Unkeyed::Share,
+            mode: None,
         };
         let expected = Policy {
             rules: vec![rule],
@@ -242,9 +245,9 @@ mod tests {
         let [first, second] = policy.rules() else { panic!("{policy:?}") };
         assert_eq!((first.name.as_str(), first.unkeyed), ("a", Unkeyed::Deny));
         assert_eq!(first.key, KeyTemplate::new(parts.to_vec()).unwrap());
-        assert_eq!(first.quota, Quota::new(100, Duration::from_mins(5), Some(7)).unwrap());
+        assert_eq!(first.limits, [Quota::new(100, Duration::from_mins(5), Some(7)).unwrap()]);
         assert_eq!((second.name.as_str(), second.unkeyed), ("b-2", Unkeyed::Allow));
-        assert_eq!(second.quota, Quota::new(1, Duration::from_millis(250), None).unwrap());
+        assert_eq!(second.limits, [Quota::new(1, Duration::from_millis(250), None).unwrap()]);
         assert_eq!(policy.on_error(), OnError::Allow);
     }
 
@@ -259,7 +262,7 @@ mod tests {
         ] {
             let json = A_RULE.replace("1s", per);
             let policy = parse(&json);
-            assert_eq!(policy.rules()[0].quota, Quota::new(2, expected, None).unwrap(), "{per}");
+            assert_eq!(policy.rules()[0].limits, [Quota::new(2, expected, None).unwrap()], "{per}");
         }
     }
 }

@@ -1,35 +1,28 @@
 //! The filter: reads a request, charges it in the proxy's shared data, and answers in place of the
 //! upstream what may not pass.
 //!
-//! Not here: what is decided, which is pure and lies in the other modules.
+//! Not here: what is decided, which is pure and lies in the other modules, and how several limits are
+//! charged together, which is `store`.
 
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use tollgate::log::{info, warn};
 use tollgate::matching::{Ambiguity, Ambiguous, ProxyNames, Request};
 use tollgate::mode::{Enforcement, Mode, Sampler};
-use tollgate::shared_data::Update;
 use tollgate::state::numbered;
 use tollgate::{
-    Clock, ConfigureError, Counter, Filter, HeaderName, Headers, LocalReply, OnRequestHeaders,
-    Outcome, RequestHeaders, Root, SharedData, StatusCode,
+    Clock, ConfigureError, Counter, Filter, Headers, LocalReply, OnRequestHeaders, Outcome,
+    RequestHeaders, Root, SharedData, StatusCode, Throttle,
 };
 
-use crate::config::{OnError, Policy, Rule, RuleName, Unkeyed};
+use crate::answer;
+use crate::config::{OnError, Policy, Rule, Unkeyed};
 use crate::gcra::{Decision, UnixNanos, retry_after_seconds};
-use crate::key::{self, Key, NoKey};
-use crate::quota::Quota;
-use crate::table::{Address, Bucket, Charge, Fingerprint, InvalidRecord, Placed, RECORD_VERSION};
-
-/// How often a record is tried to be written. Workers that charge one record at the same instant
-/// outrun each other, and one of them succeeds each time.
-const ATTEMPTS: NonZeroU32 = NonZeroU32::new(32).unwrap();
-
-/// The gRPC status of a client that asks for too much; the proxy would otherwise say "unavailable",
-/// which clients take as an invitation to try again at once.
-const RESOURCE_EXHAUSTED: u32 = 8;
+use crate::key::{KeyTemplate, NoKey};
+use crate::quota::{Quota, shown};
+use crate::store::{self, Claim, StoreError};
+use crate::table::{Address, Charge, Placed, RECORD_VERSION};
 
 /// The rate limit of one worker.
 #[derive(Debug)]
@@ -41,19 +34,29 @@ pub struct RateLimit {
     on_error: OnError,
     clock: Clock,
     records: SharedData,
-    counters: Counters,
+    counters: Counts,
 }
 
 /// A rule, and where its records are.
 #[derive(Debug)]
 struct StoredRule {
     rule: Rule,
+    limits: Vec<StoredLimit>,
+    /// Lines of the log about it.
+    lines: Throttle,
+}
+
+#[derive(Debug)]
+struct StoredLimit {
+    quota: Quota,
+    /// What clients are told that it is called.
+    name: String,
     /// What the names of its records begin with.
     prefix: String,
 }
 
 #[derive(Debug)]
-struct Counters {
+struct Counts {
     admitted: Counter,
     refused: Counter,
     shadow_refused: Counter,
@@ -68,16 +71,31 @@ struct Counters {
 enum Refusal<'a> {
     /// Its key has spent what it may.
     BeyondLimit {
-        rule: &'a RuleName,
-        /// `None`: it never passes.
-        retry_after: Option<Duration>,
+        rule: &'a StoredRule,
+        /// The names of the limits that refuse: at least one.
+        limits: Vec<&'a str>,
+        /// How long until all of them admit it.
+        wait: Duration,
     },
     /// It has no key.
-    Unkeyed { rule: &'a RuleName, why: NoKey<'a> },
+    Unkeyed { rule: &'a StoredRule, why: NoKey<'a> },
     /// Nobody can say whether the rule is for it.
-    Ambiguous { rule: &'a RuleName, why: Ambiguity },
+    Ambiguous { rule: &'a StoredRule, why: Ambiguity },
     /// The proxy has failed, and nobody knows.
     Undecided,
+}
+
+/// A limit that a request has to be charged to.
+struct Due<'a> {
+    rule: &'a StoredRule,
+    limit: &'a StoredLimit,
+    claim: Claim<'a>,
+}
+
+impl<'a> AsRef<Claim<'a>> for Due<'a> {
+    fn as_ref(&self) -> &Claim<'a> {
+        &self.claim
+    }
 }
 
 impl Filter for RateLimit {
@@ -87,18 +105,17 @@ impl Filter for RateLimit {
 
     fn configure(policy: Policy, root: &Root) -> Result<Self, ConfigureError> {
         let state = root.state(Self::NAME, RECORD_VERSION);
-        let stored =
-            |rule: Rule| StoredRule { prefix: format!("{}{}/", state.prefix(), rule.name), rule };
         let Policy { rules, mode, ambiguous, on_error } = policy;
+        let rules = rules.into_iter().map(|rule| StoredRule::new(rule, state.prefix())).collect();
         Ok(Self {
-            rules: rules.into_iter().map(stored).collect(),
+            rules,
             mode,
             sampler: Sampler::new(),
             ambiguous,
             on_error,
             clock: root.clock(),
             records: root.shared_data(),
-            counters: Counters {
+            counters: Counts {
                 admitted: root.counter("tollgate_ratelimit_admitted"),
                 refused: root.counter("tollgate_ratelimit_refused"),
                 shadow_refused: root.counter("tollgate_ratelimit_shadow_refused"),
@@ -113,238 +130,289 @@ impl Filter for RateLimit {
 
 impl OnRequestHeaders for RateLimit {
     fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
-        let (enforcement, decision) = self.decide(request);
-        match (decision, enforcement) {
-            (Ok(Passed::Unlimited), _) => Ok(()),
-            (Ok(Passed::WithinLimits), _) => {
-                self.counters.admitted.increment();
-                Ok(())
-            }
-            (Err(refusal), Enforcement::Enforce) => {
-                self.tell(&refusal);
-                Err(refusal.reply())
-            }
-            (Err(refusal), Enforcement::Shadow | Enforcement::Off) => {
-                self.counters.shadow_refused.increment();
-                info!("{}: would be refused", refusal.rule());
-                Ok(())
-            }
+        // What is off asks the proxy for nothing.
+        let is_off = |rule: &StoredRule| {
+            rule.rule.mode.as_ref().unwrap_or(&self.mode).always() == Some(Enforcement::Off)
+        };
+        if self.rules.iter().all(is_off) {
+            return Ok(());
         }
+        let (headers, now) = match (request.read(), self.clock.unix_nanos()) {
+            (Ok(headers), Ok(nanos)) => (headers, UnixNanos::new(nanos)),
+            // Nobody knows whether it would be enforced.
+            (Err(error), _) | (_, Err(error)) => {
+                return self.undecided(None, &error).map_err(|_| unavailable(false));
+            }
+        };
+        self.admit(headers, now).map_err(|refusal| self.refuse(&refusal, headers, now))
     }
 }
 
-/// Why a request passes.
-#[derive(Clone, Copy, Debug)]
-enum Passed {
-    /// No limit has been asked.
-    Unlimited,
-    WithinLimits,
+impl StoredRule {
+    fn new(rule: Rule, prefix: &str) -> Self {
+        let prefix = format!("{prefix}{}/", rule.name);
+        let store = |quotas: &[Quota]| {
+            let stored = quotas.iter().enumerate().map(|(at, quota)| {
+                // The first keeps its counts when a policy adds others.
+                let window = shown(quota.per());
+                let name = match quotas.len() {
+                    1 => rule.name.as_str().to_owned(),
+                    _ => [rule.name.as_str(), "/", &window].concat(),
+                };
+                let prefix =
+                    if at == 0 { prefix.clone() } else { [&prefix, window.as_str(), "/"].concat() };
+                StoredLimit { quota: *quota, name, prefix }
+            });
+            stored.collect()
+        };
+        Self { limits: store(&rule.limits), lines: Throttle::new(Duration::from_secs(1)), rule }
+    }
+
+    /// Tells the operator of one refusal, and at times of how many others there were.
+    fn log(&self, what: &dyn fmt::Display, now: UnixNanos) {
+        let rule = &self.rule.name;
+        match self.lines.pass(now.get()) {
+            None => {}
+            Some(0) => info!("{rule}: {what}"),
+            Some(more) => info!("{rule}: {what} (and {more} more since)"),
+        }
+    }
 }
 
 impl RateLimit {
-    fn decide(&self, request: &mut RequestHeaders) -> (Enforcement, Result<Passed, Refusal<'_>>) {
-        // What is off asks the proxy for nothing.
-        if self.mode.always() == Some(Enforcement::Off) {
-            return (Enforcement::Off, Ok(Passed::Unlimited));
-        }
-        let within_limits = |()| Passed::WithinLimits;
-        let headers = match request.read() {
-            Ok(headers) => headers,
-            // A mode that goes by a header cannot tell: the policy says what then holds.
-            Err(error) => {
-                let enforcement = self.mode.always().unwrap_or_default();
-                let decision = self.undecided(&Self::NAME, &error);
-                return (enforcement, decision.map(within_limits));
-            }
-        };
-        let enforcement = self.mode.of(headers, &self.sampler);
-        let decision = match enforcement {
-            Enforcement::Off => Ok(Passed::Unlimited),
-            Enforcement::Enforce | Enforcement::Shadow => self.admit(headers).map(within_limits),
-        };
-        (enforcement, decision)
-    }
-
-    fn admit(&self, headers: &Headers) -> Result<(), Refusal<'_>> {
-        let now = match self.clock.unix_nanos() {
-            Ok(nanos) => UnixNanos::new(nanos),
-            Err(error) => return self.undecided(&Self::NAME, &error),
-        };
+    /// Charges a request to all limits that are for it, or to none.
+    #[inline(never)]
+    fn admit(&self, headers: &Headers, now: UnixNanos) -> Result<(), Refusal<'_>> {
         let names = ProxyNames::default();
         let request = Request::new(headers, &names, self.ambiguous);
-        self.rules.iter().try_for_each(|stored| {
-            match stored.rule.requests.as_ref().map(|requests| requests.test(&request)) {
-                None | Some(Ok(true)) => self.charge(stored, headers, now),
-                Some(Ok(false)) => Ok(()),
-                Some(Err(why)) => {
-                    self.counters.ambiguous.increment();
-                    Err(Refusal::Ambiguous { rule: &stored.rule.name, why })
+        let shared_mode = self.enforcement(&self.mode, headers);
+        let (mut enforced, mut shadowed) = (Vec::new(), Vec::new());
+        let (mut is_asked, mut is_within) = (false, true);
+        for stored in &self.rules {
+            let own_mode = stored.rule.mode.as_ref().map(|mode| self.enforcement(mode, headers));
+            let mode = own_mode.unwrap_or(shared_mode);
+            let due = match mode {
+                Enforcement::Off => continue,
+                Enforcement::Enforce => &mut enforced,
+                Enforcement::Shadow => &mut shadowed,
+            };
+            is_asked = true;
+            match (self.claim(stored, &request, headers, due), mode) {
+                (Ok(()), _) => {}
+                (Err(refusal), Enforcement::Enforce) => return Err(refusal),
+                (Err(_), Enforcement::Shadow | Enforcement::Off) => {
+                    is_within = false;
+                    self.shadow(stored, now);
                 }
             }
-        })
+        }
+        is_within &= self.charge(&enforced, now)?;
+        for due in &shadowed {
+            is_within &= self.try_out(due, now);
+        }
+        if is_asked && is_within {
+            self.counters.admitted.increment();
+        }
+        Ok(())
     }
 
-    fn charge<'a>(
-        &self,
-        StoredRule { rule, prefix }: &'a StoredRule,
+    #[inline(never)]
+    fn enforcement(&self, mode: &Mode, headers: &Headers) -> Enforcement {
+        mode.of(headers, &self.sampler)
+    }
+
+    /// Charges a limit that is not enforced, and says whether the request is within it.
+    #[cold]
+    #[inline(never)]
+    fn try_out(&self, due: &Due<'_>, now: UnixNanos) -> bool {
+        match store::charge(self.records, &due.claim, now) {
+            Ok(charge) => {
+                self.placed(due, &charge);
+                if !charge.is_admitted() {
+                    self.shadow(due.rule, now);
+                }
+                charge.is_admitted()
+            }
+            Err(error) => {
+                self.counters.store_errors.increment();
+                warn!("{}: cannot decide in shadow: {error}", due.rule.rule.name);
+                false
+            }
+        }
+    }
+
+    /// Adds what a rule has a request charged to.
+    #[inline(never)]
+    fn claim<'a>(
+        &'a self,
+        stored: &'a StoredRule,
+        request: &Request<'_>,
         headers: &Headers,
-        now: UnixNanos,
+        due: &mut Vec<Due<'a>>,
     ) -> Result<(), Refusal<'a>> {
-        let key = rule.key.compose(headers);
-        let key = match &key {
-            Key::Of(key) => key,
-            Key::None(why) => {
+        let rule = &stored.rule;
+        match rule.requests.as_ref().map(|requests| requests.test(request)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => return Ok(()),
+            Some(Err(why)) => {
+                self.counters.ambiguous.increment();
+                return Err(Refusal::Ambiguous { rule: stored, why });
+            }
+        }
+        let composed = rule.key.compose(headers);
+        let key = match &composed {
+            Ok(key) => key,
+            Err(why) => {
                 self.counters.unkeyed.increment();
                 match rule.unkeyed {
-                    Unkeyed::Share => Key::SHARED,
+                    Unkeyed::Share => KeyTemplate::SHARED,
                     Unkeyed::Allow => return Ok(()),
                     Unkeyed::Deny => {
-                        return Err(Refusal::Unkeyed { rule: &rule.name, why: *why });
+                        return Err(Refusal::Unkeyed { rule: stored, why: why.clone() });
                     }
                 }
             }
         };
         let Address { bucket, fingerprint } = Address::of(key);
-        let record = numbered(prefix, bucket);
-        let charged = self.records.update(record.as_bytes(), ATTEMPTS, |stored| {
-            charge(stored, fingerprint, now, &rule.quota)
-        });
-        let charge = match charged {
-            Ok(Ok(charge)) => charge,
-            Ok(Err(invalid)) => return self.undecided(&rule.name, &invalid),
-            Err(error) => return self.undecided(&rule.name, &error),
-        };
-        match charge.placed {
-            Placed::Own => {}
-            Placed::Overflow => {
-                self.counters.overflow.increment();
-                warn!("{}: decided on a count that several keys share", rule.name);
-            }
-        }
-        let retry_after = match charge.decision {
-            Decision::Admitted { .. } => return Ok(()),
-            Decision::Refused { retry_after } => Some(retry_after),
-            Decision::Impossible => None,
-        };
-        Err(Refusal::BeyondLimit { rule: &rule.name, retry_after })
+        due.extend(stored.limits.iter().map(|limit| {
+            let record = numbered(&limit.prefix, bucket);
+            let claim = Claim { record, fingerprint, quota: &limit.quota };
+            Due { rule: stored, limit, claim }
+        }));
+        Ok(())
     }
 
-    /// `who` cannot decide: a rule, or the filter.
+    /// Charges a request to all of these, and says whether it could be.
+    fn charge<'a>(&self, due: &[Due<'a>], now: UnixNanos) -> Result<bool, Refusal<'a>> {
+        let given_back = |result: Result<(), StoreError>| {
+            if let Err(error) = result {
+                self.counters.store_errors.increment();
+                warn!("a charge could not be given back: {error}");
+            }
+        };
+        let charges = match store::charge_all(self.records, due, now, given_back) {
+            Ok(charges) => charges,
+            Err(failed) => {
+                let rule = due.get(failed.claim).map(|due| due.rule);
+                return self.undecided(rule, &failed.error).map(|()| false);
+            }
+        };
+        for (due, charge) in due.iter().zip(&charges) {
+            self.placed(due, charge);
+        }
+        if charges.iter().all(Charge::is_admitted) {
+            Ok(true)
+        } else {
+            Err(Refusal::beyond(due, &charges))
+        }
+    }
+
+    /// Tells the operator of a decision on what several keys have spent together.
+    #[inline(never)]
+    fn placed(&self, due: &Due<'_>, charge: &Charge) {
+        if charge.placed == Placed::Overflow {
+            self.counters.overflow.increment();
+            warn!("{}: decided on a count that several keys share", due.rule.rule.name);
+        }
+    }
+
+    /// A rule cannot decide, or none can.
     #[cold]
+    #[inline(never)]
     fn undecided<'a>(
         &self,
-        who: &dyn fmt::Display,
+        rule: Option<&StoredRule>,
         error: &dyn fmt::Display,
     ) -> Result<(), Refusal<'a>> {
         self.counters.store_errors.increment();
-        match self.on_error {
-            OnError::Deny => {
-                warn!("{who}: cannot decide, the request is refused: {error}");
-                Err(Refusal::Undecided)
-            }
-            OnError::Allow => {
-                warn!("{who}: cannot decide, the request passes: {error}");
-                Ok(())
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn tell(&self, refusal: &Refusal<'_>) {
-        match refusal {
-            Refusal::BeyondLimit { rule, retry_after } => {
-                self.counters.refused.increment();
-                match retry_after {
-                    Some(wait) => {
-                        info!("{rule}: refused for {} s", retry_after_seconds(*wait));
-                    }
-                    None => info!("{rule}: refused, it costs more than the burst"),
-                }
-            }
-            Refusal::Unkeyed { rule, why } => info!("{rule}: refused without a key, {why}"),
-            Refusal::Ambiguous { rule, why } => info!("{rule}: refused, {why}"),
-            Refusal::Undecided => {}
-        }
-    }
-}
-
-impl Refusal<'_> {
-    /// The rule that refuses, or the filter.
-    fn rule(&self) -> &str {
-        match self {
-            Self::BeyondLimit { rule, .. }
-            | Self::Unkeyed { rule, .. }
-            | Self::Ambiguous { rule, .. } => rule.as_str(),
-            Self::Undecided => RateLimit::NAME,
-        }
-    }
-
-    #[inline(never)]
-    fn reply(self) -> LocalReply {
-        let (status, body, details) = match &self {
-            Self::BeyondLimit { rule, .. } => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many requests\n",
-                format!("tollgate_ratelimit_refused{{{rule}}}"),
-            ),
-            Self::Unkeyed { rule, .. } => (
-                StatusCode::BAD_REQUEST,
-                "the request does not say whom it counts against\n",
-                format!("tollgate_ratelimit_unkeyed{{{rule}}}"),
-            ),
-            Self::Ambiguous { rule, .. } => (
-                StatusCode::BAD_REQUEST,
-                "the request can be read in two ways\n",
-                format!("tollgate_ratelimit_ambiguous{{{rule}}}"),
-            ),
-            Self::Undecided => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the rate limit cannot be checked\n",
-                "tollgate_ratelimit_undecided".to_owned(),
-            ),
+        let who = rule.map_or(Self::NAME, |stored| stored.rule.name.as_str());
+        let (becomes, result) = match self.on_error {
+            OnError::Deny => ("is refused", Err(Refusal::Undecided)),
+            OnError::Allow => ("passes", Ok(())),
         };
-        let reply = LocalReply::new(status)
-            .with_header("content-type", "text/plain")
-            .with_body(body)
-            .with_details(details);
-        match self {
-            Self::BeyondLimit { retry_after: Some(wait), .. } => reply
-                .with_header("retry-after", retry_after_seconds(wait).to_string())
-                .with_grpc_status(RESOURCE_EXHAUSTED),
-            Self::BeyondLimit { retry_after: None, .. }
-            | Self::Unkeyed { .. }
-            | Self::Ambiguous { .. }
-            | Self::Undecided => reply,
+        warn!("{who}: cannot decide, the request {becomes}: {error}");
+        result
+    }
+
+    /// Counts what would be refused, were it enforced.
+    #[cold]
+    #[inline(never)]
+    fn shadow(&self, rule: &StoredRule, now: UnixNanos) {
+        self.counters.shadow_refused.increment();
+        rule.log(&"would be refused", now);
+    }
+
+    /// Counts a refusal, and answers it.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, refusal: &Refusal<'_>, headers: &Headers, now: UnixNanos) -> LocalReply {
+        let is_grpc = is_grpc(headers);
+        let (rule, reason, reply) = match refusal {
+            Refusal::BeyondLimit { rule, limits, wait } => {
+                self.counters.refused.increment();
+                let seconds = retry_after_seconds(*wait).to_string();
+                let reply = answer::beyond(limits, is_grpc).with_header("retry-after", seconds);
+                (rule, "refused", reply)
+            }
+            Refusal::Unkeyed { rule, .. } => {
+                let title = "the request does not say whom it counts against";
+                (rule, "unkeyed", answer::told(StatusCode::BAD_REQUEST, title, is_grpc))
+            }
+            Refusal::Ambiguous { rule, .. } => {
+                let title = "the request can be read in two ways";
+                (rule, "ambiguous", answer::told(StatusCode::BAD_REQUEST, title, is_grpc))
+            }
+            Refusal::Undecided => return unavailable(is_grpc),
+        };
+        rule.log(refusal, now);
+        // For the operator: why, and by which rule.
+        reply.with_details(format!("tollgate_ratelimit_{reason}{{{}}}", rule.rule.name))
+    }
+}
+
+impl<'a> Refusal<'a> {
+    #[cold]
+    #[inline(never)]
+    fn beyond(due: &[Due<'a>], charges: &[Charge]) -> Self {
+        let (mut first, mut limits, mut wait) = (None, Vec::new(), Duration::ZERO);
+        for (Due { rule, limit, .. }, charge) in due.iter().zip(charges) {
+            let retry_after = match charge.decision {
+                Decision::Admitted { .. } => continue,
+                Decision::Refused { retry_after } => retry_after,
+                // No burst is below the cost of one request.
+                Decision::Impossible => Duration::MAX,
+            };
+            first = first.or(Some(*rule));
+            limits.push(limit.name.as_str());
+            wait = wait.max(retry_after);
+        }
+        match first {
+            Some(rule) => Self::BeyondLimit { rule, limits, wait },
+            None => Self::Undecided,
         }
     }
 }
 
-impl key::Request for Headers {
-    fn header_lines(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        self.all(name.as_str())
-    }
-
-    fn path(&self) -> &[u8] {
-        Headers::path(self).unwrap_or_default()
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BeyondLimit { wait, .. } => {
+                write!(f, "refused for {} s", retry_after_seconds(*wait))
+            }
+            Self::Unkeyed { why, .. } => write!(f, "refused without a key, {why}"),
+            Self::Ambiguous { why, .. } => write!(f, "refused, {why}"),
+            Self::Undecided => f.write_str("refused, nobody knows"),
+        }
     }
 }
 
-/// Charges one request to what is stored of a bucket.
-fn charge(
-    stored: Option<&[u8]>,
-    fingerprint: Fingerprint,
-    now: UnixNanos,
-    quota: &Quota,
-) -> Update<Result<Charge, InvalidRecord>> {
-    let mut bucket = match stored.map(Bucket::decode) {
-        None => Bucket::default(),
-        Some(Ok(bucket)) => bucket,
-        Some(Err(invalid)) => return Update::Keep(Err(invalid)),
-    };
-    let charge = bucket.charge(fingerprint, now, quota, NonZeroU64::MIN);
-    if charge.changed {
-        Update::Write(bucket.encode(), Ok(charge))
-    } else {
-        Update::Keep(Ok(charge))
-    }
+fn unavailable(is_grpc: bool) -> LocalReply {
+    let title = "the rate limit cannot be checked";
+    answer::told(StatusCode::SERVICE_UNAVAILABLE, title, is_grpc)
+        .with_details("tollgate_ratelimit_undecided")
+}
+
+/// Whether an answer is to be one of gRPC.
+fn is_grpc(headers: &Headers) -> bool {
+    headers.first("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }

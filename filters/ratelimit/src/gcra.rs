@@ -56,6 +56,12 @@ impl TheoreticalArrival {
         Self(self.0.min(now.0.saturating_add(quota.tolerance_nanos())))
     }
 
+    /// After a request of this cost, which was charged, was not made after all.
+    #[must_use]
+    pub fn refunded(self, quota: &Quota, cost: NonZeroU64) -> Self {
+        Self(self.0.saturating_sub(quota.interval_nanos().saturating_mul(cost).get()))
+    }
+
     pub(crate) const fn from_unix_nanos(nanos: u64) -> Self {
         Self(nanos)
     }

@@ -13,7 +13,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tollgate::HeaderName;
+use tollgate::{HeaderName, Headers};
 
 /// What a key is composed of: one part or more.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -32,26 +32,8 @@ pub enum Part {
     Constant(Constant),
 }
 
-/// What a key is read from.
-pub trait Request {
-    /// The value of each line that carries the header, in order; a name matches in any case.
-    fn header_lines(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]>;
-
-    /// The `:path` as it came, with its query; empty when the request has none.
-    fn path(&self) -> &[u8];
-}
-
-/// What a template finds in a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key<'template> {
-    /// The key, as bytes that no other combination of parts has.
-    Of(Vec<u8>),
-    /// No single key can be read.
-    None(NoKey<'template>),
-}
-
 /// Why no single key can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoKey<'template> {
     /// No line carries the header.
     Missing {
@@ -74,12 +56,10 @@ impl fmt::Display for NoKey<'_> {
     }
 }
 
-impl Key<'_> {
+impl KeyTemplate {
     /// The key that all requests without one may share; no template composes it.
     pub const SHARED: &'static [u8] = b"";
-}
 
-impl KeyTemplate {
     /// A key of these parts, in this order.
     ///
     /// # Errors
@@ -89,23 +69,26 @@ impl KeyTemplate {
         if parts.is_empty() { Err(NoParts) } else { Ok(Self(parts)) }
     }
 
-    /// The request's key.
+    /// The request's key, as bytes that no other combination of parts has.
     ///
-    /// Shape: for each part its kind (one byte: `h`, `p` or `c`), its length in bytes (`u32`,
-    /// little-endian) and its bytes.
-    pub fn compose(&self, request: &impl Request) -> Key<'_> {
+    /// Shape: for each part its kind (one byte: `h`, `p` or `c`), its length in
+    /// bytes (`u32`, little-endian) and its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKey`] with the first part that cannot be read.
+    pub fn compose(&self, headers: &Headers) -> Result<Vec<u8>, NoKey<'_>> {
         let mut key = Vec::new();
         for part in &self.0 {
             match part {
-                Part::Header(header) => match only_line(request, header) {
-                    Ok(value) => append(&mut key, b'h', value),
-                    Err(why) => return Key::None(why),
-                },
-                Part::Path => append(&mut key, b'p', without_query(request.path())),
-                Part::Constant(text) => append(&mut key, b'c', text.0.as_bytes()),
+                Part::Header(name) => append(&mut key, b'h', only_line(headers, name)?),
+                Part::Path => {
+                    append(&mut key, b'p', without_query(headers.path().unwrap_or_default()));
+                }
+                Part::Constant(Constant(text)) => append(&mut key, b'c', text.as_bytes()),
             }
         }
-        Key::Of(key)
+        Ok(key)
     }
 }
 
@@ -123,26 +106,31 @@ pub struct NoParts;
 
 impl fmt::Display for NoParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an empty list; name at least one part: a header, path or a constant")
+        f.write_str("an empty list; name at least one part: a header, path or a constant")
     }
 }
 
 impl Error for NoParts {}
 
-/// The text of a constant part: not empty.
+/// The text of a constant: not empty.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(inline, extend("minLength" = 1))]
 pub struct Constant(String);
 
 impl Constant {
-    /// A constant with this text.
+    /// This text.
     ///
     /// # Errors
     ///
-    /// [`EmptyConstant`] when there is no text.
+    /// [`EmptyConstant`] when there is none.
     pub fn new(text: &str) -> Result<Self, EmptyConstant> {
         if text.is_empty() { Err(EmptyConstant) } else { Ok(Self(text.to_owned())) }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -166,14 +154,14 @@ impl fmt::Display for EmptyConstant {
 
 impl Error for EmptyConstant {}
 
-fn only_line<'a, 'template>(
-    request: &'a impl Request,
+fn only_line<'request, 'template>(
+    headers: &'request Headers,
     header: &'template HeaderName,
-) -> Result<&'a [u8], NoKey<'template>> {
-    let mut lines = request.header_lines(header);
+) -> Result<&'request [u8], NoKey<'template>> {
+    let mut lines = headers.all(header.as_str());
     match (lines.next(), lines.next()) {
         (None, _) => Err(NoKey::Missing { header }),
-        (Some(value), None) => Ok(value),
+        (Some(only), None) => Ok(only),
         (Some(_), Some(_)) => Err(NoKey::Repeated { header }),
     }
 }
@@ -197,24 +185,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    struct Sample<'a> {
-        headers: &'a [(&'a str, &'a [u8])],
-        path: &'a [u8],
-    }
-
-    impl Request for Sample<'_> {
-        fn header_lines(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-            self.headers
-                .iter()
-                .filter(|(header, _)| header.eq_ignore_ascii_case(name.as_str()))
-                .map(|(_, value)| *value)
-        }
-
-        fn path(&self) -> &[u8] {
-            self.path
-        }
-    }
-
     fn header(name: &str) -> Part {
         Part::Header(HeaderName::new(name).unwrap())
     }
@@ -223,14 +193,13 @@ mod tests {
         Part::Constant(Constant::new(text).unwrap())
     }
 
-    /// `expected` is the key, or the kind of the reason and the header.
+    /// `expected` is the key, or why there is none.
     fn check(parts: &[Part], headers: &[(&str, &[u8])], path: &str, expected: Result<&[u8], &str>) {
+        let lines = headers.iter().copied().chain([(":path", path.as_bytes())]);
+        let headers: Headers = lines.collect();
         let template = KeyTemplate::new(parts.to_vec()).unwrap();
-        let found = match template.compose(&Sample { headers, path: path.as_bytes() }) {
-            Key::Of(key) => Ok(key),
-            Key::None(NoKey::Missing { header }) => Err(format!("missing {header}")),
-            Key::None(NoKey::Repeated { header }) => Err(format!("repeated {header}")),
-        };
+        let found = template.compose(&headers);
+        let found = found.map_err(|why| why.to_string());
         assert_eq!(found, expected.map(<[u8]>::to_vec).map_err(str::to_owned), "{parts:?}");
     }
 
@@ -267,16 +236,16 @@ mod tests {
     #[test]
     fn a_header_on_no_line_or_on_several_gives_no_key() {
         let two: &[(&str, &[u8])] = &[("x-user", b"a"), ("x-org", b"o"), ("X-User", b"a")];
-        check(&[header("x-user")], two, "/", Err("repeated x-user"));
-        check(&[header("x-user")], &[], "/", Err("missing x-user"));
-        check(&[header("x-org"), header("x-team")], two, "/", Err("missing x-team"));
+        check(&[header("x-user")], two, "/", Err("several lines have x-user"));
+        check(&[header("x-user")], &[], "/", Err("no line has x-user"));
+        check(&[header("x-org"), header("x-team")], two, "/", Err("no line has x-team"));
     }
 
     #[test]
     fn the_shared_key_is_no_templates_key() {
         check(&[Part::Path], &[], "", Ok(b"p\0\0\0\0"));
         assert_eq!(KeyTemplate::new(Vec::new()), Err(NoParts));
-        assert!(Key::SHARED.is_empty());
+        assert!(KeyTemplate::SHARED.is_empty());
     }
 
     proptest! {
@@ -287,11 +256,8 @@ mod tests {
         ) {
             let template = KeyTemplate::new(vec![header("x-a"), header("x-b"), Part::Path]).unwrap();
             let compose = |values: &[String]| {
-                let headers = [("x-a", values[0].as_bytes()), ("x-b", values[1].as_bytes())];
-                match template.compose(&Sample { headers: &headers, path: b"" }) {
-                    Key::Of(key) => key,
-                    Key::None(why) => panic!("{why:?}"),
-                }
+                let headers: Headers = [("x-a", &values[0]), ("x-b", &values[1])].into_iter().collect();
+                template.compose(&headers).unwrap()
             };
             prop_assert_eq!(compose(&one) == compose(&other), one == other);
         }

@@ -13,6 +13,8 @@ pub mod key;
 pub mod quota;
 pub mod table;
 
+mod answer;
 mod filter;
+mod store;
 
 pub use filter::RateLimit;

@@ -25,6 +25,7 @@ pub const SHORTEST_INTERVAL_NANOS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 /// Rounding up means that a quota never admits more than was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
+    per: Duration,
     interval_nanos: NonZeroU64,
     burst: NonZeroU64,
     tolerance_nanos: u64,
@@ -71,7 +72,12 @@ impl Quota {
         let interval_nanos = window_nanos.div_ceil(rate);
         // The bounds keep this below 367 days: it cannot saturate.
         let tolerance_nanos = burst.saturating_mul(interval_nanos).get();
-        Ok(Self { interval_nanos, burst, tolerance_nanos })
+        Ok(Self { per, interval_nanos, burst, tolerance_nanos })
+    }
+
+    /// The window.
+    pub fn per(&self) -> Duration {
+        self.per
     }
 
     /// The time in which one request becomes free.
@@ -148,7 +154,7 @@ impl fmt::Display for InvalidQuota {
 impl Error for InvalidQuota {}
 
 /// A window in whole seconds, or else in whole milliseconds: it is written in these.
-fn shown(per: Duration) -> String {
+pub(crate) fn shown(per: Duration) -> String {
     match per.subsec_millis() {
         0 => format!("{}s", per.as_secs()),
         _ => format!("{}ms", u64::try_from(per.as_millis()).unwrap_or(u64::MAX)),

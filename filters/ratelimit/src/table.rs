@@ -137,6 +137,25 @@ impl Bucket {
         };
         Charge { decision, placed, changed: *bucket != read }
     }
+
+    /// Gives back what a request was charged, where it was charged: nothing, where its key has lost its
+    /// slot since, as it has earned everything back.
+    pub fn refund(
+        &mut self,
+        fingerprint: Fingerprint,
+        placed: Placed,
+        quota: &Quota,
+        cost: NonZeroU64,
+    ) {
+        let Self(bucket) = self;
+        let spent = match placed {
+            Placed::Own => bucket.own(fingerprint),
+            Placed::Overflow => Some(&mut bucket.overflow),
+        };
+        if let Some(spent) = spent {
+            *spent = spent.refunded(quota, cost);
+        }
+    }
 }
 
 /// A slot is free once its arrival has passed.

@@ -71,7 +71,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "lmit",
             "1",
-            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `unkeyed`",
+            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `unkeyed`, `mode`",
         ),
         ("name", "7", ".name: 7 is not a string"),
         ("name", r#""""#, r#".name: "" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#),
@@ -132,6 +132,36 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
     ] {
         check(rule_with(field, value), &format!("rules[0]{expected}"));
     }
+}
+
+#[test]
+fn limits_that_do_not_fit_are_named_with_the_place_the_value_and_the_bound() {
+    let rule = |limits: &str| format!(r#"{{"rules":[{{"name":"a","key":["path"],{limits}}}]}}"#);
+    let limit = r#"{"requests":2,"per":"1s"}"#;
+    for (limits, expected) in [
+        (r#""unkeyed":"share""#.to_owned(), ": write either `limit` or `limits`"),
+        (format!(r#""limit":{limit},"limits":[{limit}]"#), ": write either `limit` or `limits`"),
+        (
+            r#""limits":[]"#.to_owned(),
+            ".limits: an empty list; write at least one item, or leave the field out",
+        ),
+        (format!(r#""limits":{limit}"#), ".limits: an object is not a list"),
+        (r#""limits":null"#.to_owned(), ".limits: null is not a list"),
+        (format!(r#""limits":[{limit},7]"#), ".limits[1]: 7 is not an object"),
+        (format!(r#""limits":[{limit},{{"requests":2}}]"#), ".limits[1].per: missing"),
+        (
+            format!(r#""limits":[{limit},{{"requests":9,"per":"1000ms"}}]"#),
+            ".limits[1].per: 1s is already the window of limits[0]",
+        ),
+        (
+            format!(r#""limits":[{limit},{{"requests":0,"per":"1m"}}]"#),
+            ".limits[1].requests: 0 is not at least 1",
+        ),
+    ] {
+        check(rule(&limits), &format!("rules[0]{expected}"));
+    }
+    let on = "rules[0].mode: `on` is not one of `enforce`, `shadow`, `off`";
+    check(rule_with("mode", r#""on""#), on);
 }
 
 #[test]

@@ -17,7 +17,9 @@ fn validator() -> Validator {
 /// What only the parser can say: rules between several values, and what a number or a duration is
 /// worth beyond its form. A policy refused for one of these may please the schema.
 fn beyond_the_schema(error: &str) -> bool {
-    const RULES: [&str; 8] = [
+    const RULES: [&str; 9] = [
+        // Two limits of a rule have one window, perhaps in other units.
+        "is already the window of limits[",
         // Two rules of one name.
         "is already the name of rules[",
         // The rate is bounded by the window, and the burst by the rate.
@@ -76,7 +78,12 @@ fn a_policy() -> Value {
                 "limit": { "requests": 2, "per": "1s", "burst": 5 },
                 "unkeyed": "deny",
             },
-            { "name": "all", "key": ["path"], "limit": { "requests": 100, "per": "5m" } },
+            {
+                "name": "all",
+                "key": ["path"],
+                "limits": [{ "requests": 100, "per": "5m" }, { "requests": 5, "per": "1s" }],
+                "mode": { "enforce": "50%", "shadow": "50%", "off": "0%" },
+            },
         ],
         "mode": { "enforce": "0.5%", "shadow": "9.5%", "off": "90%", "sticky": "x-user" },
         "ambiguous": "literal",
@@ -199,9 +206,9 @@ enum Change {
 }
 
 fn changes() -> impl Strategy<Value = Change> {
-    const FIELDS: [&str; 12] = [
-        "match", "mode", "lines", "present", "exact", "prefix", "burst", "unkeyed", "sticky",
-        "constant", "x", "",
+    const FIELDS: [&str; 14] = [
+        "limit", "limits", "match", "mode", "lines", "present", "exact", "prefix", "burst",
+        "unkeyed", "sticky", "constant", "x", "",
     ];
     prop_oneof![
         3 => values().prop_map(Change::Replace),

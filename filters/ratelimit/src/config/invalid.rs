@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use super::RuleName;
-use crate::quota::InvalidQuota;
+use crate::quota::{InvalidQuota, shown};
 
 /// Why what is written is no [`Policy`](super::Policy). The text begins with the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +23,24 @@ pub enum InvalidPolicy {
     },
     /// A limit's numbers are out of bounds.
     Quota {
-        /// The rule's position, from 0.
-        rule: usize,
+        /// Where the limit stands.
+        place: String,
         /// Which number, and its bound.
         problem: InvalidQuota,
+    },
+    /// There is no limit, or it is written in two ways.
+    LimitOrLimits {
+        /// Where it is missing.
+        place: String,
+    },
+    /// Two limits of a rule have one window: the larger of them would never decide.
+    RepeatedWindow {
+        /// Where the later limit stands.
+        place: String,
+        /// The earlier limit's position, from 0.
+        earlier: usize,
+        /// The window of both.
+        per: Duration,
     },
 }
 
@@ -36,7 +51,11 @@ impl fmt::Display for InvalidPolicy {
             Self::RepeatedName { rule, earlier, name } => {
                 write!(f, "rules[{rule}].name: \"{name}\" is already the name of rules[{earlier}]")
             }
-            Self::Quota { rule, problem } => write!(f, "rules[{rule}].limit.{problem}"),
+            Self::Quota { place, problem } => write!(f, "{place}.{problem}"),
+            Self::LimitOrLimits { place } => write!(f, "{place}: write either `limit` or `limits`"),
+            Self::RepeatedWindow { place, earlier, per } => {
+                write!(f, "{place}.per: {} is already the window of limits[{earlier}]", shown(*per))
+            }
         }
     }
 }

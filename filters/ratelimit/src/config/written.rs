@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use tollgate::HeaderName;
-use tollgate::config::{Object, present, word};
+use tollgate::config::{AtLeastOne, Object, present, word};
 use tollgate::matching::{Ambiguous, Match};
 use tollgate::mode::Mode;
 
@@ -23,7 +23,7 @@ use crate::quota::Quota;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Policy")]
 pub(super) struct WrittenPolicy {
-    /// The limits, checked in this order.
+    /// The limits: a request passes when all that are for it admit it.
     #[schemars(length(min = 1))]
     pub(super) rules: Vec<Object<WrittenRule>>,
     /// For which requests the limits are enforced.
@@ -37,12 +37,12 @@ pub(super) struct WrittenPolicy {
     pub(super) on_error: OnError,
 }
 
-/// One limit.
+/// Limits for some requests.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Rule")]
+#[schemars(rename = "Rule", extend("oneOf" = [{ "required": ["limit"] }, { "required": ["limits"] }]))]
 pub(super) struct WrittenRule {
-    /// Names the rule in logs and in what is stored.
+    /// Names the rule in logs, in metrics, in what is stored, and to clients.
     name: RuleName,
     /// Which requests it is for; all, if left out.
     #[serde(default, rename = "match", deserialize_with = "present")]
@@ -51,12 +51,23 @@ pub(super) struct WrittenRule {
     /// Whom a request counts against.
     key: KeyTemplate,
     /// How much each key may spend.
-    limit: Object<WrittenLimit>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "WrittenLimit")]
+    limit: Option<Object<WrittenLimit>>,
+    /// How much each key may spend, over several windows: all have to admit a request.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "AtLeastOne<WrittenLimit>")]
+    limits: Option<AtLeastOne<Object<WrittenLimit>>>,
     /// What becomes of a request without a key.
     #[serde(default, deserialize_with = "word")]
     unkeyed: Unkeyed,
+    /// For which requests this rule is enforced: as for the policy, if left out.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Mode")]
+    mode: Option<Mode>,
 }
 
+/// How much a key may spend over one window.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limit")]
@@ -79,12 +90,41 @@ struct Window(Duration);
 impl WrittenRule {
     /// The rule at this position of the list, from 0.
     pub(super) fn parse(self, position: usize) -> Result<Rule, InvalidPolicy> {
-        let Object(limit) = self.limit;
-        let quota = Quota::new(limit.requests, limit.per.0, limit.burst)
-            .map_err(|problem| InvalidPolicy::Quota { rule: position, problem })?;
-        let Self { name, requests, key, unkeyed, .. } = self;
-        Ok(Rule { name, requests, key, quota, unkeyed })
+        let place = format!("rules[{position}]");
+        let Self { name, requests, key, limit, limits, unkeyed, mode } = self;
+        let limits = quotas(&place, limit, limits)?;
+        Ok(Rule { name, requests, key, limits, unkeyed, mode })
     }
+}
+
+/// What stands at `limit` or at `limits`: each with a window of its own.
+#[inline(never)]
+fn quotas(
+    place: &str,
+    limit: Option<Object<WrittenLimit>>,
+    limits: Option<AtLeastOne<Object<WrittenLimit>>>,
+) -> Result<Vec<Quota>, InvalidPolicy> {
+    let written = match (limit, limits) {
+        (Some(limit), None) => vec![(format!("{place}.limit"), limit)],
+        (None, Some(limits)) => {
+            let numbered = limits.into_vec().into_iter().enumerate();
+            numbered.map(|(at, limit)| (format!("{place}.limits[{at}]"), limit)).collect()
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            return Err(InvalidPolicy::LimitOrLimits { place: place.to_owned() });
+        }
+    };
+    let mut quotas: Vec<Quota> = Vec::with_capacity(written.len());
+    for (place, Object(WrittenLimit { requests, per: Window(per), burst })) in written {
+        if let Some(earlier) = quotas.iter().position(|quota| quota.per() == per) {
+            return Err(InvalidPolicy::RepeatedWindow { place, earlier, per });
+        }
+        match Quota::new(requests, per, burst) {
+            Ok(quota) => quotas.push(quota),
+            Err(problem) => return Err(InvalidPolicy::Quota { place, problem }),
+        }
+    }
+    Ok(quotas)
 }
 
 impl<'de> Deserialize<'de> for Window {
@@ -109,9 +149,10 @@ impl<'de> Deserialize<'de> for Window {
 }
 
 impl<'de> Deserialize<'de> for Part {
+    #[inline(never)]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(field_identifier, rename_all = "lowercase")]
+        #[derive(Clone, Copy, Deserialize)]
+        #[serde(field_identifier, rename_all = "snake_case")]
         enum Kind {
             Header,
             Constant,
@@ -139,8 +180,8 @@ impl<'de> Deserialize<'de> for Part {
                     Some(Kind::Constant) => Part::Constant(map.next_value()?),
                     None => return Err(A::Error::invalid_type(Unexpected::Map, &self)),
                 };
-                match map.next_key()? {
-                    Some(Kind::Header | Kind::Constant) => {
+                match map.next_key::<Kind>()? {
+                    Some(_) => {
                         Err(A::Error::custom("several parts in one; make each an item of the list"))
                     }
                     None => Ok(part),
@@ -158,8 +199,7 @@ impl JsonSchema for Part {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let header = generator.subschema_for::<HeaderName>();
-        let constant = generator.subschema_for::<Constant>();
+        let text = generator.subschema_for::<Constant>();
         let part = |name: &str, value: Schema| {
             json_schema!({
                 "type": "object",
@@ -169,8 +209,12 @@ impl JsonSchema for Part {
             })
         };
         json_schema!({
-            "description": "The path without its query, the value of a header, or a text.",
-            "oneOf": [{ "const": "path" }, part("header", header), part("constant", constant)],
+            "description": "What a request counts against, or a part of it.",
+            "oneOf": [
+                { "const": "path" },
+                part("header", generator.subschema_for::<HeaderName>()),
+                part("constant", text),
+            ],
         })
     }
 }
