@@ -67,7 +67,7 @@ impl Decision {
         let mut lines = vec![format!("is {}", self.verdict())];
         let upstream = self.over.and_then(|over| self.upstream(over));
         if let Some(Received { cluster, method, path, headers, body, trailers }) = upstream {
-            lines.extend(cluster.as_ref().map(|name| format!("upstream is {name}")));
+            lines.extend(cluster.as_ref().map(|name| format!("went to cluster {name}")));
             let (method, path) = (method.escape_ascii(), path.escape_ascii());
             lines.push(format!("upstream got {method} {path}"));
             add(&mut lines, "upstream got", headers, body, trailers, redacted);

@@ -163,7 +163,7 @@ fn metrics(seen: &Observation) -> impl Iterator<Item = String> {
 
 fn received(who: &str, request: &Received) -> Vec<String> {
     let Received { cluster, method, path, headers, body, trailers } = request;
-    let cluster = cluster.as_ref().map(|name| format!("{who}: is {name}"));
+    let cluster = cluster.as_ref().map(|name| format!("{who}: cluster {name}"));
     let head = format!("{who}: {} {}", method.escape_ascii(), path.escape_ascii());
     cluster.into_iter().chain([head]).chain(message(who, headers, body, trailers)).collect()
 }
