@@ -284,12 +284,30 @@ fn check_writes_the_schema_of_a_configuration() {
     refuses(&tollgate(&["check", &other, "--schema", "--format", "json"]), &["--schema"]);
 }
 
+/// The goal for each module that ships, in bytes.
+const MODULE_BYTES: u64 = 200 << 10;
+
+/// Modules that miss the goal, and what they may have at most, in KiB. One that meets it fails here, so
+/// that the list is true. What it costs is in ARCHITECTURE.md.
+const LARGER_MODULES: &[(&str, u64)] = &[("canary", 345), ("ratelimit", 273)];
+
 #[test]
 fn a_built_module_keeps_to_its_size_and_memory() {
-    let output = with_modules(&["check", "ratelimit", "--format", "json"]);
-    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let size = findings["size_bytes"].as_u64().unwrap();
-    let memory = findings["memory"]["start_bytes"].as_u64().unwrap();
-    assert!(size <= 200 << 10, "{size} bytes are above 200 KiB");
-    assert!(memory <= 1_258_291, "{memory} bytes are above 1.2 MiB");
+    for name in ["canary", "ratelimit"] {
+        let output = with_modules(&["check", name, "--format", "json"]);
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let size = findings["size_bytes"].as_u64().unwrap();
+        let memory = findings["memory"]["start_bytes"].as_u64().unwrap();
+        match LARGER_MODULES.iter().find(|(larger, _)| *larger == name) {
+            None => assert!(size <= MODULE_BYTES, "{name}: {size} bytes are above {MODULE_BYTES}"),
+            Some((_, most)) => {
+                assert!(
+                    size > MODULE_BYTES,
+                    "{name}: {size} bytes meet the goal; take it off the list"
+                );
+                assert!(size <= most << 10, "{name}: {size} bytes are above {most} KiB");
+            }
+        }
+        assert!(memory <= 1_258_291, "{name}: {memory} bytes are above 1.2 MiB");
+    }
 }

@@ -20,6 +20,8 @@ use tollgate::mode::Mode;
 
 pub use self::invalid::InvalidPolicy;
 use self::written::WrittenPolicy;
+use crate::answer::{Answer, Fields};
+use crate::cost::Cost;
 use crate::key::KeyTemplate;
 use crate::quota::Quota;
 
@@ -47,6 +49,8 @@ pub struct Policy {
     pub(crate) mode: Mode,
     pub(crate) ambiguous: Ambiguous,
     pub(crate) on_error: OnError,
+    pub(crate) answer: Answer,
+    pub(crate) fields: Fields,
 }
 
 /// Limits for some requests.
@@ -60,10 +64,23 @@ pub struct Rule {
     pub key: KeyTemplate,
     /// How much each key may spend: at least one, with a window each.
     pub limits: Vec<Quota>,
+    /// Keys that may spend something else.
+    pub overrides: Vec<Override>,
+    /// What a request costs.
+    pub cost: Cost,
     /// What becomes of a request that has no key.
     pub unkeyed: Unkeyed,
     /// For which requests it is enforced; `None`: as the policy says.
     pub mode: Option<Mode>,
+}
+
+/// Other limits for one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The key, as [`KeyTemplate::compose`] makes it.
+    pub key: Vec<u8>,
+    /// How much this key may spend: at least one, with a window each.
+    pub limits: Vec<Quota>,
 }
 
 /// What becomes of a request from which no single key can be read.
@@ -131,8 +148,8 @@ impl TryFrom<Object<WrittenPolicy>> for Policy {
         if rules.is_empty() {
             return Err(InvalidPolicy::NoRules);
         }
-        let WrittenPolicy { mode, ambiguous, on_error, .. } = written;
-        Ok(Self { rules, mode, ambiguous, on_error })
+        let WrittenPolicy { mode, ambiguous, on_error, answer, fields, .. } = written;
+        Ok(Self { rules, mode, ambiguous, on_error, answer, fields })
     }
 }
 
@@ -194,7 +211,7 @@ impl Error for InvalidRuleName {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{Constant, Part};
+    use crate::key::{Part, Text};
     use std::time::Duration;
     use tollgate::HeaderName;
 
@@ -212,6 +229,8 @@ mod tests {
             name: RuleName::new("per-user").unwrap(),
             key: KeyTemplate::new(vec![Part::Header(HeaderName::new("x-user").unwrap())]).unwrap(),
             limits: vec![Quota::new(2, Duration::from_secs(1), None).unwrap()],
+            overrides: Vec::new(),
+            cost: Cost::default(),
             requests: None,
             unkeyed: Unkeyed::Share,
             mode: None,
@@ -221,6 +240,8 @@ mod tests {
             mode: Mode::default(),
             ambiguous: Ambiguous::Deny,
             on_error: OnError::Deny,
+            answer: Answer::default(),
+            fields: Fields::Ietf,
         };
         assert_eq!(parse(A_RULE), expected);
     }
@@ -230,7 +251,7 @@ mod tests {
         let parts = [
             Part::Header(HeaderName::new("x-user").unwrap()),
             Part::Path,
-            Part::Constant(Constant::new("eu").unwrap()),
+            Part::Constant(Text::new("eu").unwrap()),
         ];
         let json = r#"{
             "rules": [

@@ -5,21 +5,24 @@
 //! charged together, which is `store`.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tollgate::log::{info, warn};
 use tollgate::matching::{Ambiguity, Ambiguous, ProxyNames, Request};
+use tollgate::metrics::{Budget, Counters, Labels, StatsTags};
 use tollgate::mode::{Enforcement, Mode, Sampler};
 use tollgate::state::numbered;
 use tollgate::{
-    Clock, ConfigureError, Counter, Filter, Headers, LocalReply, OnRequestHeaders, Outcome,
-    RequestHeaders, Root, SharedData, StatusCode, Throttle,
+    Clock, ConfigureError, Counter, EditError, Filter, Headers, LocalReply, OnRequestHeaders,
+    OnResponseHeaders, Outcome, RequestHeaders, ResponseHeaders, Root, SharedData, StatusCode,
+    Throttle,
 };
 
-use crate::answer;
+use crate::answer::{self, Answer, Fields, Told};
 use crate::config::{OnError, Policy, Rule, Unkeyed};
-use crate::gcra::{Decision, UnixNanos, retry_after_seconds};
-use crate::key::{KeyTemplate, NoKey};
+use crate::gcra::{Decision, Left, UnixNanos, retry_after_seconds};
+use crate::key::{self, KeyTemplate, NoKey};
 use crate::quota::{Quota, shown};
 use crate::store::{self, Claim, StoreError};
 use crate::table::{Address, Charge, Placed, RECORD_VERSION};
@@ -32,6 +35,8 @@ pub struct RateLimit {
     sampler: Sampler,
     ambiguous: Ambiguous,
     on_error: OnError,
+    answer: Answer,
+    fields: Fields,
     clock: Clock,
     records: SharedData,
     counters: Counts,
@@ -42,6 +47,8 @@ pub struct RateLimit {
 struct StoredRule {
     rule: Rule,
     limits: Vec<StoredLimit>,
+    /// Of each override, in the order of the rule.
+    overrides: Vec<Vec<StoredLimit>>,
     /// Lines of the log about it.
     lines: Throttle,
 }
@@ -49,8 +56,7 @@ struct StoredRule {
 #[derive(Debug)]
 struct StoredLimit {
     quota: Quota,
-    /// What clients are told that it is called.
-    name: String,
+    told: Rc<Told>,
     /// What the names of its records begin with.
     prefix: String,
 }
@@ -64,7 +70,24 @@ struct Counts {
     unkeyed: Counter,
     overflow: Counter,
     store_errors: Counter,
+    by_rule: Counters<ByRule>,
 }
+
+/// Which rule has refused, or would have, and why.
+#[derive(Debug)]
+struct ByRule;
+
+impl Labels for ByRule {
+    const NAMES: &'static [&'static str] = &["rule", "reason"];
+    type Values<'a> = (&'a str, &'static str);
+}
+
+/// How many reasons there are, each of which may be shadowed.
+const REASONS: usize = 6;
+
+/// The limits that a request has passed, for its answer.
+#[derive(Default)]
+pub struct Passed(Vec<(Rc<Told>, Left)>);
 
 /// Why a request does not pass.
 #[derive(Clone, Debug)]
@@ -72,10 +95,8 @@ enum Refusal<'a> {
     /// Its key has spent what it may.
     BeyondLimit {
         rule: &'a StoredRule,
-        /// The names of the limits that refuse: at least one.
-        limits: Vec<&'a str>,
-        /// How long until all of them admit it.
-        wait: Duration,
+        /// The limits that refuse, at least one, and what they have decided.
+        limits: Vec<(&'a Told, Decision)>,
     },
     /// It has no key.
     Unkeyed { rule: &'a StoredRule, why: NoKey<'a> },
@@ -101,11 +122,14 @@ impl<'a> AsRef<Claim<'a>> for Due<'a> {
 impl Filter for RateLimit {
     const NAME: &'static str = "ratelimit";
     type Config = Policy;
-    type Stream = ();
+    type Stream = Passed;
+
+    const STATS_TAGS: StatsTags = StatsTags::of(&[ByRule::NAMES]);
 
     fn configure(policy: Policy, root: &Root) -> Result<Self, ConfigureError> {
         let state = root.state(Self::NAME, RECORD_VERSION);
-        let Policy { rules, mode, ambiguous, on_error } = policy;
+        let Policy { rules, mode, ambiguous, on_error, answer, fields } = policy;
+        let budget = u16::try_from(rules.len().saturating_mul(REASONS)).unwrap_or(u16::MAX);
         let rules = rules.into_iter().map(|rule| StoredRule::new(rule, state.prefix())).collect();
         Ok(Self {
             rules,
@@ -113,6 +137,8 @@ impl Filter for RateLimit {
             sampler: Sampler::new(),
             ambiguous,
             on_error,
+            answer,
+            fields,
             clock: root.clock(),
             records: root.shared_data(),
             counters: Counts {
@@ -123,13 +149,14 @@ impl Filter for RateLimit {
                 unkeyed: root.counter("tollgate_ratelimit_unkeyed"),
                 overflow: root.counter("tollgate_ratelimit_overflow"),
                 store_errors: root.counter("tollgate_ratelimit_store_errors"),
+                by_rule: root.counters("tollgate_ratelimit_refusals", Budget::new(budget)),
             },
         })
     }
 }
 
 impl OnRequestHeaders for RateLimit {
-    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
+    fn on_request_headers(&self, passed: &mut Passed, request: &mut RequestHeaders) -> Outcome {
         // What is off asks the proxy for nothing.
         let is_off = |rule: &StoredRule| {
             rule.rule.mode.as_ref().unwrap_or(&self.mode).always() == Some(Enforcement::Off)
@@ -144,7 +171,28 @@ impl OnRequestHeaders for RateLimit {
                 return self.undecided(None, &error).map_err(|_| unavailable(false));
             }
         };
-        self.admit(headers, now).map_err(|refusal| self.refuse(&refusal, headers, now))
+        match self.admit(headers, now) {
+            Ok(limits) => {
+                passed.0 = limits;
+                Ok(())
+            }
+            Err(refusal) => Err(self.refuse(&refusal, headers, now)),
+        }
+    }
+}
+
+impl OnResponseHeaders for RateLimit {
+    fn on_response_headers(
+        &self,
+        Passed(limits): &mut Passed,
+        response: &mut ResponseHeaders,
+    ) -> Outcome {
+        let limits: Vec<_> = limits.iter().map(|(told, left)| (&**told, *left)).collect();
+        // A field that cannot be set is no reason to take the answer from the client.
+        if let Err(error) = self.tell(response, &limits) {
+            warn!("the client is not told of its limits: {error}");
+        }
+        Ok(())
     }
 }
 
@@ -161,11 +209,22 @@ impl StoredRule {
                 };
                 let prefix =
                     if at == 0 { prefix.clone() } else { [&prefix, window.as_str(), "/"].concat() };
-                StoredLimit { quota: *quota, name, prefix }
+                StoredLimit { quota: *quota, told: Rc::new(Told::new(name, quota)), prefix }
             });
             stored.collect()
         };
-        Self { limits: store(&rule.limits), lines: Throttle::new(Duration::from_secs(1)), rule }
+        Self {
+            limits: store(&rule.limits),
+            overrides: rule.overrides.iter().map(|other| store(&other.limits)).collect(),
+            lines: Throttle::new(Duration::from_secs(1)),
+            rule,
+        }
+    }
+
+    /// The limits of this key.
+    fn limits_of(&self, key: &[u8]) -> &[StoredLimit] {
+        let at = self.rule.overrides.iter().position(|other| other.key == key);
+        at.and_then(|at| self.overrides.get(at)).unwrap_or(&self.limits)
     }
 
     /// Tells the operator of one refusal, and at times of how many others there were.
@@ -182,7 +241,11 @@ impl StoredRule {
 impl RateLimit {
     /// Charges a request to all limits that are for it, or to none.
     #[inline(never)]
-    fn admit(&self, headers: &Headers, now: UnixNanos) -> Result<(), Refusal<'_>> {
+    fn admit(
+        &self,
+        headers: &Headers,
+        now: UnixNanos,
+    ) -> Result<Vec<(Rc<Told>, Left)>, Refusal<'_>> {
         let names = ProxyNames::default();
         let request = Request::new(headers, &names, self.ambiguous);
         let shared_mode = self.enforcement(&self.mode, headers);
@@ -197,23 +260,24 @@ impl RateLimit {
                 Enforcement::Shadow => &mut shadowed,
             };
             is_asked = true;
-            match (self.claim(stored, &request, headers, due), mode) {
+            match (self.claim(stored, &request, headers, &names, due), mode) {
                 (Ok(()), _) => {}
                 (Err(refusal), Enforcement::Enforce) => return Err(refusal),
-                (Err(_), Enforcement::Shadow | Enforcement::Off) => {
+                (Err(refusal), Enforcement::Shadow | Enforcement::Off) => {
                     is_within = false;
-                    self.shadow(stored, now);
+                    self.shadow(&refusal, now);
                 }
             }
         }
-        is_within &= self.charge(&enforced, now)?;
+        let passed = self.charge(&enforced, now)?;
+        is_within &= passed.len() == enforced.len();
         for due in &shadowed {
             is_within &= self.try_out(due, now);
         }
         if is_asked && is_within {
             self.counters.admitted.increment();
         }
-        Ok(())
+        Ok(passed)
     }
 
     #[inline(never)]
@@ -229,7 +293,8 @@ impl RateLimit {
             Ok(charge) => {
                 self.placed(due, &charge);
                 if !charge.is_admitted() {
-                    self.shadow(due.rule, now);
+                    let limits = vec![(&*due.limit.told, charge.decision)];
+                    self.shadow(&Refusal::BeyondLimit { rule: due.rule, limits }, now);
                 }
                 charge.is_admitted()
             }
@@ -248,6 +313,7 @@ impl RateLimit {
         stored: &'a StoredRule,
         request: &Request<'_>,
         headers: &Headers,
+        names: &ProxyNames,
         due: &mut Vec<Due<'a>>,
     ) -> Result<(), Refusal<'a>> {
         let rule = &stored.rule;
@@ -259,9 +325,10 @@ impl RateLimit {
                 return Err(Refusal::Ambiguous { rule: stored, why });
             }
         }
-        let composed = rule.key.compose(headers);
+        let composed = rule.key.compose(key::Request { headers, names });
         let key = match &composed {
             Ok(key) => key,
+            Err(NoKey::Unsaid(error)) => return self.undecided(Some(stored), error),
             Err(why) => {
                 self.counters.unkeyed.increment();
                 match rule.unkeyed {
@@ -274,16 +341,21 @@ impl RateLimit {
             }
         };
         let Address { bucket, fingerprint } = Address::of(key);
-        due.extend(stored.limits.iter().map(|limit| {
+        let cost = rule.cost.of(headers);
+        due.extend(stored.limits_of(key).iter().map(|limit| {
             let record = numbered(&limit.prefix, bucket);
-            let claim = Claim { record, fingerprint, quota: &limit.quota };
+            let claim = Claim { record, fingerprint, quota: &limit.quota, cost };
             Due { rule: stored, limit, claim }
         }));
         Ok(())
     }
 
-    /// Charges a request to all of these, and says whether it could be.
-    fn charge<'a>(&self, due: &[Due<'a>], now: UnixNanos) -> Result<bool, Refusal<'a>> {
+    /// Charges a request to all of these: gives what is left of each, or of none when nobody knows.
+    fn charge<'a>(
+        &self,
+        due: &[Due<'a>],
+        now: UnixNanos,
+    ) -> Result<Vec<(Rc<Told>, Left)>, Refusal<'a>> {
         let given_back = |result: Result<(), StoreError>| {
             if let Err(error) = result {
                 self.counters.store_errors.increment();
@@ -294,17 +366,17 @@ impl RateLimit {
             Ok(charges) => charges,
             Err(failed) => {
                 let rule = due.get(failed.claim).map(|due| due.rule);
-                return self.undecided(rule, &failed.error).map(|()| false);
+                return self.undecided(rule, &failed.error).map(|()| Vec::new());
             }
         };
+        let mut passed = Vec::with_capacity(charges.len());
         for (due, charge) in due.iter().zip(&charges) {
             self.placed(due, charge);
+            if let Decision::Admitted { left } = charge.decision {
+                passed.push((Rc::clone(&due.limit.told), left));
+            }
         }
-        if charges.iter().all(Charge::is_admitted) {
-            Ok(true)
-        } else {
-            Err(Refusal::beyond(due, &charges))
-        }
+        if passed.len() == charges.len() { Ok(passed) } else { Err(Refusal::beyond(due, &charges)) }
     }
 
     /// Tells the operator of a decision on what several keys have spent together.
@@ -337,9 +409,12 @@ impl RateLimit {
     /// Counts what would be refused, were it enforced.
     #[cold]
     #[inline(never)]
-    fn shadow(&self, rule: &StoredRule, now: UnixNanos) {
+    fn shadow(&self, refusal: &Refusal<'_>, now: UnixNanos) {
         self.counters.shadow_refused.increment();
-        rule.log(&"would be refused", now);
+        if let Some(rule) = refusal.rule() {
+            self.counters.by_rule.increment((rule.rule.name.as_str(), refusal.reasons().1));
+            rule.log(&"would be refused", now);
+        }
     }
 
     /// Counts a refusal, and answers it.
@@ -347,26 +422,67 @@ impl RateLimit {
     #[inline(never)]
     fn refuse(&self, refusal: &Refusal<'_>, headers: &Headers, now: UnixNanos) -> LocalReply {
         let is_grpc = is_grpc(headers);
-        let (rule, reason, reply) = match refusal {
-            Refusal::BeyondLimit { rule, limits, wait } => {
+        let reply = match refusal {
+            Refusal::BeyondLimit { limits, .. } => {
                 self.counters.refused.increment();
-                let seconds = retry_after_seconds(*wait).to_string();
-                let reply = answer::beyond(limits, is_grpc).with_header("retry-after", seconds);
-                (rule, "refused", reply)
+                self.beyond(limits, is_grpc)
             }
-            Refusal::Unkeyed { rule, .. } => {
+            Refusal::Unkeyed { .. } => {
                 let title = "the request does not say whom it counts against";
-                (rule, "unkeyed", answer::told(StatusCode::BAD_REQUEST, title, is_grpc))
+                answer::told(StatusCode::BAD_REQUEST, title, is_grpc)
             }
-            Refusal::Ambiguous { rule, .. } => {
+            Refusal::Ambiguous { .. } => {
                 let title = "the request can be read in two ways";
-                (rule, "ambiguous", answer::told(StatusCode::BAD_REQUEST, title, is_grpc))
+                answer::told(StatusCode::BAD_REQUEST, title, is_grpc)
             }
-            Refusal::Undecided => return unavailable(is_grpc),
+            Refusal::Undecided => unavailable(is_grpc),
         };
+        let Some(rule) = refusal.rule() else { return reply };
+        let (name, (reason, _)) = (&rule.rule.name, refusal.reasons());
+        self.counters.by_rule.increment((name.as_str(), reason));
         rule.log(refusal, now);
         // For the operator: why, and by which rule.
-        reply.with_details(format!("tollgate_ratelimit_{reason}{{{}}}", rule.rule.name))
+        reply.with_details(["tollgate_ratelimit_", reason, "{", name.as_str(), "}"].concat())
+    }
+
+    /// The answer to a request beyond these limits.
+    fn beyond(&self, limits: &[(&Told, Decision)], is_grpc: bool) -> LocalReply {
+        let told: Vec<&Told> = limits.iter().map(|(told, _)| *told).collect();
+        let mut reply = self.answer.beyond(&told, is_grpc);
+        // Of one that never passes nobody says when to try again.
+        if let Some(wait) = longest_wait(limits) {
+            reply = reply.with_header("retry-after", retry_after_seconds(wait).to_string());
+        }
+        let left = limits.iter().filter_map(|(told, decision)| Some((*told, decision.left()?)));
+        let lines = self.fields.lines(&left.collect::<Vec<_>>());
+        lines.into_iter().fold(reply, |reply, (name, value)| reply.with_header(name, value))
+    }
+
+    /// Adds the fields that tell of limits. What the upstream says of its own stays; where it has less
+    /// left by the fields that know of one limit only, it is the nearer.
+    fn tell(
+        &self,
+        response: &mut ResponseHeaders,
+        limits: &[(&Told, Left)],
+    ) -> Result<(), EditError> {
+        let lines = self.fields.lines(limits);
+        let own = lines.iter().find(|(name, _)| *name == answer::REMAINING);
+        let is_nearer = match own.and_then(|(_, value)| value.parse::<u64>().ok()) {
+            None => true,
+            Some(own) => {
+                let said = response.first(answer::REMAINING)?;
+                let said = said.as_deref().and_then(|said| str::from_utf8(said).ok());
+                said.and_then(|said| said.trim().parse().ok()).is_none_or(|said: u64| own < said)
+            }
+        };
+        for (name, value) in lines {
+            match name.starts_with("x-") {
+                true if is_nearer => response.set(name, value)?,
+                true => {}
+                false => response.append(name, value)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -374,31 +490,50 @@ impl<'a> Refusal<'a> {
     #[cold]
     #[inline(never)]
     fn beyond(due: &[Due<'a>], charges: &[Charge]) -> Self {
-        let (mut first, mut limits, mut wait) = (None, Vec::new(), Duration::ZERO);
-        for (Due { rule, limit, .. }, charge) in due.iter().zip(charges) {
-            let retry_after = match charge.decision {
-                Decision::Admitted { .. } => continue,
-                Decision::Refused { retry_after } => retry_after,
-                // No burst is below the cost of one request.
-                Decision::Impossible => Duration::MAX,
-            };
-            first = first.or(Some(*rule));
-            limits.push(limit.name.as_str());
-            wait = wait.max(retry_after);
-        }
-        match first {
-            Some(rule) => Self::BeyondLimit { rule, limits, wait },
+        let refusing = || due.iter().zip(charges).filter(|(_, charge)| !charge.is_admitted());
+        match refusing().next() {
             None => Self::Undecided,
+            Some((first, _)) => {
+                let limits = refusing().map(|(due, charge)| (&*due.limit.told, charge.decision));
+                Self::BeyondLimit { rule: first.rule, limits: limits.collect() }
+            }
         }
     }
+
+    /// The rule that refuses.
+    fn rule(&self) -> Option<&'a StoredRule> {
+        match self {
+            Self::BeyondLimit { rule, .. }
+            | Self::Unkeyed { rule, .. }
+            | Self::Ambiguous { rule, .. } => Some(rule),
+            Self::Undecided => None,
+        }
+    }
+
+    /// Why, in metrics: where it is enforced, and where it is not.
+    fn reasons(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::BeyondLimit { .. } => ("refused", "shadow_refused"),
+            Self::Unkeyed { .. } => ("unkeyed", "shadow_unkeyed"),
+            Self::Ambiguous { .. } => ("ambiguous", "shadow_ambiguous"),
+            Self::Undecided => ("undecided", "shadow_undecided"),
+        }
+    }
+}
+
+/// How long until all of these admit a request; `None` when one never does.
+fn longest_wait(limits: &[(&Told, Decision)]) -> Option<Duration> {
+    let waits = limits.iter().map(|(_, decision)| decision.retry_after());
+    waits.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BeyondLimit { wait, .. } => {
-                write!(f, "refused for {} s", retry_after_seconds(*wait))
-            }
+            Self::BeyondLimit { limits, .. } => match longest_wait(limits) {
+                Some(wait) => write!(f, "refused for {} s", retry_after_seconds(wait)),
+                None => f.write_str("refused, it costs more than the burst"),
+            },
             Self::Unkeyed { why, .. } => write!(f, "refused without a key, {why}"),
             Self::Ambiguous { why, .. } => write!(f, "refused, {why}"),
             Self::Undecided => f.write_str("refused, nobody knows"),

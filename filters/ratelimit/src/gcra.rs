@@ -76,17 +76,54 @@ impl TheoreticalArrival {
 pub enum Decision {
     /// The request passes.
     Admitted {
-        /// How many more requests would pass at this instant.
-        remaining: u64,
+        /// What is left.
+        left: Left,
     },
     /// The request would pass later.
     Refused {
         /// How long until it passes, if nothing is spent before then: one nanosecond less is too
         /// early.
         retry_after: Duration,
+        /// What is left, which is less than it costs.
+        left: Left,
     },
     /// The request costs more than the whole burst and never passes.
     Impossible,
+}
+
+impl Decision {
+    /// How long until the request passes; `None` for one that has, or never will.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => Some(*retry_after),
+            Self::Admitted { .. } | Self::Impossible => None,
+        }
+    }
+
+    /// What is left.
+    pub fn left(&self) -> Option<Left> {
+        match self {
+            Self::Admitted { left } | Self::Refused { left, .. } => Some(*left),
+            Self::Impossible => None,
+        }
+    }
+}
+
+/// What a key may still spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// How many requests would pass at this instant.
+    pub requests: u64,
+    /// How long until one more would, if nothing is spent before then.
+    pub next_in: Duration,
+}
+
+impl Left {
+    fn of(room: u64, quota: &Quota) -> Self {
+        let interval = quota.interval_nanos();
+        let next_in = interval.get().saturating_sub(room % interval);
+        Self { requests: room / interval, next_in: Duration::from_nanos(next_in) }
+    }
 }
 
 /// Decides whether a request of this `cost` passes, and what its key has spent afterwards.
@@ -109,11 +146,11 @@ pub fn decide(
     let arrival = spent.0.max(now.0).saturating_add(price);
     let latest = now.0.saturating_add(quota.tolerance_nanos());
     if let Some(room) = latest.checked_sub(arrival) {
-        let remaining = room / quota.interval_nanos();
-        (TheoreticalArrival(arrival), Decision::Admitted { remaining })
+        (TheoreticalArrival(arrival), Decision::Admitted { left: Left::of(room, quota) })
     } else {
         let retry_after = Duration::from_nanos(arrival.saturating_sub(latest));
-        (spent, Decision::Refused { retry_after })
+        let room = latest.saturating_sub(spent.0.max(now.0));
+        (spent, Decision::Refused { retry_after, left: Left::of(room, quota) })
     }
 }
 
@@ -263,7 +300,7 @@ pub(crate) mod tests {
         ) {
             let left = |nanos| {
                 match decide(TheoreticalArrival(spent), UnixNanos::new(nanos), &quota, ONE).1 {
-                    Decision::Admitted { remaining } => remaining + 1,
+                    Decision::Admitted { left } => left.requests + 1,
                     Decision::Refused { .. } | Decision::Impossible => 0,
                 }
             };
@@ -280,13 +317,38 @@ pub(crate) mod tests {
             let cost = NonZeroU64::new(cost).unwrap();
             let decide = |spent, nanos| decide(spent, UnixNanos::new(nanos), &quota, cost);
             let (spent, decision) = decide(TheoreticalArrival(spent), now);
-            if let Decision::Refused { retry_after } = decision {
+            if let Decision::Refused { retry_after, left } = decision {
+                prop_assert!(left.requests < cost.get());
+                prop_assert!(left.next_in <= retry_after);
                 let later = now + u64::try_from(retry_after.as_nanos()).unwrap();
                 let (_, too_early) = decide(spent, later - 1);
                 let one_nano = Duration::from_nanos(1);
-                prop_assert_eq!(too_early, Decision::Refused { retry_after: one_nano });
+                let left = Left { requests: cost.get() - 1, next_in: one_nano };
+                prop_assert_eq!(too_early, Decision::Refused { retry_after: one_nano, left });
                 let (_, in_time) = decide(spent, later);
-                prop_assert_eq!(in_time, Decision::Admitted { remaining: 0 });
+                let left = Left { requests: 0, next_in: quota.interval() };
+                prop_assert_eq!(in_time, Decision::Admitted { left });
+            }
+        }
+
+        #[test]
+        fn what_is_refunded_was_never_spent(
+            quota in quotas(),
+            before in prop_oneof![Just(0), 99_000_000_000..100_000_000_000_u64],
+            cost in 1..20_u64,
+            rest in 0..300_000_000_u64,
+        ) {
+            let now = UnixNanos::new(100_000_000_000);
+            let cost = NonZeroU64::new(cost).unwrap();
+            let spent = TheoreticalArrival(before).clamped(now, &quota);
+            let (charged, decision) = decide(spent, now, &quota, cost);
+            if matches!(decision, Decision::Admitted { .. }) {
+                let later = UnixNanos::new(now.get() + rest);
+                let refunded = charged.refunded(&quota, cost);
+                prop_assert_eq!(
+                    decide(refunded, later, &quota, ONE).1,
+                    decide(spent, later, &quota, ONE).1
+                );
             }
         }
 
@@ -306,10 +368,11 @@ pub(crate) mod tests {
             let burst = quota.burst().get();
             let refilled = UnixNanos::new(nanos + quota.tolerance_nanos() + rest);
             let (_, decision) = decide(spent, refilled, &quota, ONE);
-            prop_assert_eq!(decision, Decision::Admitted { remaining: burst - 1 });
+            let left = Left { requests: burst - 1, next_in: quota.interval() };
+            prop_assert_eq!(decision, Decision::Admitted { left });
             let any_time = UnixNanos::new(nanos + rest % quota.tolerance_nanos());
-            if let (_, Decision::Admitted { remaining }) = decide(spent, any_time, &quota, ONE) {
-                prop_assert!(remaining < burst);
+            if let (_, Decision::Admitted { left }) = decide(spent, any_time, &quota, ONE) {
+                prop_assert!(left.requests < burst);
             }
         }
 
@@ -335,7 +398,7 @@ pub(crate) mod tests {
             let arrival = u128::from(spent.clamp(now.0, u64::try_from(latest).unwrap())) + price;
             match decision {
                 Decision::Admitted { .. } => prop_assert_eq!(u128::from(after.0), arrival),
-                Decision::Refused { retry_after } => {
+                Decision::Refused { retry_after, .. } => {
                     prop_assert_eq!(retry_after.as_nanos(), arrival - latest);
                 }
                 Decision::Impossible => prop_assert!(cost > quota.burst()),

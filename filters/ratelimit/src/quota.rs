@@ -25,6 +25,7 @@ pub const SHORTEST_INTERVAL_NANOS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 /// Rounding up means that a quota never admits more than was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
+    requests: NonZeroU64,
     per: Duration,
     interval_nanos: NonZeroU64,
     burst: NonZeroU64,
@@ -72,7 +73,12 @@ impl Quota {
         let interval_nanos = window_nanos.div_ceil(rate);
         // The bounds keep this below 367 days: it cannot saturate.
         let tolerance_nanos = burst.saturating_mul(interval_nanos).get();
-        Ok(Self { per, interval_nanos, burst, tolerance_nanos })
+        Ok(Self { requests: rate, per, interval_nanos, burst, tolerance_nanos })
+    }
+
+    /// How many requests a key may make per window.
+    pub fn requests(&self) -> NonZeroU64 {
+        self.requests
     }
 
     /// The window.

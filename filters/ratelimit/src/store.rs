@@ -31,6 +31,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) fingerprint: Fingerprint,
     /// How much that one may spend.
     pub(crate) quota: &'a Quota,
+    /// How much this request costs.
+    pub(crate) cost: NonZeroU64,
 }
 
 /// Why a request could not be charged, and which claim it was.
@@ -127,7 +129,7 @@ pub(crate) fn charge(
             Some(Ok(bucket)) => bucket,
             Some(Err(invalid)) => return Update::Keep(Err(invalid)),
         };
-        let charge = bucket.charge(claim.fingerprint, now, claim.quota, NonZeroU64::MIN);
+        let charge = bucket.charge(claim.fingerprint, now, claim.quota, claim.cost);
         if charge.changed {
             Update::Write(bucket.encode(), Ok(charge))
         } else {
@@ -144,7 +146,7 @@ fn look(records: SharedData, claim: &Claim<'_>, now: UnixNanos) -> Result<Charge
         None => Bucket::default(),
         Some(stored) => Bucket::decode(&stored.value)?,
     };
-    Ok(bucket.charge(claim.fingerprint, now, claim.quota, NonZeroU64::MIN))
+    Ok(bucket.charge(claim.fingerprint, now, claim.quota, claim.cost))
 }
 
 #[cold]
@@ -156,7 +158,7 @@ fn refund(records: SharedData, claim: &Claim<'_>, charge: &Charge) -> Result<(),
             Some(Ok(bucket)) => bucket,
             Some(Err(invalid)) => return Update::Keep(Err(invalid)),
         };
-        bucket.refund(claim.fingerprint, charge.placed, claim.quota, NonZeroU64::MIN);
+        bucket.refund(claim.fingerprint, charge.placed, claim.quota, claim.cost);
         Update::Write(bucket.encode(), Ok(()))
     })?;
     Ok(refunded?)

@@ -51,11 +51,11 @@ fn a_policy_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() 
         (r#"{"rules":[],"rules":[]}"#, "rules: written twice"),
         (
             r#"{"rules":[],"x":1}"#,
-            "x: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`",
+            "x: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`, `answer`, `fields`",
         ),
         (
             r#"{"rules":[],"a\nb":1}"#,
-            "a b: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`",
+            "a b: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`, `answer`, `fields`",
         ),
         (r#"{"rules":[],"on_error":"log"}"#, "on_error: `log` is not `deny` or `allow`"),
         (r#"{"rules":[],"on_error":"a\nb"}"#, "on_error: `a b` is not `deny` or `allow`"),
@@ -71,7 +71,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "lmit",
             "1",
-            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `unkeyed`, `mode`",
+            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `overrides`, `cost`, `unkeyed`, `mode`",
         ),
         ("name", "7", ".name: 7 is not a string"),
         ("name", r#""""#, r#".name: "" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#),
@@ -83,7 +83,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         ("unkeyed", r#""maybe""#, ".unkeyed: `maybe` is not one of `share`, `allow`, `deny`"),
         ("unkeyed", r#"{"deny":null}"#, ".unkeyed: an object is not a string"),
         ("unkeyed", "true", ".unkeyed: true is not a string"),
-        ("key", "[]", ".key: an empty list; name at least one part: a header, path or a constant"),
+        ("key", "[]", ".key: an empty list; name at least one part, such as { header: x-user }"),
         ("key", r#""path""#, r#".key: "path" is not a list"#),
         (
             "key",
@@ -162,6 +162,69 @@ fn limits_that_do_not_fit_are_named_with_the_place_the_value_and_the_bound() {
     }
     let on = "rules[0].mode: `on` is not one of `enforce`, `shadow`, `off`";
     check(rule_with("mode", r#""on""#), on);
+}
+
+#[test]
+fn costs_and_overrides_that_do_not_fit_are_named_with_the_place_the_value_and_the_bound() {
+    let what = "a cost: a number from 1, { header: NAME, max: N } or { query: NAME, max: N }";
+    for (cost, expected) in [
+        ("0", ".cost: 0 is not at least 1".to_owned()),
+        ("3", ".cost: 3 is not at most 2, the smallest burst".to_owned()),
+        (r#""3""#, format!(".cost: \"3\" is not {what}")),
+        (r#"{"max":2}"#, ".cost: write either `header` or `query`".to_owned()),
+        (r#"{"header":"x-cost"}"#, ".cost.max: missing".to_owned()),
+        (
+            r#"{"header":"x-cost","max":3}"#,
+            ".cost: 3 is not at most 2, the smallest burst".to_owned(),
+        ),
+    ] {
+        check(rule_with("cost", cost), &format!("rules[0]{expected}"));
+    }
+    let limit = r#""limit":{"requests":2,"per":"1s"}"#;
+    let alice = format!(r#"{{"key":["alice"],{limit}}}"#);
+    let empty = ": an empty list; write at least one item, or leave the field out";
+    for (overrides, expected) in [
+        ("[]".to_owned(), empty.to_owned()),
+        (format!(r#"[{{"key":[],{limit}}}]"#), format!("[0].key{empty}")),
+        (
+            format!(r#"[{{"key":["a","b"],{limit}}}]"#),
+            "[0].key: 2 values are not 1, one for each part that is not constant".to_owned(),
+        ),
+        (format!("[{alice},{alice}]"), "[1].key: it is already the key of overrides[0]".to_owned()),
+        (r#"[{"key":["a"]}]"#.to_owned(), "[0]: write either `limit` or `limits`".to_owned()),
+    ] {
+        check(rule_with("overrides", &overrides), &format!("rules[0].overrides{expected}"));
+    }
+}
+
+#[test]
+fn keys_fields_and_answers_that_do_not_fit_are_named_with_the_place_the_value_and_the_bound() {
+    let limit = r#""limit":{"requests":2,"per":"1s"}"#;
+    let text = r#".query: "" is not a text; write at least one character"#;
+    let part = r#": "peers" is not a part: "path", "peer", { header: NAME } or its like"#;
+    for (key, expected) in [
+        (r#""peers""#, part),
+        (r#"{"query":""}"#, text),
+        (
+            r#"{"client_address":{"trusted_hops":256}}"#,
+            ".client_address.trusted_hops: 256 is not a whole number up to 255",
+        ),
+        (r#"{"header":"a","cookie":"b"}"#, ": several parts in one; make each an item of the list"),
+    ] {
+        let policy = format!(r#"{{"rules":[{{"name":"a","key":[{key}],{limit}}}]}}"#);
+        check(policy, &format!("rules[0].key[0]{expected}"));
+    }
+    for (field, expected) in [
+        (r#""fields":"all""#, "fields: `all` is not one of `ietf`, `x-ratelimit`, `both`, `none`"),
+        (r#""answer":{"status":200}"#, "answer.status: 200 is not between 400 and 599"),
+        (
+            r#""answer":{"content_type":"a/b"}"#,
+            "answer.content_type: there is no `body` of this type",
+        ),
+    ] {
+        let policy = format!(r#"{{"rules":[{{"name":"a","key":["path"],{limit}}}],{field}}}"#);
+        check(policy, expected);
+    }
 }
 
 #[test]

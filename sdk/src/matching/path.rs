@@ -260,6 +260,27 @@ impl<'a> RequestPath<'a> {
         Some(Self { inner: inner.strip_suffix(b"/").unwrap_or(inner), is_encoded: false })
     }
 
+    /// The path as all servers read it: percent-decoded, and without a slash at its end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::matching::RequestPath;
+    ///
+    /// assert_eq!(RequestPath::read(b"/us%65rs/7/?all")?.decoded(), b"/users/7");
+    /// assert_eq!(RequestPath::read(b"/")?.decoded(), b"/");
+    /// # Ok::<(), tollgate::matching::AmbiguousPath>(())
+    /// ```
+    pub fn decoded(self) -> Vec<u8> {
+        let mut path = vec![b'/'];
+        if self.is_encoded {
+            path.extend(Decoded::of(self.inner).map(|(byte, _)| byte));
+        } else {
+            path.extend(self.inner);
+        }
+        path
+    }
+
     fn segments(self) -> impl Iterator<Item = &'a [u8]> {
         // Splitting nothing gives one empty segment.
         let at_most = if self.inner.is_empty() { 0 } else { usize::MAX };

@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::RuleName;
+use crate::key::WrongValues;
 use crate::quota::{InvalidQuota, shown};
 
 /// Why what is written is no [`Policy`](super::Policy). The text begins with the place.
@@ -42,6 +44,29 @@ pub enum InvalidPolicy {
         /// The window of both.
         per: Duration,
     },
+    /// A request may cost more than a limit ever admits.
+    CostAboveBurst {
+        /// Where the rule stands.
+        place: String,
+        /// What a request may cost.
+        cost: NonZeroU64,
+        /// The smallest burst of the rule.
+        burst: NonZeroU64,
+    },
+    /// The values of an override are not those of a key.
+    OverrideKey {
+        /// Where the override stands.
+        place: String,
+        /// What is wrong with them.
+        problem: WrongValues,
+    },
+    /// Two overrides are for one key.
+    RepeatedOverride {
+        /// Where the later override stands.
+        place: String,
+        /// The earlier override's position, from 0.
+        earlier: usize,
+    },
 }
 
 impl fmt::Display for InvalidPolicy {
@@ -55,6 +80,13 @@ impl fmt::Display for InvalidPolicy {
             Self::LimitOrLimits { place } => write!(f, "{place}: write either `limit` or `limits`"),
             Self::RepeatedWindow { place, earlier, per } => {
                 write!(f, "{place}.per: {} is already the window of limits[{earlier}]", shown(*per))
+            }
+            Self::CostAboveBurst { place, cost, burst } => {
+                write!(f, "{place}.cost: {cost} is not at most {burst}, the smallest burst")
+            }
+            Self::OverrideKey { place, problem } => write!(f, "{place}.key: {problem}"),
+            Self::RepeatedOverride { place, earlier } => {
+                write!(f, "{place}.key: it is already the key of overrides[{earlier}]")
             }
         }
     }

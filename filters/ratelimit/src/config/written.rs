@@ -9,11 +9,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use tollgate::HeaderName;
 use tollgate::config::{AtLeastOne, Object, present, word};
-use tollgate::matching::{Ambiguous, Match};
+use tollgate::cookie::CookieName;
+use tollgate::matching::{Ambiguous, Match, PathPattern};
 use tollgate::mode::Mode;
+use tollgate::origin::ClientAddress;
 
-use super::{InvalidPolicy, OnError, Rule, RuleName, Unkeyed};
-use crate::key::{Constant, KeyTemplate, Part};
+use super::{InvalidPolicy, OnError, Override, Rule, RuleName, Unkeyed};
+use crate::answer::{Answer, Fields};
+use crate::cost::Cost;
+use crate::key::{KeyTemplate, Part, Text};
 use crate::quota::Quota;
 
 // What is said of fields here goes into the schema, for whoever writes a policy.
@@ -35,6 +39,12 @@ pub(super) struct WrittenPolicy {
     /// What becomes of a request that cannot be decided.
     #[serde(default, deserialize_with = "word")]
     pub(super) on_error: OnError,
+    /// What a request beyond a limit is answered with.
+    #[serde(default)]
+    pub(super) answer: Answer,
+    /// Which header fields tell clients of their limits.
+    #[serde(default, deserialize_with = "word")]
+    pub(super) fields: Fields,
 }
 
 /// Limits for some requests.
@@ -58,6 +68,13 @@ pub(super) struct WrittenRule {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "AtLeastOne<WrittenLimit>")]
     limits: Option<AtLeastOne<Object<WrittenLimit>>>,
+    /// Keys that may spend something else.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "AtLeastOne<WrittenOverride>")]
+    overrides: Option<AtLeastOne<Object<WrittenOverride>>>,
+    /// What a request costs: 1, if left out.
+    #[serde(default)]
+    cost: Cost,
     /// What becomes of a request without a key.
     #[serde(default, deserialize_with = "word")]
     unkeyed: Unkeyed,
@@ -65,6 +82,26 @@ pub(super) struct WrittenRule {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Mode")]
     mode: Option<Mode>,
+}
+
+/// Other limits for one key.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "Override",
+    extend("oneOf" = [{ "required": ["limit"] }, { "required": ["limits"] }])
+)]
+struct WrittenOverride {
+    /// The value of each part of the key that is not constant, in order.
+    key: AtLeastOne<String>,
+    /// How much this key may spend.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "WrittenLimit")]
+    limit: Option<Object<WrittenLimit>>,
+    /// How much this key may spend, over several windows.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "AtLeastOne<WrittenLimit>")]
+    limits: Option<AtLeastOne<Object<WrittenLimit>>>,
 }
 
 /// How much a key may spend over one window.
@@ -91,14 +128,31 @@ impl WrittenRule {
     /// The rule at this position of the list, from 0.
     pub(super) fn parse(self, position: usize) -> Result<Rule, InvalidPolicy> {
         let place = format!("rules[{position}]");
-        let Self { name, requests, key, limit, limits, unkeyed, mode } = self;
-        let limits = quotas(&place, limit, limits)?;
-        Ok(Rule { name, requests, key, limits, unkeyed, mode })
+        let Self { name, requests, key, cost, unkeyed, mode, .. } = self;
+        let limits = quotas(&place, self.limit, self.limits)?;
+        let mut overrides: Vec<Override> = Vec::new();
+        let written = self.overrides.map_or_else(Vec::new, AtLeastOne::into_vec);
+        for (at, Object(written)) in written.into_iter().enumerate() {
+            let place = format!("{place}.overrides[{at}]");
+            let composed = key.compose_of(written.key.as_slice());
+            let composed = composed
+                .map_err(|problem| InvalidPolicy::OverrideKey { place: place.clone(), problem })?;
+            if let Some(earlier) = overrides.iter().position(|other| other.key == composed) {
+                return Err(InvalidPolicy::RepeatedOverride { place, earlier });
+            }
+            let limits = quotas(&place, written.limit, written.limits)?;
+            overrides.push(Override { key: composed, limits });
+        }
+        let all = overrides.iter().flat_map(|other| &other.limits).chain(&limits);
+        let burst = all.map(Quota::burst).min();
+        if let Some(burst) = burst.filter(|&burst| cost.most() > burst) {
+            return Err(InvalidPolicy::CostAboveBurst { place, cost: cost.most(), burst });
+        }
+        Ok(Rule { name, requests, key, limits, overrides, cost, unkeyed, mode })
     }
 }
 
 /// What stands at `limit` or at `limits`: each with a window of its own.
-#[inline(never)]
 fn quotas(
     place: &str,
     limit: Option<Object<WrittenLimit>>,
@@ -149,12 +203,15 @@ impl<'de> Deserialize<'de> for Window {
 }
 
 impl<'de> Deserialize<'de> for Part {
-    #[inline(never)]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Clone, Copy, Deserialize)]
         #[serde(field_identifier, rename_all = "snake_case")]
         enum Kind {
             Header,
+            Cookie,
+            Query,
+            Template,
+            ClientAddress,
             Constant,
         }
 
@@ -164,12 +221,13 @@ impl<'de> Deserialize<'de> for Part {
             type Value = Part;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a part: \"path\", { header: NAME } or { constant: TEXT }")
+                f.write_str("a part: \"path\", \"peer\", { header: NAME } or its like")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Part, E> {
                 match text {
                     "path" => Ok(Part::Path),
+                    "peer" => Ok(Part::Peer),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
@@ -177,6 +235,14 @@ impl<'de> Deserialize<'de> for Part {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
                 let part = match map.next_key()? {
                     Some(Kind::Header) => Part::Header(map.next_value()?),
+                    Some(Kind::Cookie) => Part::Cookie(map.next_value()?),
+                    Some(Kind::Query) => Part::Query(map.next_value()?),
+                    Some(Kind::Template) => {
+                        let text: String = map.next_value()?;
+                        let pattern = PathPattern::template(&text).map_err(A::Error::custom)?;
+                        Part::Template(Box::new(pattern))
+                    }
+                    Some(Kind::ClientAddress) => Part::ClientAddress(map.next_value()?),
                     Some(Kind::Constant) => Part::Constant(map.next_value()?),
                     None => return Err(A::Error::invalid_type(Unexpected::Map, &self)),
                 };
@@ -199,7 +265,7 @@ impl JsonSchema for Part {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let text = generator.subschema_for::<Constant>();
+        let text = generator.subschema_for::<Text>();
         let part = |name: &str, value: Schema| {
             json_schema!({
                 "type": "object",
@@ -211,8 +277,12 @@ impl JsonSchema for Part {
         json_schema!({
             "description": "What a request counts against, or a part of it.",
             "oneOf": [
-                { "const": "path" },
+                { "enum": ["path", "peer"] },
                 part("header", generator.subschema_for::<HeaderName>()),
+                part("cookie", generator.subschema_for::<CookieName>()),
+                part("query", text.clone()),
+                part("template", PathPattern::template_schema()),
+                part("client_address", generator.subschema_for::<ClientAddress>()),
                 part("constant", text),
             ],
         })
