@@ -1,12 +1,19 @@
 //! What goes wrong between here and a registry: an error that says what, no tag that stands for half an
 //! image, and the next push succeeds.
 
-use std::sync::Arc;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use assert_cmd::cargo::cargo_bin;
 
 use crate::proxy::{Message, Proxy};
 use crate::registry::{Mode, Registry};
 use crate::{Files, digest_of, inspected, printed, refused, run, said};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A registry whose tag `edge` stands for an image, and what is pushed over it.
 struct Bench {
@@ -94,6 +101,46 @@ fn an_upload_that_the_registry_forgot_begins_again() {
         Some(on(&request))
     });
     assert!(bench.succeeds(&proxy).contains("forgotten the upload"));
+}
+
+#[test]
+fn a_success_may_have_a_body() {
+    let Some(bench) = Bench::new() else { return };
+    let proxy = bench.proxy(move |request, on| {
+        let mut answer = on(&request);
+        if request.is("POST", "") || request.is("PUT", "") {
+            answer.body = b"{}".into();
+        }
+        Some(answer)
+    });
+    assert_eq!(bench.succeeds(&proxy), "");
+}
+
+#[test]
+fn a_push_that_is_killed_leaves_the_tag_as_it_was() {
+    let Some(bench) = Bench::new() else { return };
+    let ((reached, is_reached), (killed, is_killed)) = (channel(), channel::<()>());
+    let (reached, is_killed) = (Mutex::new(reached), Mutex::new(is_killed));
+    // The manifest is stored by its digest, and the answer never comes.
+    let proxy = bench.proxy(move |request, on| {
+        let answer = on(&request);
+        if request.is("PUT", "/manifests/sha256") {
+            reached.lock().unwrap().send(()).unwrap();
+            is_killed.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        }
+        Some(answer)
+    });
+    let image = format!("{}/a:edge", proxy.address());
+    let mut push = Command::new(cargo_bin("tollgate"));
+    push.args(["push", &bench.files.module(2), &image]).stdout(Stdio::null());
+    let mut push = push.spawn().unwrap();
+    is_reached.recv_timeout(PATIENCE).unwrap();
+    push.kill().unwrap();
+    push.wait().unwrap();
+    killed.send(()).unwrap();
+    drop(proxy);
+    assert_eq!(bench.edge(), bench.before);
+    bench.succeeds(&bench.proxy(|request, on| Some(on(&request))));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Images as other tools write them: which layout they are, and whether meshes take them.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -28,9 +28,21 @@ fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
         header.set_mode(0o600);
         archive.append_data(&mut header, name, *bytes).unwrap();
     }
+    gzip(&archive.into_inner().unwrap())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&archive.into_inner().unwrap()).unwrap();
+    gzip.write_all(bytes).unwrap();
     gzip.finish().unwrap()
+}
+
+/// The two halves of an archive.
+fn unpacked(layer: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut front = Vec::new();
+    flate2::read::GzDecoder::new(layer).read_to_end(&mut front).unwrap();
+    let back = front.split_off(front.len() / 2);
+    (front, back)
 }
 
 /// Stores what other tools would have stored.
@@ -134,7 +146,13 @@ fn layouts_of_all_tools_are_known_and_judged_as_meshes_do() {
     let to_oci = ("application/vnd.wasm.content.layer.v1+wasm", module.as_slice());
     store.image("wasm-to-oci", OCI, "application/vnd.wasm.config.v1+json", &[to_oci]);
 
+    // What packs in parallel writes several members, which count as one.
+    let (front, back) = unpacked(&compat);
+    let members = [gzip(&front), gzip(&back)].concat();
+    store.image("members", OCI, unknown, &[(OCI_LAYER, &members)]);
+
     for (tag, layout) in [
+        ("members", "oci-compat"),
         ("docker", "docker-compat"),
         ("buildah", "oci-compat"),
         ("higress", "oci-compat"),
@@ -149,7 +167,7 @@ fn layouts_of_all_tools_are_known_and_judged_as_meshes_do() {
 
     let files = Files::new();
     let out = files.path("pulled.wasm");
-    for tag in ["docker", "buildah", "higress", "solo", "cncf", "wasm-to-oci"] {
+    for tag in ["members", "docker", "buildah", "higress", "solo", "cncf", "wasm-to-oci"] {
         printed(&["pull", &store.reference(tag), "--out", out.to_str().unwrap()]);
         assert_eq!(std::fs::read(&out).unwrap(), module, "{tag}");
     }

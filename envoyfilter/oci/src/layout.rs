@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 
 use crate::MAX_MODULE_BYTES;
@@ -77,7 +77,7 @@ impl fmt::Display for Layout {
 /// The first file named `plugin.wasm`, in whatever folder, as Istio looks for it.
 fn unpack(layer: &[u8]) -> Result<Vec<u8>, NotUnpacked> {
     // Headers of the archive count too; they are far smaller than a module.
-    let mut archive = tar::Archive::new(GzDecoder::new(layer).take(MAX_MODULE_BYTES * 2));
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(layer).take(MAX_MODULE_BYTES * 2));
     for entry in archive.entries().map_err(NotUnpacked::Archive)? {
         let entry = entry.map_err(NotUnpacked::Archive)?;
         let is_module =

@@ -12,6 +12,9 @@ use crate::image::{Blob, Image};
 use crate::media;
 use crate::repository::{Event, Repository};
 
+/// The most bytes of a body that nobody reads: some registries send one with a success.
+const MAX_IGNORED_BYTES: u64 = 64 << 10;
+
 /// What becomes of a tag that is a version and stands for another image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MovedTags {
@@ -63,7 +66,7 @@ impl Repository<'_> {
     fn digest_of(&mut self, selector: &str) -> Result<Option<Digest>, Failure> {
         let url = self.url(&format!("manifests/{selector}"));
         let accept = [("accept", media::ACCEPTED)];
-        let answer = self.request(&Method::HEAD, &url, &accept, &[], 0)?;
+        let answer = self.request(&Method::HEAD, &url, &accept, &[], MAX_IGNORED_BYTES)?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -108,14 +111,14 @@ impl Repository<'_> {
     /// How many bytes of a blob the registry has, if it says so.
     fn size_of(&mut self, digest: &Digest) -> Result<Option<u64>, Failure> {
         let url = self.url(&format!("blobs/{digest}"));
-        let answer = self.request(&Method::HEAD, &url, &[], &[], 0)?;
+        let answer = self.request(&Method::HEAD, &url, &[], &[], MAX_IGNORED_BYTES)?;
         let size = answer.header("content-length").and_then(|size| size.parse().ok());
         Ok(size.filter(|_| answer.status == StatusCode::OK))
     }
 
     fn upload(&mut self, blob: &Blob) -> Result<(), Failure> {
         let begin = self.url("blobs/uploads/");
-        let answer = self.request(&Method::POST, &begin, &[], &[], 0)?;
+        let answer = self.request(&Method::POST, &begin, &[], &[], MAX_IGNORED_BYTES)?;
         if answer.status != StatusCode::ACCEPTED {
             return Err(answer.into_failure());
         }
@@ -124,7 +127,7 @@ impl Repository<'_> {
         let digest = blob.descriptor.digest.as_str().replace(':', "%3A");
         let url = format!("{location}{separator}digest={digest}");
         let content = [("content-type", "application/octet-stream")];
-        let answer = self.request(&Method::PUT, &url, &content, &blob.bytes, 0)?;
+        let answer = self.request(&Method::PUT, &url, &content, &blob.bytes, MAX_IGNORED_BYTES)?;
         match answer.status {
             StatusCode::CREATED => Ok(()),
             StatusCode::NOT_FOUND => Err(Failure::UploadLost { request: answer.request }),
@@ -138,7 +141,7 @@ impl Repository<'_> {
         self.retrying(|this| {
             let url = this.url(&format!("manifests/{name}"));
             let content = [("content-type", descriptor.media_type.as_str())];
-            let answer = this.request(&Method::PUT, &url, &content, bytes, 0)?;
+            let answer = this.request(&Method::PUT, &url, &content, bytes, MAX_IGNORED_BYTES)?;
             if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.into_failure()) }
         })?;
         let found = self.retrying(|this| this.digest_of(name))?;
