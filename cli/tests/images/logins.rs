@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::proxy::{Message, Proxy};
 use crate::registry::{Mode, Registry};
@@ -87,12 +87,11 @@ fn credential_helpers_are_asked() {
     let Some(registry) = Registry::start(Mode::Basic) else { return };
     let (files, at) = (Files::new(), registry.address());
     let image = format!("{at}/a:edge");
-    let helper = |script: &str| {
+    let helper = |helpers: &Value, script: &str| {
         let file = files.path("docker-credential-test");
         fs::write(&file, format!("#!/bin/sh\nread -r registry\n{script}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(files.path("config.json"), json!({ "credHelpers": { &at: "test" } }).to_string())
-            .unwrap();
+        fs::write(files.path("config.json"), helpers.to_string()).unwrap();
         let folder = files.path("");
         let path = format!("{}:/usr/bin:/bin", folder.display());
         push(
@@ -103,13 +102,17 @@ fn credential_helpers_are_asked() {
             &image,
         )
     };
-    helper(&format!(
-        r#"[ "$registry" = {at} ] && echo '{{"Username":"alice","Secret":"secret"}}'"#
-    ))
-    .unwrap();
-    let words = helper("echo credentials not found in native keychain; exit 1").unwrap_err();
+    let one = json!({ "credHelpers": { &at: "test" } });
+    // A helper for all registries is asked for this one, not for what is in it.
+    let store = json!({ "credsStore": "test" });
+    let knows = format!(
+        r#"[ "$registry" = {at} ] || exit 1; echo '{{"Username":"alice","Secret":"secret"}}'"#
+    );
+    helper(&one, &knows).unwrap();
+    helper(&store, &knows).unwrap();
+    let words = helper(&one, "echo credentials not found in native keychain; exit 1").unwrap_err();
     assert!(words.contains("there are no credentials"), "{words}");
-    let words = helper("echo the vault is sealed >&2; exit 1").unwrap_err();
+    let words = helper(&one, "echo the vault is sealed >&2; exit 1").unwrap_err();
     assert!(words.contains("docker-credential-test failed: the vault is sealed"), "{words}");
 }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
+use serde::Deserialize;
 
 use crate::reference::Reference;
 
@@ -137,7 +138,9 @@ fn in_file(file: &Path, reference: &Reference) -> Result<Option<Credential>, Cre
             return Err(CredentialError::File { file: file.to_owned(), why: error.to_string() });
         }
     };
-    for key in keys(reference) {
+    // What cannot be read is told below, with the name of the file.
+    let written: Written = serde_json::from_slice(&text).unwrap_or_default();
+    for key in keys(reference, &written) {
         match get_credential_from_reader(text.as_slice(), &key) {
             Ok(DockerCredential::IdentityToken(token)) => {
                 return Ok(Some(Credential::IdentityToken(token)));
@@ -157,14 +160,23 @@ fn in_file(file: &Path, reference: &Reference) -> Result<Option<Credential>, Cre
     Ok(None)
 }
 
-/// The names under which a credential for an image may stand, the narrowest first.
-fn keys(reference: &Reference) -> Vec<String> {
+/// Which keys a file has.
+#[derive(Default, Deserialize)]
+struct Written {
+    #[serde(default)]
+    auths: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The names under which a credential for an image may stand, the narrowest first. Those of repositories
+/// have to be written: helpers know registries alone.
+fn keys(reference: &Reference, written: &Written) -> Vec<String> {
     let mut keys = Vec::new();
     let mut key = reference.repository();
     while let Some((folder, _)) = key.rsplit_once('/') {
         let folder = folder.to_owned();
         keys.push(std::mem::replace(&mut key, folder));
     }
+    keys.retain(|key| written.auths.contains_key(key));
     keys.push(if key == "docker.io" { DOCKER_HUB_KEY.to_owned() } else { key });
     keys
 }
