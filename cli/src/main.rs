@@ -14,14 +14,19 @@ mod demo;
 mod deployed;
 mod explain;
 mod filters;
+mod images;
+mod inspect;
 mod limits;
 mod loading;
 mod new;
+mod pull;
+mod push;
 mod render;
 mod replay;
 mod serve;
 mod test;
 mod trace;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -52,6 +57,14 @@ enum Command {
     Explain(explain::Explain),
     /// Write the resource that brings a filter with its policy into a proxy.
     Render(render::Render),
+    /// Store a module in registries, as an image that meshes take.
+    Push(push::Push),
+    /// Read the module out of an image, in whatever layout it lies there.
+    Pull(pull::Pull),
+    /// Tell what an image is, and what module it has.
+    Inspect(inspect::Inspect),
+    /// Tell whether meshes would take an image, and whether Envoy would load its module.
+    Verify(verify::Verify),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
     /// Play a recording of `serve` again, and compare the decisions.
@@ -100,6 +113,10 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Render(render) => render.run(),
+        Command::Push(push) => push.run(),
+        Command::Pull(pull) => pull.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Verify(verify) => verify.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Bench(bench) => bench.run(),

@@ -1,0 +1,110 @@
+//! What `push`, `pull`, `inspect` and `verify` share: the way to a registry, and what is told on it.
+
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tollgate_oci::{
+    Access, Credential, Event, Fetched, Login, PlainHttp, Reference, Repository, Retry, Transport,
+};
+
+/// How to speak to registries.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RegistryOptions {
+    /// Speak plain HTTP. Registries on this machine are spoken to so anyway, unless --ca is given.
+    #[arg(long, conflicts_with = "ca")]
+    plain_http: bool,
+    /// Certificates of CAs to trust beside the system's, as PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The user, with the password on standard input. Without it, credentials come from
+    /// `TOLLGATE_REGISTRY_USERNAME` and `TOLLGATE_REGISTRY_PASSWORD`, Docker's configuration and its
+    /// helpers, or Podman's file.
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from standard input.
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+}
+
+/// How to speak to registries, once all is read.
+pub(crate) struct Registries {
+    plain: PlainHttp,
+    ca: Option<Vec<u8>>,
+    login: Login,
+}
+
+impl RegistryOptions {
+    /// Reads the files, and standard input if it has the password.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub(crate) fn read(self) -> Result<Registries> {
+        let ca = self.ca.map(|file| {
+            std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))
+        });
+        let login = match self.username {
+            Some(username) => {
+                let mut password = String::new();
+                io::stdin().read_to_string(&mut password).context("standard input")?;
+                let password = password.trim_end_matches(['\r', '\n']).to_owned();
+                Login::Given(Credential::Password { username, password })
+            }
+            None => Login::of_this_process(),
+        };
+        let plain = if self.plain_http { PlainHttp::Allowed } else { PlainHttp::OnLoopback };
+        Ok(Registries { plain, ca: ca.transpose()?, login })
+    }
+}
+
+impl Registries {
+    /// The way to the registry of an image.
+    ///
+    /// # Errors
+    ///
+    /// When there is nobody to trust.
+    pub(crate) fn transport(&self, reference: &Reference) -> Result<Transport> {
+        Ok(Transport::new(reference, self.plain, self.ca.as_deref())?)
+    }
+
+    /// The repository of an image; what happens on the way is told on standard error.
+    pub(crate) fn repository<'a>(
+        &'a self,
+        reference: &Reference,
+        access: Access,
+        transport: &'a Transport,
+    ) -> Repository<'a> {
+        Repository::new(reference, access, &self.login, transport, Retry::default(), tell)
+    }
+
+    /// Reads an image.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read.
+    pub(crate) fn fetch(&self, reference: &Reference) -> Result<Fetched> {
+        let transport = self.transport(reference)?;
+        let mut repository = self.repository(reference, Access::Pull, &transport);
+        repository.fetch().with_context(|| reference.to_string())
+    }
+}
+
+/// Progress goes to a terminal only; that something is tried again, everywhere.
+fn tell(event: &Event<'_>) {
+    let is_watched = io::stderr().is_terminal();
+    match event {
+        Event::Retrying { failure, pause } => {
+            eprintln!("{failure}; trying again in {:.1} s", pause.as_secs_f32());
+        }
+        Event::Present(blob) if is_watched => {
+            eprintln!("{}  {} bytes, there already", blob.digest, blob.size);
+        }
+        Event::Sending(blob) if is_watched => {
+            eprintln!("{}  {} bytes, sending", blob.digest, blob.size);
+        }
+        Event::Named(name) if is_watched => eprintln!("{name}  named"),
+        Event::Present(_) | Event::Sending(_) | Event::Named(_) => {}
+    }
+}

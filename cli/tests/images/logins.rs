@@ -1,0 +1,160 @@
+//! Where credentials come from, and how a registry is logged in to with them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::proxy::{Message, Proxy};
+use crate::registry::{Mode, Registry};
+use crate::{Files, command, said};
+
+fn auth(password: &str) -> String {
+    STANDARD.encode(format!("alice:{password}"))
+}
+
+/// What a push of a module says, with some variables set, and something on standard input.
+fn push(
+    files: &Files,
+    options: &[&str],
+    variables: &[(&str, &str)],
+    input: &str,
+    image: &str,
+) -> Result<(), String> {
+    let module = files.module(1);
+    let mut command = command(&["push", &module, image]);
+    command.args(options).envs(variables.iter().copied()).write_stdin(input);
+    let output = command.output().unwrap();
+    let words = said(&output);
+    for secret in ["secret", "wrong", &auth("secret"), "refresh-me"] {
+        assert!(!words.contains(secret), "{words}");
+    }
+    if output.status.success() { Ok(()) } else { Err(words) }
+}
+
+#[test]
+fn credentials_come_from_where_people_keep_them() {
+    let Some(registry) = Registry::start(Mode::Basic) else { return };
+    let (files, at) = (Files::new(), registry.address());
+    let image = format!("{at}/team/a:edge");
+    let folder = |name: &str, file: &str, text: &str| {
+        let folder = files.path(name);
+        fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+        fs::write(folder.join(file), text).unwrap();
+        folder.to_str().unwrap().to_owned()
+    };
+    let auths = |key: &str, password: &str| {
+        json!({ "auths": { key: { "auth": auth(password) } } }).to_string()
+    };
+
+    let words = push(&files, &[], &[], "", &image).unwrap_err();
+    assert!(words.contains("the registry wants a login, and there are no credentials"), "{words}");
+    let user = "TOLLGATE_REGISTRY_USERNAME";
+    let password = "TOLLGATE_REGISTRY_PASSWORD";
+    push(&files, &[], &[(user, "alice"), (password, "secret")], "", &image).unwrap();
+    let words = push(&files, &[], &[(user, "alice"), (password, "wrong")], "", &image).unwrap_err();
+    assert!(words.contains("refuses the credentials from $TOLLGATE"), "{words}");
+    let words = push(&files, &[], &[(user, "alice")], "", &image).unwrap_err();
+    assert!(words.contains("set both"), "{words}");
+
+    let stdin = ["--username", "alice", "--password-stdin"];
+    push(&files, &stdin, &[(user, "alice"), (password, "wrong")], "secret\n", &image).unwrap();
+
+    let docker = folder("docker", "config.json", &auths(&at, "secret"));
+    push(&files, &[], &[("DOCKER_CONFIG", &docker)], "", &image).unwrap();
+    let home = folder("home", ".docker/config.json", &auths(&format!("http://{at}/v2/"), "secret"));
+    push(&files, &[], &[("HOME", &home)], "", &image).unwrap();
+    let broken = folder("broken", "config.json", "{");
+    let words = push(&files, &[], &[("DOCKER_CONFIG", &broken)], "", &image).unwrap_err();
+    assert!(words.contains("broken/config.json"), "{words}");
+
+    // Podman's, with the narrowest key that fits.
+    let mut podman = json!({ "auths": { "other.test": { "auth": auth("wrong") } } });
+    podman["auths"][&at] = json!({ "auth": auth("wrong") });
+    podman["auths"][format!("{at}/team")] = json!({ "auth": auth("secret") });
+    let runtime = folder("runtime", "containers/auth.json", &podman.to_string());
+    push(&files, &[], &[("XDG_RUNTIME_DIR", &runtime)], "", &image).unwrap();
+    let file = format!("{runtime}/containers/auth.json");
+    let wrong = folder("wrong", "config.json", &auths(&at, "wrong"));
+    push(&files, &[], &[("REGISTRY_AUTH_FILE", &file), ("DOCKER_CONFIG", &wrong)], "", &image)
+        .unwrap();
+}
+
+#[test]
+fn credential_helpers_are_asked() {
+    let Some(registry) = Registry::start(Mode::Basic) else { return };
+    let (files, at) = (Files::new(), registry.address());
+    let image = format!("{at}/a:edge");
+    let helper = |helpers: &Value, script: &str| {
+        let file = files.path("docker-credential-test");
+        fs::write(&file, format!("#!/bin/sh\nread -r registry\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(files.path("config.json"), helpers.to_string()).unwrap();
+        let folder = files.path("");
+        let path = format!("{}:/usr/bin:/bin", folder.display());
+        push(
+            &files,
+            &[],
+            &[("DOCKER_CONFIG", folder.to_str().unwrap()), ("PATH", &path)],
+            "",
+            &image,
+        )
+    };
+    let one = json!({ "credHelpers": { &at: "test" } });
+    // A helper for all registries is asked for this one, not for what is in it.
+    let store = json!({ "credsStore": "test" });
+    let knows = format!(
+        r#"[ "$registry" = {at} ] || exit 1; echo '{{"Username":"alice","Secret":"secret"}}'"#
+    );
+    helper(&one, &knows).unwrap();
+    helper(&store, &knows).unwrap();
+    let words = helper(&one, "echo credentials not found in native keychain; exit 1").unwrap_err();
+    assert!(words.contains("there are no credentials"), "{words}");
+    let words = helper(&one, "echo the vault is sealed >&2; exit 1").unwrap_err();
+    assert!(words.contains("docker-credential-test failed: the vault is sealed"), "{words}");
+}
+
+#[test]
+fn tokens_are_fetched_where_the_registry_says() {
+    let Some(registry) = Registry::start(Mode::Plain) else { return };
+    let files = Files::new();
+    // A registry behind a service that gives tokens, for a password and for an identity token.
+    let proxy = Proxy::start(&registry.address(), |request, on| {
+        let host = request.header("host").unwrap().to_owned();
+        let authorization = request.header("authorization").unwrap_or_default();
+        let scope = "scope=repository%3Aa%3Apull%2Cpush";
+        if request.is("GET", "/token?") && authorization == format!("Basic {}", auth("secret")) {
+            assert!(request.line().contains("service=registry.test"), "{}", request.line());
+            assert!(request.line().contains(scope), "{}", request.line());
+            return Some(Message::answer("200 OK", "", r#"{"token":"t1"}"#));
+        }
+        if request.is("POST", "/token") {
+            let form = String::from_utf8(request.body).unwrap();
+            assert!(form.contains("grant_type=refresh_token") && form.contains(scope), "{form}");
+            assert!(form.contains("refresh_token=refresh-me"), "{form}");
+            return Some(Message::answer("200 OK", "", r#"{"access_token":"t2"}"#));
+        }
+        if request.is("GET", "/token?") {
+            return Some(Message::answer("401 Unauthorized", "", "who?"));
+        }
+        if authorization == "Bearer t1" || authorization == "Bearer t2" {
+            return Some(on(&request));
+        }
+        let challenge = format!(
+            "www-authenticate: Bearer realm=\"http://{host}/token\",service=\"registry.test\"\r\n"
+        );
+        Some(Message::answer("401 Unauthorized", &challenge, ""))
+    });
+    let image = format!("{}/a:edge", proxy.address());
+    let stdin = ["--username", "alice", "--password-stdin"];
+    push(&files, &stdin, &[], "secret", &image).unwrap();
+    let words = push(&files, &stdin, &[], "wrong", &image).unwrap_err();
+    assert!(words.contains("refuses the credentials from the command line: who?"), "{words}");
+
+    let identity = json!({ "auths": { proxy.address(): { "identitytoken": "refresh-me" } } });
+    fs::write(files.path("config.json"), identity.to_string()).unwrap();
+    let folder = files.path("");
+    push(&files, &[], &[("DOCKER_CONFIG", folder.to_str().unwrap())], "", &image).unwrap();
+}
