@@ -15,6 +15,7 @@ mod deployed;
 mod explain;
 mod filters;
 mod limits;
+mod lint;
 mod loading;
 mod new;
 mod render;
@@ -52,6 +53,8 @@ enum Command {
     Explain(explain::Explain),
     /// Write the resource that brings a filter with its policy into a proxy.
     Render(render::Render),
+    /// Find the traps in resources that bring filters into a mesh.
+    Lint(lint::Lint),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
     /// Play a recording of `serve` again, and compare the decisions.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Render(render) => render.run(),
+        Command::Lint(lint) => lint.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Bench(bench) => bench.run(),
