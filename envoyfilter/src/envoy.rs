@@ -64,7 +64,8 @@ pub(crate) fn discovered(policy: &Policy, facts: &Facts) -> Result<Rendered, Inv
         "name": name,
         "config_discovery": {
             "config_source": {
-                "path_config_source": { "path": DISCOVERED },
+                // Envoy watches the folder, and so wants one to be named.
+                "path_config_source": { "path": format!("./{DISCOVERED}") },
                 "resource_api_version": "V3",
                 "initial_fetch_timeout": "0s",
             },

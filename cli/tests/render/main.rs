@@ -155,6 +155,7 @@ fn a_rendered_bootstrap_is_one() {
             "{manager}/http_filters/0/config_discovery/config_source/path_config_source/path"
         );
         if let Some(path) = bootstrap.pointer_mut(&file) {
+            assert_eq!(path, "./filter.yaml");
             *path = json!(folder.join("filter.yaml"));
         }
         let envoy = Envoy::start(&envoy, &folder, &bootstrap);
