@@ -17,6 +17,7 @@ mod filters;
 mod images;
 mod inspect;
 mod limits;
+mod lint;
 mod loading;
 mod new;
 mod pull;
@@ -65,6 +66,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Tell whether meshes would take an image, and whether Envoy would load its module.
     Verify(verify::Verify),
+    /// Find the traps in resources that bring filters into a mesh.
+    Lint(lint::Lint),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
     /// Play a recording of `serve` again, and compare the decisions.
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Command::Pull(pull) => pull.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Lint(lint) => lint.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Bench(bench) => bench.run(),

@@ -1,10 +1,11 @@
 //! `tollgate render`: the resource that brings a filter with its policy into a proxy.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use tollgate_envoyfilter::{Facts, Policy, envoy};
+use tollgate_envoyfilter::{Facts, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_module::Module;
 
@@ -20,7 +21,13 @@ pub(crate) struct Render {
     policy: PathBuf,
     /// Whose resource.
     #[arg(long, value_enum)]
-    target: Target,
+    target: Mesh,
+    /// The file of the module, where the policy names an image: it is judged, and not pulled.
+    #[arg(long, value_name = "FILE.wasm")]
+    module: Option<PathBuf>,
+    /// Write each document into a file of this folder, in place of all to standard output.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -28,9 +35,44 @@ pub(crate) struct Render {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Target {
+enum Mesh {
     /// Envoy: a list for `http_filters`, and what the bootstrap needs for it.
     Envoy,
+    /// Envoy: a whole bootstrap.
+    EnvoyBootstrap,
+    /// Envoy: a whole bootstrap, and the filter in a file that Envoy watches.
+    EnvoyXds,
+    /// Istio: an `EnvoyFilter`.
+    Istio,
+    /// Istio: a `WasmPlugin`.
+    IstioWasmplugin,
+    /// Istio from 1.30 on: a `TrafficExtension`.
+    IstioTrafficextension,
+    /// Envoy Gateway: an `EnvoyExtensionPolicy`.
+    EnvoyGateway,
+    /// Higress: its `WasmPlugin`.
+    Higress,
+    /// Kuma and Kong Mesh: a `MeshProxyPatch`.
+    Kuma,
+    /// MOSN: its stream filters.
+    Mosn,
+}
+
+impl From<Mesh> for Target {
+    fn from(mesh: Mesh) -> Self {
+        match mesh {
+            Mesh::Envoy => Self::Envoy,
+            Mesh::EnvoyBootstrap => Self::EnvoyBootstrap,
+            Mesh::EnvoyXds => Self::EnvoyXds,
+            Mesh::Istio => Self::Istio,
+            Mesh::IstioWasmplugin => Self::IstioWasmPlugin,
+            Mesh::IstioTrafficextension => Self::IstioTrafficExtension,
+            Mesh::EnvoyGateway => Self::EnvoyGateway,
+            Mesh::Higress => Self::Higress,
+            Mesh::Kuma => Self::Kuma,
+            Mesh::Mosn => Self::Mosn,
+        }
+    }
 }
 
 impl Render {
@@ -44,7 +86,14 @@ impl Render {
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
         let policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
-        let source = source(&policy.filter, &self.policy).with_context(|| format!("{name}"))?;
+        let source = match &self.module {
+            Some(file) => FilterSource::File(file.clone()),
+            None if policy.filter.starts_with("oci://") => bail!(
+                "{name}: {} is not pulled here; name its file with --module FILE.wasm",
+                policy.filter
+            ),
+            None => source(&policy.filter, &self.policy).with_context(|| format!("{name}"))?,
+        };
         let (file, bytes) = self.built_ins.read(&source).with_context(|| format!("{name}"))?;
 
         let filter = FilterUse {
@@ -62,11 +111,29 @@ impl Render {
             return Ok(Outcome::Failed);
         }
 
-        let facts = facts(&policy, &file, &bytes)?;
-        let Target::Envoy = self.target;
-        print(envoy::render(&policy, &facts)?.trim_end())?;
+        let facts = facts(&file, bytes)?;
+        let rendered =
+            render(self.target.into(), &policy, &facts).with_context(|| format!("{name}"))?;
+        for note in &rendered.notes {
+            eprintln!("note: {name}: {note}");
+        }
+        match &self.out {
+            Some(folder) => write(&rendered, folder)?,
+            None => print(rendered.to_text()?.trim_end())?,
+        }
         Ok(Outcome::Done)
     }
+}
+
+fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    for document in &rendered.documents {
+        let file = folder.join(&document.file);
+        let text = document.to_text()?;
+        std::fs::write(&file, text).with_context(|| format!("{}", file.display()))?;
+        eprintln!("{}", file.display());
+    }
+    Ok(())
 }
 
 /// The module of a policy; a path is meant from the folder of the policy.
@@ -83,22 +150,35 @@ pub(crate) fn source(filter: &str, policy: &Path) -> Result<FilterSource> {
     })
 }
 
-fn facts(policy: &Policy, file: &Path, bytes: &[u8]) -> Result<Facts> {
+fn facts(file: &Path, bytes: Vec<u8>) -> Result<Facts> {
     let name = file.display();
-    let module = Module::read(bytes).with_context(|| format!("{name}"))?;
+    let module = Module::read(&bytes).with_context(|| format!("{name}"))?;
     let metadata = module.metadata().with_context(|| format!("{name}"))?;
     let callbacks = module.callbacks().map(|callback| callback.name().to_owned());
     let functions = module.imports().iter().map(|import| import.name.clone());
+    let capabilities: BTreeSet<String> = callbacks.chain(functions).collect();
+    let abi = module.abi().map(|version| version.to_string()).unwrap_or_default();
     let needs = metadata.as_ref().map(|metadata| metadata.needs.clone()).unwrap_or_default();
     let stats_tags = metadata.map(|metadata| metadata.stats_tags).unwrap_or_default();
     let here = std::path::absolute(file).with_context(|| format!("{name}"))?;
     Ok(Facts {
-        file: match &policy.module {
-            Some(file) => file.clone(),
-            None => here.to_str().with_context(|| format!("{name} is not UTF-8"))?.to_owned(),
-        },
-        capabilities: callbacks.chain(functions).collect(),
+        file: here.to_str().with_context(|| format!("{name} is not UTF-8"))?.to_owned(),
+        abi,
+        traffic: traffic(&capabilities),
+        capabilities,
         needs,
         stats_tags: stats_tags.into_iter().map(|tag| (tag.tag_name, tag.regex)).collect(),
+        bytes,
     })
+}
+
+/// What a module stands in front of: its callbacks tell.
+fn traffic(capabilities: &BTreeSet<String>) -> Traffic {
+    let has = |names: &[&str]| names.iter().any(|name| capabilities.contains(*name));
+    let tcp = ["proxy_on_new_connection", "proxy_on_downstream_data", "proxy_on_upstream_data"];
+    if has(&tcp) && !has(&["proxy_on_request_headers", "proxy_on_response_headers"]) {
+        Traffic::Tcp
+    } else {
+        Traffic::Http
+    }
 }

@@ -1,150 +1,225 @@
-//! Envoy itself: an HTTP filter for the chain of a connection manager, and what the bootstrap needs for it.
+//! Envoy itself: an entry for the chain of a connection manager, or a whole bootstrap.
+//!
+//! Source: Envoy 1.40, `envoy.extensions.filters.http.wasm.v3.Wasm` and `envoy.config.bootstrap.v3`.
 
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use crate::istio::{CONNECTION_MANAGER, ROUTER, TCP_PROXY};
+use crate::rendered::{Document, Rendered, put};
+use crate::{Address, Delivery, Facts, InvalidPolicy, Policy, Proxy, Traffic, wasm};
 
-use crate::{Facts, FailurePolicy, Policy};
+/// The file of the filter, where Envoy takes it from one.
+const DISCOVERED: &str = "filter.yaml";
 
-/// An entry of `http_filters`.
-///
-/// Source: Envoy 1.40, `envoy.extensions.filters.http.wasm.v3.Wasm`.
-#[derive(Serialize)]
-struct HttpFilter<'a> {
-    name: &'a str,
-    typed_config: Wasm<'a>,
-}
-
-#[derive(Serialize)]
-struct Wasm<'a> {
-    #[serde(rename = "@type")]
-    kind: &'static str,
-    config: Plugin<'a>,
-}
-
-#[derive(Serialize)]
-struct Plugin<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    root_id: &'a str,
-    failure_policy: &'static str,
-    /// Fields that have to be true.
-    #[serde(flatten)]
-    needs: BTreeMap<&'a str, bool>,
-    vm_config: Vm<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    configuration: Option<Configuration>,
-}
-
-#[derive(Serialize)]
-struct Vm<'a> {
-    runtime: &'static str,
-    code: Code<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    environment_variables: Option<Environment<'a>>,
-    capability_restriction_config: Restriction<'a>,
-}
-
-#[derive(Serialize)]
-struct Code<'a> {
-    local: Local<'a>,
-}
-
-#[derive(Serialize)]
-struct Local<'a> {
-    filename: &'a str,
-}
-
-#[derive(Serialize)]
-struct Environment<'a> {
-    key_values: &'a BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-struct Restriction<'a> {
-    allowed_capabilities: BTreeMap<&'a str, Map<String, Value>>,
-}
-
-#[derive(Serialize)]
-struct Configuration {
-    #[serde(rename = "@type")]
-    kind: &'static str,
-    value: String,
-}
-
-#[derive(Serialize)]
-struct Bootstrap<'a> {
-    stats_config: Stats<'a>,
-}
-
-#[derive(Serialize)]
-struct Stats<'a> {
-    stats_tags: Vec<StatsTag<'a>>,
-}
-
-#[derive(Serialize)]
-struct StatsTag<'a> {
-    tag_name: &'a str,
-    regex: &'a str,
-}
-
-/// Renders a policy: a list for `http_filters`, to stand before the router; where its metrics have labels,
-/// a second document with the `stats_config` that the bootstrap needs.
-///
-/// # Errors
-///
-/// When YAML cannot carry a text, which none that a policy can have is.
-pub fn render(policy: &Policy, facts: &Facts) -> Result<String, serde_saphyr::ser::Error> {
-    let filter = HttpFilter {
-        name: policy.plugin_name(),
-        typed_config: Wasm {
-            kind: "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            config: plugin(policy, facts),
-        },
-    };
-    let mut rendered = serde_saphyr::to_string(&[filter])?;
-    if !facts.stats_tags.is_empty() {
-        let stats_tags = facts.stats_tags.iter();
-        let stats_tags = stats_tags.map(|(tag_name, regex)| StatsTag { tag_name, regex }).collect();
-        rendered.push_str("---\n# for the bootstrap: labels of its metrics\n");
-        rendered += &serde_saphyr::to_string(&Bootstrap { stats_config: Stats { stats_tags } })?;
+/// A list for `http_filters` or `filters`, to stand before the last one; and what the rest of the
+/// configuration needs for it.
+pub(crate) fn snippet(policy: &Policy, facts: &Facts) -> Result<Rendered, InvalidPolicy> {
+    let mut rendered = Rendered::default();
+    let mut entry = entry(policy, facts, &mut rendered)?;
+    if !policy.apply.routes.is_empty() {
+        put(&mut entry, "disabled", json!(true));
     }
+    rendered.documents.push(Document::new("filter.yaml", "", json!([entry])));
+    if !policy.apply.routes.is_empty() {
+        let comment = "for the routes or virtual hosts that it is limited to:";
+        let names = policy.apply.routes.iter().map(|route| match &route.route {
+            Some(name) => format!("\n  {name} of {}", route.virtual_host),
+            None => format!("\n  {}", route.virtual_host),
+        });
+        let comment = names.fold(comment.to_owned(), |comment, name| comment + &name);
+        let enabled = wasm::enabled(policy.plugin_name());
+        rendered.documents.push(Document::new("route.yaml", &comment, enabled));
+    }
+    if !policy.clusters.is_empty() {
+        let clusters: Vec<Value> = policy.clusters.iter().map(wasm::cluster).collect();
+        let comment = "for the bootstrap: clusters that it calls";
+        let value = json!({ "clusters": clusters });
+        rendered.documents.push(Document::new("clusters.yaml", comment, value));
+    }
+    if let Some(stats) = stats(facts) {
+        let comment = "for the bootstrap: labels of its metrics";
+        let value = json!({ "stats_config": stats });
+        rendered.documents.push(Document::new("stats.yaml", comment, value));
+    }
+    told_elsewhere(policy, &mut rendered);
     Ok(rendered)
 }
 
-fn plugin<'a>(policy: &'a Policy, facts: &'a Facts) -> Plugin<'a> {
-    let allowed = facts.capabilities.iter();
-    Plugin {
-        name: policy.plugin_name(),
-        root_id: &policy.root_id,
-        // Said also where it is Envoy's default: that has changed between versions.
-        failure_policy: match policy.failure_policy {
-            FailurePolicy::Closed => "FAIL_CLOSED",
-            FailurePolicy::Reload => "FAIL_RELOAD",
-            FailurePolicy::Open => "FAIL_OPEN",
-        },
-        needs: facts.needs.iter().map(|need| (need.as_str(), true)).collect(),
-        vm_config: Vm {
-            runtime: "envoy.wasm.runtime.v8",
-            code: Code { local: Local { filename: &facts.file } },
-            environment_variables: Some(Environment { key_values: &policy.environment })
-                .filter(|environment| !environment.key_values.is_empty()),
-            capability_restriction_config: Restriction {
-                allowed_capabilities: allowed.map(|name| (name.as_str(), Map::new())).collect(),
+/// A bootstrap with the filter in it.
+pub(crate) fn bootstrap(policy: &Policy, facts: &Facts) -> Result<Rendered, InvalidPolicy> {
+    let mut rendered = Rendered::default();
+    let entry = entry(policy, facts, &mut rendered)?;
+    rendered.documents.push(Document::new("envoy.yaml", "", whole(policy, facts, &entry)?));
+    told_elsewhere(policy, &mut rendered);
+    Ok(rendered)
+}
+
+/// A bootstrap, and the filter in a file beside it, which Envoy reads again when it is replaced.
+pub(crate) fn discovered(policy: &Policy, facts: &Facts) -> Result<Rendered, InvalidPolicy> {
+    let mut rendered = Rendered::default();
+    let name = policy.plugin_name();
+    let entry = entry(policy, facts, &mut rendered)?;
+    let config = entry.get("typed_config").cloned().unwrap_or_default();
+    let source = json!({
+        "name": name,
+        "config_discovery": {
+            "config_source": {
+                // Envoy watches the folder, and so wants one to be named.
+                "path_config_source": { "path": format!("./{DISCOVERED}") },
+                "resource_api_version": "V3",
+                "initial_fetch_timeout": "0s",
             },
+            "type_urls": [facts.traffic.type_url()],
         },
-        configuration: configuration(&policy.config),
+    });
+    let resource = json!({ "resources": [{
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": name,
+        "typed_config": config,
+    }] });
+    let comment = format!("for a file {DISCOVERED} in the folder where Envoy is started");
+    let bootstrap = whole(policy, facts, &source)?;
+    rendered.documents.push(Document::new("envoy.yaml", "", bootstrap));
+    rendered.documents.push(Document::new(DISCOVERED, &comment, resource));
+    rendered.note(format!("{DISCOVERED} is read again when another file is moved over it"));
+    told_elsewhere(policy, &mut rendered);
+    Ok(rendered)
+}
+
+fn entry(policy: &Policy, facts: &Facts, rendered: &mut Rendered) -> Result<Value, InvalidPolicy> {
+    let code = match &policy.module {
+        None => wasm::local(&facts.file),
+        Some(Delivery::File(file)) => wasm::local(file),
+        Some(Delivery::Inline) => {
+            let (code, note) = wasm::inline(policy, facts)?;
+            // No cluster stores it.
+            drop(note);
+            code
+        }
+        Some(Delivery::Image(_)) => {
+            rendered.note(
+                "Envoy pulls no images: it is given the file that was judged; name another with \
+                 `module: { file: … }`",
+            );
+            wasm::local(&facts.file)
+        }
+        Some(Delivery::Url(_)) => {
+            let what = "Envoy's own fetching of modules may crash it; fetch the file, and name it \
+                        with `module: { file: … }`";
+            return Err(policy.refused("module.url", what));
+        }
+    };
+    let name = policy.plugin_name();
+    let config = wasm::filter(policy, facts, name, &code);
+    Ok(json!({ "name": name, "typed_config": config }))
+}
+
+/// What only whoever writes the rest of the configuration can see to.
+fn told_elsewhere(policy: &Policy, rendered: &mut Rendered) {
+    let apply = &policy.apply;
+    let meshes = [
+        ("selector", !apply.selector.is_empty()),
+        ("targets", !apply.targets.is_empty()),
+        ("direction", apply.direction.is_some()),
+        ("ports", !apply.ports.is_empty()),
+        ("phase", apply.phase.is_some()),
+        ("anchor", apply.anchor.is_some()),
+        ("order", apply.order.is_some()),
+    ];
+    let said: Vec<&str> = meshes.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+    if !said.is_empty() {
+        let keys = said.join(", ");
+        rendered.note(format!("apply: {keys}: put the entry into the chains where it is to be"));
+    }
+    if policy.variants.is_some() {
+        rendered.note("variants: routes that match the header are yours to write");
     }
 }
 
-fn configuration(config: &Value) -> Option<Configuration> {
-    let value = match config {
-        Value::Null => return None,
-        Value::String(text) => text.clone(),
-        config => config.to_string(),
+fn stats(facts: &Facts) -> Option<Value> {
+    let tag = |(name, regex): &(String, String)| json!({ "tag_name": name, "regex": regex });
+    let tags: Vec<Value> = facts.stats_tags.iter().map(tag).collect();
+    (!tags.is_empty()).then(|| json!({ "stats_tags": tags }))
+}
+
+fn whole(policy: &Policy, facts: &Facts, entry: &Value) -> Result<Value, InvalidPolicy> {
+    let missing =
+        || policy.refused("proxy", "missing; say where Envoy is to listen, and its upstream");
+    let proxy = policy.proxy.as_ref().ok_or_else(missing)?;
+    if !policy.apply.routes.is_empty() {
+        let what = "a bootstrap has one route; render envoy, and write the routes";
+        return Err(policy.refused("apply.routes", what));
+    }
+    let filters = match facts.traffic {
+        Traffic::Http => http(policy, entry),
+        Traffic::Tcp => tcp(policy, entry),
     };
-    Some(Configuration { kind: "type.googleapis.com/google.protobuf.StringValue", value })
+    let mut bootstrap = json!({ "node": { "id": "tollgate", "cluster": policy.plugin_name() } });
+    let Proxy { listen, upstream, admin } = proxy;
+    if let Some(admin) = admin {
+        put(&mut bootstrap, "admin", json!({ "address": wasm::socket(admin) }));
+    }
+    if let Some(stats) = stats(facts) {
+        put(&mut bootstrap, "stats_config", stats);
+    }
+    let own = policy.clusters.iter().map(wasm::cluster);
+    let clusters: Vec<Value> = std::iter::once(upstream_cluster(upstream)).chain(own).collect();
+    let resources = json!({
+        "listeners": [{
+            "name": "ingress",
+            "address": wasm::socket(listen),
+            "filter_chains": [{ "filters": filters }],
+        }],
+        "clusters": clusters,
+    });
+    put(&mut bootstrap, "static_resources", resources);
+    Ok(bootstrap)
+}
+
+fn http(policy: &Policy, entry: &Value) -> Value {
+    let router = json!({
+        "name": ROUTER,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        },
+    });
+    let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } });
+    json!([{
+        "name": CONNECTION_MANAGER,
+        "typed_config": {
+            "@type": format!("type.googleapis.com/{kind}"),
+            "stat_prefix": policy.plugin_name(),
+            // Filters that trust addresses trust those of the connection.
+            "use_remote_address": true,
+            "http_filters": [entry, router],
+            "route_config": { "virtual_hosts": [
+                { "name": "all", "domains": ["*"], "routes": [route] },
+            ] },
+        },
+    }])
+}
+
+fn tcp(policy: &Policy, entry: &Value) -> Value {
+    let kind = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    let proxy = json!({
+        "name": TCP_PROXY,
+        "typed_config": {
+            "@type": kind,
+            "stat_prefix": policy.plugin_name(),
+            "cluster": "upstream",
+        },
+    });
+    json!([entry, proxy])
+}
+
+fn upstream_cluster(address: &Address) -> Value {
+    wasm::cluster(&crate::Cluster {
+        name: "upstream".into(),
+        address: address.clone(),
+        protocol: crate::Protocol::Http1,
+        tls: None,
+    })
 }
 
 #[cfg(test)]
@@ -152,7 +227,8 @@ mod tests {
     use super::*;
 
     fn check(policy: &str, facts: &Facts, expected: &str) {
-        let rendered = render(&Policy::parse(policy).unwrap(), facts).unwrap();
+        let rendered = snippet(&Policy::parse(policy).unwrap(), facts).unwrap();
+        let rendered = rendered.to_text().unwrap();
         let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
         let expected: Vec<Value> = serde_saphyr::from_multiple(expected).unwrap();
         assert_eq!(documents, expected, "{rendered}");
@@ -176,6 +252,7 @@ mod tests {
       name: limits
       failure_policy: FAIL_CLOSED
       vm_config:
+        vm_id: limits
         runtime: envoy.wasm.runtime.v8
         code: { local: { filename: /etc/envoy/limits.wasm } }
         capability_restriction_config:
@@ -208,6 +285,7 @@ mod tests {
       failure_policy: FAIL_OPEN
       allow_on_headers_stop_iteration: true
       vm_config:
+        vm_id: a
         runtime: envoy.wasm.runtime.v8
         code: { local: { filename: a.wasm } }
         environment_variables: { key_values: { MODE: x } }

@@ -1,6 +1,8 @@
 //! What the tests of the command share: the command itself, and modules built by it.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
+pub mod envoy;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;

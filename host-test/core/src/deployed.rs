@@ -5,17 +5,19 @@
 
 mod envoy;
 mod istio;
-mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tollgate_tree::{self as tree, Node};
+
 use crate::engine::CodeId;
 use crate::scenario::{FilterSource, FilterUse};
 use envoy::Entry;
-use tree::Node;
+
+pub use tollgate_tree::Invalid;
 
 /// A filter as it is deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,25 +216,6 @@ impl Deployed {
         if self.plugin.is_empty() { &self.name } else { &self.plugin }
     }
 }
-
-/// A resource that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// Line, counted from 1.
-    pub line: u64,
-    /// Column, counted from 1.
-    pub column: u64,
-    /// What is wrong.
-    what: String,
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} column {}: {}", self.line, self.column, self.what)
-    }
-}
-
-impl std::error::Error for Invalid {}
 
 /// Why filters could not be taken from a file.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tollgate_tree::Node;
 
-use super::tree::Node;
 use super::{Deployed, Invalid, ModuleAt};
 
 /// The extension of HTTP that is ours.
@@ -155,8 +155,9 @@ fn left(plugin: &Node, vm: &Node) -> Result<Vec<String>, Invalid> {
     if plugin.find("fail_open").map_or(Ok(false), Node::flag)? {
         left.push("fail_open: true is played as FAIL_CLOSED".into());
     }
-    if let Some(restriction) = plugin.at(&["capability_restriction_config", "allowed_capabilities"])
-    {
+    // The field of the plugin is the older one.
+    let allowed = ["capability_restriction_config", "allowed_capabilities"];
+    if let Some(restriction) = vm.at(&allowed).or_else(|| plugin.at(&allowed)) {
         let count = restriction.keys().count();
         left.push(format!(
             "capability_restriction_config: all is allowed, not only {count} capabilities"

@@ -1,7 +1,8 @@
 //! Filters as Istio deploys them: by `EnvoyFilter`, `WasmPlugin` and `TrafficExtension`.
 
+use tollgate_tree::Node;
+
 use super::envoy::{self, Entry};
-use super::tree::Node;
 use super::{Deployed, Invalid, ModuleAt};
 
 /// The filters that patches of an `EnvoyFilter` put into a chain, in its order.

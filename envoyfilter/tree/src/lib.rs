@@ -1,4 +1,8 @@
 //! YAML as a tree that knows where it stands, for resources of which only a part is ours.
+//!
+//! Not here: what a resource means. Types that are read whole are read with serde.
+
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
@@ -6,13 +10,32 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::Invalid;
+/// A document or resource that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Line, counted from 1.
+    pub line: u64,
+    /// Column, counted from 1.
+    pub column: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}: {}", self.line, self.column, self.what)
+    }
+}
+
+impl std::error::Error for Invalid {}
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) line: u64,
-    pub(super) column: u64,
+pub struct Node {
+    /// Line, counted from 1.
+    pub line: u64,
+    /// Column, counted from 1.
+    pub column: u64,
     value: Value,
 }
 
@@ -23,8 +46,12 @@ enum Value {
     Scalar(serde_json::Value),
 }
 
-/// Reads every document of a text.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, Invalid> {
+/// Reads every document of a text. Only `true` and `false` are booleans.
+///
+/// # Errors
+///
+/// [`Invalid`] where it is no YAML.
+pub fn parse(text: &str) -> Result<Vec<Node>, Invalid> {
     let options = serde_saphyr::options! { strict_booleans: true };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let place = error.location();
@@ -37,13 +64,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Invalid> {
 }
 
 impl Node {
-    pub(super) fn invalid(&self, what: impl Into<String>) -> Invalid {
+    /// An error at this place.
+    pub fn invalid(&self, what: impl Into<String>) -> Invalid {
         Invalid { line: self.line, column: self.column, what: what.into() }
     }
 
     /// The value of a key, which may be written as protocol buffers or as JSON write it: `root_id` or
     /// `rootId`.
-    pub(super) fn find(&self, key: &str) -> Option<&Self> {
+    pub fn find(&self, key: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else { return None };
         let json = camel_case(key);
         let found = entries.iter().find(|(name, _)| name == key || *name == json);
@@ -51,27 +79,46 @@ impl Node {
     }
 
     /// The value at the end of a path of keys.
-    pub(super) fn at(&self, path: &[&str]) -> Option<&Self> {
+    pub fn at(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |node, key| node.find(key))
     }
 
-    pub(super) fn need(&self, key: &str) -> Result<&Self, Invalid> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when it is not there.
+    pub fn need(&self, key: &str) -> Result<&Self, Invalid> {
         self.find(key).ok_or_else(|| self.invalid(format!("`{key}` is missing")))
     }
 
     /// The text of a key; empty when it is not there.
-    pub(super) fn text_of(&self, key: &str) -> Result<&str, Invalid> {
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when it is not text.
+    pub fn text_of(&self, key: &str) -> Result<&str, Invalid> {
         self.find(key).map_or(Ok(""), |node| node.text())
     }
 
-    pub(super) fn text(&self) -> Result<&str, Invalid> {
+    /// This node as text.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when it is something else.
+    pub fn text(&self) -> Result<&str, Invalid> {
         match &self.value {
             Value::Scalar(serde_json::Value::String(text)) => Ok(text),
             _ => Err(self.invalid("text is expected here")),
         }
     }
 
-    pub(super) fn flag(&self) -> Result<bool, Invalid> {
+    /// This node as true or false.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when it is something else.
+    pub fn flag(&self) -> Result<bool, Invalid> {
         match &self.value {
             Value::Scalar(serde_json::Value::Bool(flag)) => Ok(*flag),
             // A wrapper, as some printers write one.
@@ -82,7 +129,12 @@ impl Node {
         }
     }
 
-    pub(super) fn number(&self) -> Result<i64, Invalid> {
+    /// This node as a whole number.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when it is something else.
+    pub fn number(&self) -> Result<i64, Invalid> {
         match &self.value {
             Value::Scalar(number) => number.as_i64(),
             Value::Map(_) | Value::List(_) => None,
@@ -90,19 +142,42 @@ impl Node {
         .ok_or_else(|| self.invalid("a whole number is expected here"))
     }
 
-    pub(super) fn list(&self) -> Result<&[Self], Invalid> {
+    /// This node as a list.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when it is something else.
+    pub fn list(&self) -> Result<&[Self], Invalid> {
         match &self.value {
             Value::List(nodes) => Ok(nodes),
             Value::Map(_) | Value::Scalar(_) => Err(self.invalid("a list is expected here")),
         }
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+    /// The keys of a map, as they are written.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries().iter().map(|(key, _)| key.as_str())
     }
 
+    /// The nearest node on a path of keys and indices, as errors write it: `rules[2].limit.requests`.
+    pub fn nearest(&self, path: &str) -> &Self {
+        let mut node = self;
+        for step in path.split(['.', '[']) {
+            let next = match (step.strip_suffix(']'), &node.value) {
+                (Some(index), Value::List(nodes)) => {
+                    index.parse::<usize>().ok().and_then(|index| nodes.get(index))
+                }
+                (Some(_), Value::Map(_) | Value::Scalar(_)) => None,
+                (None, _) => node.find(step),
+            };
+            let Some(next) = next else { break };
+            node = next;
+        }
+        node
+    }
+
     /// Everything below, itself first, in the order in which it is written.
-    pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Self)) {
+    pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Self)) {
         visit(self);
         match &self.value {
             Value::Map(entries) => entries.iter().for_each(|(_, node)| node.walk(visit)),
@@ -111,7 +186,8 @@ impl Node {
         }
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
+    /// This node without its places.
+    pub fn json(&self) -> serde_json::Value {
         match &self.value {
             Value::Map(entries) => {
                 let entries = entries.iter().map(|(key, node)| (key.clone(), node.json()));
@@ -122,7 +198,8 @@ impl Node {
         }
     }
 
-    fn entries(&self) -> &[(String, Self)] {
+    /// The entries of a map, in the order in which they are written; none of anything else.
+    pub fn entries(&self) -> &[(String, Self)] {
         match &self.value {
             Value::Map(entries) => entries,
             Value::List(_) | Value::Scalar(_) => &[],
@@ -134,7 +211,8 @@ impl Node {
     }
 }
 
-fn camel_case(key: &str) -> String {
+/// A name of protocol buffers as JSON writes it: `root_id` becomes `rootId`.
+pub fn camel_case(key: &str) -> String {
     let mut words = key.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |mut name, word| {

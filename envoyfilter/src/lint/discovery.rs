@@ -1,0 +1,134 @@
+//! Extensions over ECDS: that who asks and what is sent fit each other.
+
+use std::collections::BTreeMap;
+
+use tollgate_tree::Node;
+
+use super::patch::Patch;
+use super::rules::{
+    DEFAULT_CONFIG_TYPE, DUPLICATE_EXTENSION, MISSING_RBAC_TYPE, MISSING_WASM_TYPE,
+    NAME_WITHOUT_NAMESPACE, NO_DEFAULT_CONFIG, NOT_OVER_ADS, SHARED_VM_ID, UNASKED_EXTENSION,
+    UNKNOWN_EXTENSION, WARMING,
+};
+use super::{Lint, fields, list_at, text_at, type_of, wasm};
+
+const RBAC: [(&str, &str); 2] = [
+    ("HTTP_FILTER", "envoy.extensions.filters.http.rbac.v3.RBAC"),
+    ("NETWORK_FILTER", "envoy.extensions.filters.network.rbac.v3.RBAC"),
+];
+
+/// Looks at all resources of a file together.
+pub(super) fn check(documents: &[&Node], lint: &mut Lint) {
+    let patches: Vec<Patch<'_>> = documents
+        .iter()
+        .flat_map(|document| list_at(document, &["spec", "configPatches"]))
+        .map(Patch::read)
+        .collect();
+    let sent: Vec<&Node> = patches
+        .iter()
+        .filter(|patch| patch.apply_to == "EXTENSION_CONFIG")
+        .filter_map(Patch::value)
+        .collect();
+    let asked: Vec<(&Patch<'_>, &Node)> = patches
+        .iter()
+        .filter(|patch| patch.is_filter())
+        .filter_map(|patch| Some((patch, patch.value()?)))
+        .filter(|(_, value)| value.find("config_discovery").is_some())
+        .collect();
+    for (index, extension) in sent.iter().enumerate() {
+        let name = text_at(extension, &["name"]);
+        let at = extension.find("name").unwrap_or(extension);
+        if sent.iter().take(index).any(|earlier| text_at(earlier, &["name"]) == name) {
+            lint.found(at, &DUPLICATE_EXTENSION, format!("a second `{name}`"));
+        }
+        if !name.contains('/') {
+            lint.found(at, &NAME_WITHOUT_NAMESPACE, format!("`{name}`"));
+        }
+        if !asked.iter().any(|(_, value)| text_at(value, &["name"]) == name) {
+            lint.found(at, &UNASKED_EXTENSION, format!("`{name}`"));
+        }
+    }
+    for (patch, value) in &asked {
+        asking(patch, value, &sent, lint);
+    }
+    shared(&sent, lint);
+}
+
+/// A filter that asks.
+fn asking(patch: &Patch<'_>, value: &Node, sent: &[&Node], lint: &mut Lint) {
+    let Some(discovery) = value.find("config_discovery") else { return };
+    fields::check(discovery, "config_discovery", fields::DISCOVERY, lint);
+    let name = text_at(value, &["name"]);
+    let types: Vec<&str> = list_at(discovery, &["type_urls"])
+        .iter()
+        .filter_map(|url| url.text().ok())
+        .filter_map(|url| url.rsplit('/').next())
+        .collect();
+    let at = discovery.find("type_urls").unwrap_or(discovery);
+    let extension = sent.iter().find(|extension| text_at(extension, &["name"]) == name);
+    match extension {
+        None => {
+            let at = value.find("name").unwrap_or(value);
+            lint.found(at, &UNKNOWN_EXTENSION, format!("`{name}`"));
+        }
+        Some(extension) => {
+            let kind = extension.find("typed_config").map(wasm::opened).map(|(kind, _)| kind);
+            if let Some(kind) = kind.filter(|kind| !kind.is_empty() && !types.contains(kind)) {
+                lint.found(at, &MISSING_WASM_TYPE, format!("without {kind}"));
+            }
+        }
+    }
+    let is_wasm = types.iter().any(|kind| kind.ends_with("wasm.v3.Wasm"));
+    let rbac = RBAC.iter().find(|(apply_to, _)| *apply_to == patch.apply_to);
+    if let (true, Some((_, rbac))) = (is_wasm, rbac)
+        && !types.contains(rbac)
+    {
+        lint.found(at, &MISSING_RBAC_TYPE, format!("without type.googleapis.com/{rbac}"));
+    }
+    match discovery.find("config_source") {
+        Some(source) if source.find("ads").is_some() => {
+            let timeout = text_at(source, &["initial_fetch_timeout"]);
+            if timeout != "0s" && discovery.find("default_config").is_none() {
+                let said = if timeout.is_empty() { "no initial_fetch_timeout" } else { timeout };
+                lint.found(source, &WARMING, said);
+            }
+        }
+        source => {
+            lint.found(
+                source.unwrap_or(discovery),
+                &NOT_OVER_ADS,
+                format!("`{name}` is not asked over ADS"),
+            );
+        }
+    }
+    let default = discovery.find("default_config");
+    match (default, discovery.find("apply_default_config_without_warming")) {
+        (None, Some(apply)) if apply.flag().unwrap_or(false) => {
+            lint.found(apply, &NO_DEFAULT_CONFIG, "apply_default_config_without_warming");
+        }
+        (Some(default), _) if !types.contains(&type_of(default)) => {
+            lint.found(default, &DEFAULT_CONFIG_TYPE, format!("`{}`", type_of(default)));
+        }
+        _ => {}
+    }
+}
+
+/// Filters that share a VM and do not seem to mean to.
+fn shared(sent: &[&Node], lint: &mut Lint) {
+    let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
+    for extension in sent {
+        let Some(vm) = extension.at(&["typed_config", "config", "vm_config"]) else { continue };
+        let (id, name) = (text_at(vm, &["vm_id"]), text_at(extension, &["name"]));
+        if id.is_empty() {
+            continue;
+        }
+        match ids.get(id) {
+            Some(other) if *other != name => {
+                let at = vm.find("vm_id").unwrap_or(vm);
+                lint.found(at, &SHARED_VM_ID, format!("`{id}` of `{other}`, and of `{name}`"));
+            }
+            Some(_) => {}
+            None => drop(ids.insert(id, name)),
+        }
+    }
+}
