@@ -16,4 +16,4 @@ mod guard;
 mod tcp;
 
 pub use filter::Mtls;
-pub use tcp::MtlsTcp;
+pub use tcp::{Admission, MtlsTcp};

@@ -318,15 +318,15 @@ impl Rule {
 
 /// Whether all clauses of one of these hold.
 fn any(alternatives: &[Vec<Clause>], view: &View<'_>) -> Fit {
-    let mut closest = if alternatives.is_empty() { Fit::Fits } else { Fit::Fails(0, "") };
+    let mut closest = None;
     for clauses in alternatives {
-        match (all(clauses, view), closest) {
-            (Fit::Fits, _) => return Fit::Fits,
-            (fit @ Fit::Unclear(_), _) | (fit, Fit::Fails(0, "")) => closest = fit,
-            (Fit::Fails(..), _) => {}
+        match all(clauses, view) {
+            Fit::Fits => return Fit::Fits,
+            fit @ Fit::Unclear(_) => closest = Some(fit),
+            fit @ Fit::Fails(..) => closest = closest.or(Some(fit)),
         }
     }
-    closest
+    closest.unwrap_or(Fit::Fits)
 }
 
 /// Whether all of these hold.

@@ -281,7 +281,10 @@ impl<'a> RequestPath<'a> {
     pub(super) fn literal(path: &'a [u8]) -> Option<Self> {
         let path = path.split(|&byte| byte == b'?').next().unwrap_or_default();
         let inner = path.strip_prefix(b"/")?;
-        Some(Self { inner: inner.strip_suffix(b"/").unwrap_or(inner), is_encoded: false })
+        // Of `//` neither slash is the one at the end.
+        let is_slash = inner == b"/";
+        let inner = inner.strip_suffix(b"/").filter(|_| !is_slash).unwrap_or(inner);
+        Some(Self { inner, is_encoded: false })
     }
 
     fn segments(self) -> impl Iterator<Item = &'a [u8]> {

@@ -194,7 +194,7 @@ struct WrittenNext {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Answer", extend("minProperties" = 1))]
+#[schemars(rename = "Answer")]
 struct WrittenAnswer {
     /// The status: 403, or 404 for a client that is not to know that there is something.
     #[serde(default = "forbidden")]
