@@ -8,7 +8,7 @@ const END: &[u8] = b"-----END CERTIFICATE-----";
 /// The DER of the only certificate of a text; `None` when that is not exactly one.
 pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let inner = text.trim_ascii().strip_prefix(BEGIN)?.strip_suffix(END)?;
-    let mut bytes = Vec::with_capacity(inner.len() / 4 * 3);
+    let mut bytes = Vec::new();
     let (mut bits, mut digits, mut pads) = (0_u32, 0_u8, 0_u8);
     for &byte in inner.iter().filter(|byte| !byte.is_ascii_whitespace()) {
         let digit = match byte {
