@@ -16,13 +16,21 @@ use serde::Deserialize;
 ///
 /// - `{ exact: /orders }`: this path.
 /// - `{ prefix: /orders }`: this path and all below it, such as `/orders/7`, not `/orders7`.
+/// - `{ suffix: /orders }`: this path and all that end with its segments, such as `/users/7/orders`.
 /// - `{ template: "/users/{id}/orders" }`: any text, but not none, for each segment in braces.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct PathPattern {
     segments: Vec<Segment>,
-    /// Whether more segments may follow.
-    is_open: bool,
+    more: More,
+}
+
+/// Where a path may have more segments than its pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    Nowhere,
+    Before,
+    After,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +45,7 @@ enum Segment {
 enum Written {
     Exact(String),
     Prefix(String),
+    Suffix(String),
     Template(String),
 }
 
@@ -47,7 +56,7 @@ impl PathPattern {
     ///
     /// [`InvalidPath`] when no request that can be compared has this path.
     pub fn exact(text: &str) -> Result<Self, InvalidPath> {
-        Ok(Self { segments: texts(text)?, is_open: false })
+        Ok(Self { segments: texts(text)?, more: More::Nowhere })
     }
 
     /// The path `text` and all below it; `/` is every path.
@@ -56,7 +65,16 @@ impl PathPattern {
     ///
     /// [`InvalidPath`] when no request that can be compared has this path.
     pub fn prefix(text: &str) -> Result<Self, InvalidPath> {
-        Ok(Self { segments: texts(text)?, is_open: true })
+        Ok(Self { segments: texts(text)?, more: More::After })
+    }
+
+    /// The path `text` and all that end with its segments; `/` is every path.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPath`] when no request that can be compared has this path.
+    pub fn suffix(text: &str) -> Result<Self, InvalidPath> {
+        Ok(Self { segments: texts(text)?, more: More::Before })
     }
 
     /// Paths like `text`, in which segments such as `{id}` stand for any text.
@@ -83,7 +101,7 @@ impl PathPattern {
         if !segments.iter().any(|segment| matches!(segment, Segment::Captured(_))) {
             return Err(InvalidPath::NoBraces { path: text.to_owned() });
         }
-        Ok(Self { segments, is_open: false })
+        Ok(Self { segments, more: More::Nowhere })
     }
 
     /// The JSON Schema of what [`Self::template`] takes.
@@ -93,12 +111,16 @@ impl PathPattern {
 
     /// Whether the path is one of these.
     pub fn matches(&self, path: RequestPath<'_>) -> bool {
-        let mut found = path.segments();
+        let before = match self.more {
+            More::Before => path.segments().count().saturating_sub(self.segments.len()),
+            More::Nowhere | More::After => 0,
+        };
+        let mut found = path.segments().skip(before);
         self.segments.iter().all(|segment| match (segment, found.next()) {
             (Segment::Text(text), Some(found)) => path.reads(found, text),
             (Segment::Captured(_), Some(found)) => !found.is_empty(),
             (_, None) => false,
-        }) && (self.is_open || found.next().is_none())
+        }) && (self.more == More::After || found.next().is_none())
     }
 
     /// What a path has at the segment `{name}`, as it came: percent-encoded. `None` when the path does
@@ -147,6 +169,7 @@ impl TryFrom<Written> for PathPattern {
         match written {
             Written::Exact(text) => Self::exact(&text),
             Written::Prefix(text) => Self::prefix(&text),
+            Written::Suffix(text) => Self::suffix(&text),
             Written::Template(text) => Self::template(&text),
         }
     }
@@ -182,6 +205,7 @@ impl JsonSchema for PathPattern {
             "oneOf": [
                 form("exact", &path, "This path alone."),
                 form("prefix", &path, "This path and all below it."),
+                form("suffix", &path, "This path and all that end with it."),
                 form("template", &template, "Paths like this; {name} is any one segment."),
             ]
         })
@@ -257,7 +281,10 @@ impl<'a> RequestPath<'a> {
     pub(super) fn literal(path: &'a [u8]) -> Option<Self> {
         let path = path.split(|&byte| byte == b'?').next().unwrap_or_default();
         let inner = path.strip_prefix(b"/")?;
-        Some(Self { inner: inner.strip_suffix(b"/").unwrap_or(inner), is_encoded: false })
+        // Of `//` neither slash is the one at the end.
+        let is_slash = inner == b"/";
+        let inner = inner.strip_suffix(b"/").filter(|_| !is_slash).unwrap_or(inner);
+        Some(Self { inner, is_encoded: false })
     }
 
     /// The path as all servers read it: percent-decoded, and without a slash at its end.

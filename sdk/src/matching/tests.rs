@@ -43,6 +43,12 @@ fn a_path_is_compared_by_segments() {
         (r#"{"prefix":"/admin"}"#, "/administrator", "no"),
         (r#"{"prefix":"/"}"#, "/", "yes"),
         (r#"{"prefix":"/"}"#, "/any/thing", "yes"),
+        (r#"{"suffix":"/a/orders"}"#, "/a/orders", "yes"),
+        (r#"{"suffix":"/a/orders"}"#, "/users/7/a/orders/?x", "yes"),
+        (r#"{"suffix":"/a/orders"}"#, "/orders", "no"),
+        (r#"{"suffix":"/a/orders"}"#, "/xa/orders", "no"),
+        (r#"{"suffix":"/a/orders"}"#, "/a/orders/7", "no"),
+        (r#"{"suffix":"/"}"#, "/a", "yes"),
         (r#"{"template":"/users/{id}/orders"}"#, "/users/7/orders", "yes"),
         (r#"{"template":"/users/{id}/orders"}"#, "/users/7/8/orders", "no"),
         (r#"{"template":"/users/{id}/orders"}"#, "/users/7", "no"),
@@ -89,6 +95,7 @@ fn a_path_that_servers_read_differently_is_ambiguous() {
         ("/%2e%2E/admin", encoded),
         // ISTIO-SECURITY-2021-005, CVE-2026-26205: several slashes.
         ("//admin", slashes),
+        ("//", slashes),
         ("/a//b", slashes),
         ("/admin//", slashes),
         // istio#27409: path parameters, which Java servers drop.
@@ -361,7 +368,10 @@ fn a_rule_that_could_fit_nothing_or_anything_is_refused() {
             "paths: an empty list; write at least one item, or leave the field out",
         ),
         (r#"{"paths":null}"#, "paths: null is not a list"),
-        (r#"{"paths":["/a"]}"#, "paths[0]: `/a` is not one of `exact`, `prefix`, `template`"),
+        (
+            r#"{"paths":["/a"]}"#,
+            "paths[0]: `/a` is not one of `exact`, `prefix`, `suffix`, `template`",
+        ),
         (r#"{"paths":[{"prefix":"/a?x"}]}"#, r#"paths[0]: "/a?x" has a query; leave it out"#),
         (
             r#"{"paths":[{"exact":"/a%20b"}]}"#,

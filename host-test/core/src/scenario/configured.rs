@@ -170,10 +170,19 @@ impl<'de> Deserialize<'de> for RawProperties {
         let written = BTreeMap::<String, Option<Value>>::deserialize(deserializer)?;
         let property = |(path, value): (String, Option<Value>)| {
             let value = value.map(|value| bytes(&path, &value)).transpose()?;
-            Ok(MadeUp { path: path.replace('.', "\0").into_bytes(), value })
+            Ok(MadeUp { path: segments(&path).into_bytes(), value })
         };
         let properties = written.into_iter().map(property).collect::<Result<_, String>>();
         properties.map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// The segments of a path, each but the first after a NUL. They are written with dots between them; the last may
+/// be in brackets, and then keeps its own: `filter_state[io.istio.peer_principal]`.
+fn segments(path: &str) -> String {
+    match path.strip_suffix(']').and_then(|path| path.split_once('[')) {
+        Some((before, last)) => format!("{}\0{last}", before.replace('.', "\0")),
+        None => path.replace('.', "\0"),
     }
 }
 

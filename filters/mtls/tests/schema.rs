@@ -1,0 +1,212 @@
+//! The schema of a policy, the parser and the README say the same.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use tollgate_mtls::policy::Policy;
+
+/// What only the parser can say: rules between several values, and what a text is worth beyond its form.
+const BEYOND_THE_SCHEMA: [&str; 20] = [
+    "is already the name of",
+    "the shares add up to",
+    "stands twice; name one anew",
+    "bits beyond its prefix",
+    "is not a range of addresses",
+    "missing; ",
+    "has no effect",
+    "would let pass after it",
+    "those of one trust domain",
+    "would tell what the status",
+    "cannot be seen in first names",
+    "is not a day",
+    "write exactly one of",
+    "has a star",
+    "is not a segment of a SPIFFE ID",
+    "leave it out",
+    "is not a trust domain",
+    "has no port",
+    "not a host",
+    // JSON Schema takes 1.0 for a whole number.
+    ".0 is not",
+];
+
+fn validator() -> Validator {
+    let schema = tollgate::config::schema::<Policy>().to_value();
+    jsonschema::draft202012::new(&schema).unwrap()
+}
+
+/// Compares the two; gives the parser's verdict.
+fn check(validator: &Validator, document: &Value) -> Result<(), String> {
+    let parsed = tollgate::config::parse::<Policy>(document.to_string().as_bytes());
+    let error = parsed.err().map(|error| error.to_string());
+    match (&error, validator.validate(document)) {
+        (None, Err(why)) => panic!("only the schema refuses {document}: {why}"),
+        (Some(error), Ok(())) if !BEYOND_THE_SCHEMA.iter().any(|rule| error.contains(rule)) => {
+            panic!("only the parser refuses {document}: {error}")
+        }
+        (None | Some(_), _) => error.map_or(Ok(()), Err),
+    }
+}
+
+/// A policy that says all that can be said.
+fn a_policy() -> Value {
+    json!({
+        "identity": {
+            "source": "forwarded", "required": false, "verified_by": "listener",
+            "reads": "certificate", "svid": "optional", "max_age_seconds": 60,
+            "forwarded": {
+                "hops": 2, "by": ["spiffe://acme/edge"], "proxies": ["spiffe://acme/edge"],
+                "hashes": ["ab".repeat(32)],
+            },
+        },
+        "revoked": {
+            "ids": ["spiffe://acme/a"], "digests": ["ab".repeat(32)], "serials": ["0a1b"],
+        },
+        "trust_domain": "acme",
+        "trust_domain_aliases": ["old"],
+        "rules": [
+            {
+                "name": "all", "action": "except", "expires": "2026-12-31",
+                "from": [{
+                    "principals": ["*", "spiffe://acme/ns/*"], "not_trust_domains": ["evil"],
+                    "namespaces": ["a"], "not_service_accounts": ["a/b"],
+                    "dns_names": ["*.acme.test"], "subjects": ["CN=a"],
+                    "addresses": ["10.0.0.0/8"],
+                }],
+                "to": [{
+                    "hosts": ["a.test"], "not_methods": ["GET"],
+                    "paths": [{ "suffix": "/a" }, { "template": "/a/{b}" }],
+                    "ports": [80], "not_server_names": ["a.test"],
+                }],
+                "when": [
+                    { "header": "a", "values": "members", "any": ["b", "c*", "*d", "*"] },
+                    { "header": "a", "one": ["b"] },
+                ],
+            },
+            { "name": "denied", "action": "deny" },
+        ],
+        "otherwise": "allow",
+        "next": { "rules": [], "otherwise": "deny" },
+        "answer": { "status": 403, "body": "no", "explain": true },
+        "forward": "x-id",
+        "mode": { "enforce": "50%", "shadow": "50%", "off": "0%" },
+        "on_error": "allow",
+    })
+}
+
+/// The JSON pointers to the value and to all values in it.
+fn pointers(value: &Value, pointer: &str) -> Vec<String> {
+    let inner: Vec<String> = match value {
+        Value::Array(items) => (items.iter().enumerate())
+            .flat_map(|(index, item)| pointers(item, &format!("{pointer}/{index}")))
+            .collect(),
+        Value::Object(fields) => (fields.iter())
+            .flat_map(|(name, field)| pointers(field, &format!("{pointer}/{name}")))
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    [vec![pointer.to_owned()], inner].concat()
+}
+
+#[test]
+fn all_that_can_be_said_pleases_both() {
+    assert_eq!(check(&validator(), &a_policy()), Ok(()));
+}
+
+#[test]
+fn every_value_at_every_place_is_judged_alike() {
+    const TEXTS: [&str; 16] = [
+        "",
+        "a",
+        "A",
+        "GET",
+        "x y",
+        "off",
+        "allow",
+        "audit",
+        "waypoint",
+        "10.0.0.0/8",
+        "a/b",
+        "spiffe://a/b",
+        "*",
+        "2026-02-30",
+        "0a",
+        "ü",
+    ];
+    let validator = validator();
+    let mut verdicts = [0, 0];
+    for pointer in pointers(&a_policy(), "") {
+        let more = [json!(null), json!([]), json!({}), json!(0), json!(7), json!(0.5), json!(true)];
+        for value in TEXTS.iter().map(|text| json!(text)).chain(more) {
+            let mut policy = a_policy();
+            *policy.pointer_mut(&pointer).unwrap() = value;
+            verdicts[usize::from(check(&validator, &policy).is_ok())] += 1;
+        }
+    }
+    // The comparison is worth nothing unless both verdicts are frequent.
+    assert!(verdicts.iter().all(|count| *count > 100), "{verdicts:?}");
+}
+
+#[test]
+fn every_field_may_be_left_out_or_not_alike() {
+    let validator = validator();
+    for pointer in pointers(&a_policy(), "") {
+        let mut policy = a_policy();
+        let Some((parent, name)) = pointer.rsplit_once('/') else { continue };
+        if let Some(Value::Object(fields)) = policy.pointer_mut(parent) {
+            fields.remove(name);
+            let _verdict = check(&validator, &policy);
+            let fields = policy.pointer_mut(parent).and_then(Value::as_object_mut).unwrap();
+            fields.insert("other".to_owned(), json!("x"));
+            let _verdict = check(&validator, &policy);
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_every_key_and_no_other() {
+    let schema = tollgate::config::schema::<Policy>().to_value();
+    let mut keys = BTreeSet::new();
+    collect(&schema, &schema, "", &mut keys);
+    let readme = include_str!("../README.md");
+    let policy =
+        readme.split("## Policy").nth(1).and_then(|rest| rest.split("The module carries").next());
+    let rows = policy.unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: BTreeSet<String> = rows
+        .flat_map(|row| row.split(" | ").next().unwrap().split(", "))
+        .map(|key| key.trim_matches('`').to_owned())
+        .collect();
+    assert_eq!(told, keys);
+}
+
+/// The paths of all values that have no fields of their own, in the words of the README.
+fn collect(root: &Value, schema: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    // What these hold is told in text, or once.
+    const TOLD_ELSEWHERE: [&str; 4] = ["mode", "next.rules[]", "paths[]", "hosts[]"];
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+        let definition = root.pointer(name.trim_start_matches('#')).unwrap();
+        if !TOLD_ELSEWHERE.iter().any(|told| path.ends_with(told)) {
+            return collect(root, definition, path, keys);
+        }
+    }
+    let path_of =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match (schema.get("properties").and_then(Value::as_object), schema.get("items")) {
+        (Some(fields), _) => {
+            for (name, field) in fields {
+                collect(root, field, &path_of(name), keys);
+            }
+        }
+        (None, Some(items)) => {
+            if path == "rules" {
+                keys.insert(path.to_owned());
+            }
+            collect(root, items, &format!("{path}[]"), keys);
+        }
+        (None, None) => {
+            keys.insert(path.trim_end_matches("[]").to_owned());
+        }
+    }
+}

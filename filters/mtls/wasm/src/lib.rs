@@ -1,0 +1,3 @@
+//! The mtls filter as a Proxy-Wasm module.
+
+tollgate::export!(tollgate_mtls::Mtls);
