@@ -16,6 +16,7 @@ mod explain;
 mod filters;
 mod limits;
 mod loading;
+mod metrics;
 mod new;
 mod render;
 mod replay;
@@ -52,6 +53,8 @@ enum Command {
     Explain(explain::Explain),
     /// Write the resource that brings a filter with its policy into a proxy.
     Render(render::Render),
+    /// Write what proxies, Prometheus and Grafana have to be told of a policy of `metrics`.
+    Metrics(metrics::Metrics),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
     /// Play a recording of `serve` again, and compare the decisions.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Render(render) => render.run(),
+        Command::Metrics(metrics) => metrics.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Bench(bench) => bench.run(),

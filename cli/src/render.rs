@@ -11,6 +11,7 @@ use tollgate_module::Module;
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
 use crate::limits::LimitOptions;
+use crate::metrics;
 use crate::{Outcome, print};
 
 /// Arguments of `tollgate render`.
@@ -62,7 +63,10 @@ impl Render {
             return Ok(Outcome::Failed);
         }
 
-        let facts = facts(&policy, &file, &bytes)?;
+        let mut facts = facts(&policy, &file, &bytes)?;
+        if policy.filter == "metrics" {
+            facts.stats_tags = metrics::stats_tags(&policy).with_context(|| format!("{name}"))?;
+        }
         let Target::Envoy = self.target;
         print(envoy::render(&policy, &facts)?.trim_end())?;
         Ok(Outcome::Done)
