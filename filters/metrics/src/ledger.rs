@@ -4,7 +4,6 @@
 //! as the proxy forgets no series either, and never beyond the budget; once it is full, no worker asks again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 
 use tollgate::SharedData;
 use tollgate::shared_data::{Update, UpdateError};
@@ -18,8 +17,8 @@ pub struct Ledger {
     data: SharedData,
     key: String,
     budget: usize,
-    /// As last seen.
-    known: RefCell<BTreeSet<u64>>,
+    /// As last seen, sorted.
+    known: RefCell<Vec<u64>>,
     is_full: Cell<bool>,
 }
 
@@ -42,7 +41,7 @@ impl Ledger {
     /// [`UpdateError`] when the host refuses: nobody knows then, and there must not be one more.
     pub fn admit(&self, series: Fingerprint) -> Result<bool, UpdateError> {
         let hash = series.get();
-        if self.known.borrow().contains(&hash) {
+        if self.known.borrow().binary_search(&hash).is_ok() {
             return Ok(true);
         }
         if self.is_full.get() {
@@ -50,18 +49,19 @@ impl Ledger {
         }
         let update = |stored: Option<&[u8]>| {
             let (hashes, _) = stored.unwrap_or_default().as_chunks::<HASH_BYTES>();
-            let mut known: BTreeSet<u64> =
+            let mut known: Vec<u64> =
                 hashes.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
             let is_known = known.contains(&hash);
             let has_room = known.len() < self.budget;
             if is_known || !has_room {
                 return Update::Keep((known, is_known));
             }
-            known.insert(hash);
+            known.push(hash);
             let written = [stored.unwrap_or_default(), &hash.to_le_bytes()].concat();
             Update::Write(written, (known, true))
         };
-        let (known, is_admitted) = self.data.update(self.key.as_bytes(), ATTEMPTS, update)?;
+        let (mut known, is_admitted) = self.data.update(self.key.as_bytes(), ATTEMPTS, update)?;
+        known.sort_unstable();
         self.is_full.set(known.len() >= self.budget);
         self.known.replace(known);
         Ok(is_admitted)

@@ -1,7 +1,6 @@
 //! Streams that are open: what has passed through each so far, and how much of it is counted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::family::{Family, Series};
@@ -67,32 +66,44 @@ impl Tally {
 
 /// The open streams of a worker, that are counted from time to time.
 #[derive(Debug, Default)]
-pub(crate) struct OpenStreams {
-    streams: RefCell<BTreeMap<u64, (Rc<Tally>, Series)>>,
-    next: Cell<u64>,
-}
+pub(crate) struct OpenStreams(RefCell<Vec<Option<(Rc<Tally>, Series)>>>);
 
-/// A stream among those that are open.
+/// The place of a stream among those that are open.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OpenStream(u64);
+pub(crate) struct OpenStream(usize);
 
 impl OpenStreams {
     /// Has a stream counted from now on.
     pub(crate) fn insert(&self, tally: Rc<Tally>, series: Series) -> OpenStream {
-        let id = self.next.get();
-        self.next.set(id.wrapping_add(1));
-        self.streams.borrow_mut().insert(id, (tally, series));
-        OpenStream(id)
+        let mut places = self.0.borrow_mut();
+        let stream = Some((tally, series));
+        match places.iter().position(Option::is_none) {
+            Some(at) => {
+                if let Some(place) = places.get_mut(at) {
+                    *place = stream;
+                }
+                OpenStream(at)
+            }
+            None => {
+                places.push(stream);
+                OpenStream(places.len().saturating_sub(1))
+            }
+        }
     }
 
     /// The stream is over: its series.
     pub(crate) fn remove(&self, stream: OpenStream) -> Option<Series> {
-        self.streams.borrow_mut().remove(&stream.0).map(|(_, series)| series)
+        let mut places = self.0.borrow_mut();
+        let (_, series) = places.get_mut(stream.0)?.take()?;
+        while let Some(None) = places.last() {
+            places.pop();
+        }
+        Some(series)
     }
 
     /// Counts what has passed through all.
     pub(crate) fn count(&self, family: &Family) {
-        for (tally, series) in self.streams.borrow().values() {
+        for (tally, series) in self.0.borrow().iter().flatten() {
             tally.count(family, series);
         }
     }

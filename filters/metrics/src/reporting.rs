@@ -1,7 +1,6 @@
 //! Who reports, and what it can find out about the other side: what Istio's labels are told from.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 
 use tollgate::Root;
 use tollgate::attributes::{connection, upstream, xds};
@@ -13,8 +12,8 @@ use crate::observed::{Reads, View};
 
 /// The direction of a listener that takes what is for the own workload.
 const INBOUND: i64 = 1;
-/// How many clusters are known by their services. There are as many as the proxy is configured with.
-const MOST_CLUSTERS: usize = 1_024;
+/// How many clusters are known by their services. Most proxies of a workload see fewer.
+const MOST_CLUSTERS: usize = 64;
 
 /// Who reports.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(crate) struct Reporting {
     reporter: OnceCell<Reporter>,
     pub(crate) local: Workload,
     /// The service of each cluster that was seen.
-    services: RefCell<BTreeMap<Vec<u8>, Option<Service>>>,
+    services: RefCell<Vec<(Vec<u8>, Option<Service>)>>,
 }
 
 impl Reporting {
@@ -115,7 +114,7 @@ impl Reporting {
             _ => {}
         }
         let mut services = self.services.borrow_mut();
-        if let Some(known) = services.get(&cluster) {
+        if let Some((_, known)) = services.iter().find(|(known, _)| *known == cluster) {
             return known.clone().unwrap_or_else(|| by_host(&host));
         }
         let said = |key: &str| {
@@ -136,7 +135,7 @@ impl Reporting {
             Service { host, name }
         });
         if services.len() < MOST_CLUSTERS {
-            services.insert(cluster, found.clone());
+            services.push((cluster, found.clone()));
         }
         found.unwrap_or_else(|| by_host(&host))
     }

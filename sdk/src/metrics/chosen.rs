@@ -6,7 +6,7 @@
 //! Not here: how many series there may be, which whoever looks one up decides.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
@@ -128,8 +128,8 @@ pub struct Chosen {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By the values, each after its length.
-    series: BTreeMap<Box<[u8]>, Rc<ChosenSeries>>,
+    /// Each by its values, which stand after their lengths; sorted. A map would be more code in a module.
+    series: Vec<(Box<[u8]>, Rc<ChosenSeries>)>,
     /// The values that are looked up: kept, so that a lookup allocates nothing.
     key: Vec<u8>,
 }
@@ -176,16 +176,17 @@ impl Chosen {
             key.extend_from_slice(&length.to_le_bytes());
             key.extend_from_slice(value);
         }
-        if let Some(found) = series.get(key.as_slice()) {
-            return Some(Rc::clone(found));
-        }
+        let place = match series.binary_search_by(|(known, _)| (**known).cmp(key)) {
+            Ok(at) => return series.get(at).map(|(_, found)| Rc::clone(found)),
+            Err(place) => place,
+        };
         let values = values.iter().map(AsRef::as_ref);
         let labels = labelled(self.labels.as_slice(), values);
         if !admit(NAMES.fingerprint(&labels)) {
             return None;
         }
         let made = Rc::new(self.made(labels));
-        series.insert(key.as_slice().into(), Rc::clone(&made));
+        series.insert(place, (key.as_slice().into(), Rc::clone(&made)));
         Some(made)
     }
 
