@@ -204,7 +204,7 @@ mod tests {
                 body.extend([0, 0, 0, 0, *size]);
                 body.extend(vec![b'x'; usize::from(*size)]);
             }
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.min(&body.len())).copied().collect();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| (*cut).min(body.len())).collect();
             cuts.sort_unstable();
             let (mut chunks, mut from) = (Vec::new(), 0);
             for cut in cuts {

@@ -66,7 +66,10 @@ impl Tally {
 
 /// The open streams of a worker, that are counted from time to time.
 #[derive(Debug, Default)]
-pub(crate) struct OpenStreams(RefCell<Vec<Option<(Rc<Tally>, Series)>>>);
+pub(crate) struct OpenStreams(RefCell<Vec<Place>>);
+
+/// A stream, or room for one.
+type Place = Option<(Rc<Tally>, Series)>;
 
 /// The place of a stream among those that are open.
 #[derive(Clone, Copy, Debug)]
@@ -77,18 +80,12 @@ impl OpenStreams {
     pub(crate) fn insert(&self, tally: Rc<Tally>, series: Series) -> OpenStream {
         let mut places = self.0.borrow_mut();
         let stream = Some((tally, series));
-        match places.iter().position(Option::is_none) {
-            Some(at) => {
-                if let Some(place) = places.get_mut(at) {
-                    *place = stream;
-                }
-                OpenStream(at)
-            }
-            None => {
-                places.push(stream);
-                OpenStream(places.len().saturating_sub(1))
-            }
+        let free = places.iter().position(Option::is_none).unwrap_or(places.len());
+        match places.get_mut(free) {
+            Some(place) => *place = stream,
+            None => places.push(stream),
         }
+        OpenStream(free)
     }
 
     /// The stream is over: its series.

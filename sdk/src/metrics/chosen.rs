@@ -139,8 +139,17 @@ struct Known {
 pub struct ChosenSeries {
     /// What the names begin with.
     labels: Vec<u8>,
-    /// The ids, each once it is needed; `None` in it of what the host did not define.
-    ids: Vec<Cell<Option<Option<u32>>>>,
+    /// The ids, each once it is needed.
+    ids: Vec<Cell<Defined>>,
+}
+
+/// What is known of one metric of a series.
+#[derive(Clone, Copy, Debug)]
+enum Defined {
+    /// It was not needed so far.
+    NotYet,
+    /// Its id; `None` when the host did not define it.
+    As(Option<u32>),
 }
 
 impl Chosen {
@@ -197,7 +206,10 @@ impl Chosen {
     }
 
     fn made(&self, labels: Vec<u8>) -> ChosenSeries {
-        ChosenSeries { labels, ids: self.metrics.iter().map(|_| Cell::new(None)).collect() }
+        ChosenSeries {
+            labels,
+            ids: self.metrics.iter().map(|_| Cell::new(Defined::NotYet)).collect(),
+        }
     }
 
     /// Adds to the counter at this position. Nothing happens where there is none.
@@ -220,10 +232,11 @@ impl Chosen {
     fn at(&self, series: &ChosenSeries, position: usize) -> Option<(&About, Option<u32>)> {
         let about = self.metrics.get(position)?;
         let kept = series.ids.get(position)?;
-        let id = kept
-            .get()
-            .unwrap_or_else(|| about.define(&[&series.labels, about.name.as_bytes()].concat()));
-        kept.set(Some(id));
+        let id = match kept.get() {
+            Defined::As(id) => id,
+            Defined::NotYet => about.define(&[&series.labels, about.name.as_bytes()].concat()),
+        };
+        kept.set(Defined::As(id));
         Some((about, id))
     }
 }
