@@ -308,14 +308,14 @@ mod tests {
         }
     }
 
-    fn check(known: &Known, reporter: Reporter, expected: [&str; 20]) {
+    fn check(known: &Known, reporter: Reporter, expected: &[&str; 20]) {
         let local = Workload { name: b"cart-v2".to_vec(), service: b"cart".to_vec(), ..web() };
         let told: Vec<String> = Field::ALL
             .iter()
             .filter_map(|field| known.value(*field, reporter, &local))
             .map(|value| String::from_utf8(value.into_owned()).unwrap())
             .collect();
-        assert_eq!(told, expected);
+        assert_eq!(told, *expected);
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         check(
             &Known::default(),
             Reporter::Destination,
-            [
+            &[
                 "destination",
                 "unknown",
                 "unknown",
@@ -361,7 +361,7 @@ mod tests {
         check(
             &known,
             Reporter::Destination,
-            [
+            &[
                 "destination",
                 "web-v1",
                 "web",
@@ -397,7 +397,7 @@ mod tests {
         check(
             &known,
             Reporter::Source,
-            [
+            &[
                 "source",
                 "cart-v2",
                 "cart",
