@@ -18,6 +18,8 @@ use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime};
 /// Filters that are linked into this command, by name.
 const LINKED: &[(&str, Filter)] = &[
     ("canary", linkable(tollgate::registration!(tollgate_canary::Canary))),
+    ("metrics", linkable(tollgate::registration!(tollgate_metrics::Metrics))),
+    ("metrics-tcp", linkable(tollgate::registration!(tollgate_metrics::TcpMetrics))),
     ("mtls", linkable(tollgate::registration!(tollgate_mtls::Mtls))),
     ("mtls-tcp", linkable(tollgate::registration!(tollgate_mtls::MtlsTcp))),
     ("ratelimit", linkable(tollgate::registration!(tollgate_ratelimit::RateLimit))),

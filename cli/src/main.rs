@@ -19,6 +19,7 @@ mod inspect;
 mod limits;
 mod lint;
 mod loading;
+mod metrics;
 mod new;
 mod pull;
 mod push;
@@ -68,6 +69,8 @@ enum Command {
     Verify(verify::Verify),
     /// Find the traps in resources that bring filters into a mesh.
     Lint(lint::Lint),
+    /// Write what proxies, Prometheus and Grafana have to be told of a policy of `metrics`.
+    Metrics(metrics::Metrics),
     /// Run a local HTTP proxy with filters in it.
     Serve(serve::Serve),
     /// Play a recording of `serve` again, and compare the decisions.
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Verify(verify) => verify.run(),
         Command::Lint(lint) => lint.run(),
+        Command::Metrics(metrics) => metrics.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Bench(bench) => bench.run(),

@@ -12,6 +12,7 @@ use tollgate_module::Module;
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
 use crate::limits::LimitOptions;
+use crate::metrics;
 use crate::{Outcome, print};
 
 /// Arguments of `tollgate render`.
@@ -111,7 +112,10 @@ impl Render {
             return Ok(Outcome::Failed);
         }
 
-        let facts = facts(&file, bytes)?;
+        let mut facts = facts(&file, bytes)?;
+        if policy.filter == "metrics" {
+            facts.stats_tags = metrics::stats_tags(&policy).with_context(|| format!("{name}"))?;
+        }
         let rendered =
             render(self.target.into(), &policy, &facts).with_context(|| format!("{name}"))?;
         for note in &rendered.notes {

@@ -289,11 +289,18 @@ const MODULE_BYTES: u64 = 200 << 10;
 
 /// Modules that miss the goal, and what they may have at most, in KiB. One that meets it fails here, so
 /// that the list is true. What it costs is in ARCHITECTURE.md.
-const LARGER_MODULES: &[(&str, u64)] = &[("canary", 345), ("ratelimit", 273)];
+const LARGER_MODULES: &[(&str, u64)] = &[
+    ("canary", 345),
+    ("metrics", 337),
+    ("metrics-tcp", 306),
+    ("mtls", 275),
+    ("mtls-tcp", 276),
+    ("ratelimit", 273),
+];
 
 #[test]
 fn a_built_module_keeps_to_its_size_and_memory() {
-    for name in ["canary", "ratelimit"] {
+    for name in ["canary", "metrics", "metrics-tcp", "mtls", "mtls-tcp", "ratelimit"] {
         let output = with_modules(&["check", name, "--format", "json"]);
         let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let size = findings["size_bytes"].as_u64().unwrap();

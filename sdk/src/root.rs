@@ -8,7 +8,8 @@ use crate::filter::ConfigureError;
 use crate::host;
 use crate::host_error::HostError;
 use crate::metrics::{
-    Budget, Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels, StatsTags,
+    Budget, Chosen, Counter, Counters, Gauge, Gauges, Histogram, Histograms, Instrument,
+    LabelNames, Labels, StatsTags,
 };
 use crate::shared_data::SharedData;
 use crate::state::State;
@@ -91,6 +92,12 @@ impl Root {
     pub fn histograms<L: Labels>(&self, name: &'static str, budget: Budget) -> Histograms<L> {
         self.look_at::<L>(name);
         Histograms::define(name, budget)
+    }
+
+    /// Makes metrics whose names and labels the configuration has chosen; each series is defined when it is
+    /// first needed. A proxy is told of the labels by [`LabelNames::to_json`], as the module cannot know.
+    pub fn chosen(&self, metrics: Vec<(Instrument, String)>, labels: LabelNames) -> Chosen {
+        Chosen::new(metrics, labels)
     }
 
     /// The values that all workers of the proxy share.

@@ -53,6 +53,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         lints.args(["--target", target]);
         for package in [
             "tollgate-canary-wasm",
+            "tollgate-metrics-wasm",
+            "tollgate-metrics-tcp-wasm",
             "tollgate-mtls-wasm",
             "tollgate-mtls-tcp-wasm",
             "tollgate-ratelimit-wasm",

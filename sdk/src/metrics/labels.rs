@@ -169,23 +169,42 @@ impl fmt::Write for Text<'_> {
 pub(super) fn series_name<L: Labels>(name: &mut Vec<u8>, values: &L::Values<'_>, metric: &str) {
     name.clear();
     let mut names = L::NAMES.iter();
-    values.each(&mut |value| {
-        name.extend_from_slice(names.next().copied().unwrap_or_default().as_bytes());
-        name.extend_from_slice(VALUE);
-        let start = name.len();
-        let mut text = LabelText { name, start, whole: None };
-        value.write(&mut text);
-        text.end();
-        name.extend_from_slice(END);
-    });
+    values.each(&mut |value| label(name, names.next().copied().unwrap_or_default(), value));
     name.extend_from_slice(metric.as_bytes());
+}
+
+/// Writes a label.
+fn label(name: &mut Vec<u8>, label: &str, value: &dyn LabelValue) {
+    name.extend_from_slice(label.as_bytes());
+    name.extend_from_slice(VALUE);
+    let start = name.len();
+    let mut text = LabelText { name, start, whole: None };
+    value.write(&mut text);
+    text.end();
+    name.extend_from_slice(END);
+}
+
+/// What the name of a series with these labels begins with; a value that is missing is empty.
+pub(super) fn labelled<'a>(
+    names: &[String],
+    mut values: impl Iterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    let mut labels = Vec::new();
+    for name in names {
+        label(&mut labels, name, &values.next().unwrap_or_default());
+    }
+    labels
 }
 
 /// The name of the series that takes what is beyond the budget.
 pub(super) fn other_name<L: Labels>(metric: &str) -> Vec<u8> {
-    let label = |name: &&str| [name.as_bytes(), VALUE, b"other", END].concat();
-    let labels: Vec<u8> = L::NAMES.iter().flat_map(label).collect();
-    [&labels, metric.as_bytes()].concat()
+    [&other_labels(L::NAMES), metric.as_bytes()].concat()
+}
+
+/// What that name begins with.
+pub(super) fn other_labels<N: AsRef<str>>(names: &[N]) -> Vec<u8> {
+    let label = |name: &N| [name.as_ref().as_bytes(), VALUE, b"other", END].concat();
+    names.iter().flat_map(label).collect()
 }
 
 /// A metric's name, with `_` for what would be taken for the end of a label or is not shown.
@@ -253,7 +272,7 @@ const fn check_two(name: &[u8], other: &[u8]) {
     );
 }
 
-const fn is_name(mut name: &[u8]) -> bool {
+pub(super) const fn is_name(mut name: &[u8]) -> bool {
     if matches!(name, [] | [b'0'..=b'9', ..]) {
         return false;
     }
@@ -266,7 +285,7 @@ const fn is_name(mut name: &[u8]) -> bool {
     true
 }
 
-const fn ends_with(mut whole: &[u8], mut end: &[u8]) -> bool {
+pub(super) const fn ends_with(mut whole: &[u8], mut end: &[u8]) -> bool {
     while let [rest @ .., last] = end {
         let [before @ .., byte] = whole else { return false };
         if *byte != *last {

@@ -32,15 +32,18 @@
 //!
 //! Not here: taking series away again, which the ABI cannot.
 
+mod chosen;
 mod labels;
 mod series;
 mod tags;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Duration;
 
 use tollgate_abi::MetricType;
 
+pub use self::chosen::{Chosen, ChosenSeries, Instrument, InvalidLabelName, LabelNames};
 pub use self::labels::{LabelText, LabelValue, LabelValues, Labels, MAX_VALUE_BYTES};
 pub use self::series::{Budget, Counters, Gauges, Histograms};
 pub use self::tags::StatsTags;
@@ -161,13 +164,13 @@ impl Single {
 #[derive(Debug)]
 struct About {
     kind: MetricType,
-    name: &'static str,
+    name: Cow<'static, str>,
     has_failed: Cell<bool>,
 }
 
 impl About {
-    const fn new(kind: MetricType, name: &'static str) -> Self {
-        Self { kind, name, has_failed: Cell::new(false) }
+    fn new(kind: MetricType, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, name: name.into(), has_failed: Cell::new(false) }
     }
 
     fn define(&self, name: &[u8]) -> Option<u32> {

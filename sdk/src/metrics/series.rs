@@ -124,8 +124,9 @@ impl<L: Labels> Family<L> {
     fn define(kind: MetricType, name: &'static str, budget: Budget) -> Self {
         const { check::<L>() };
         let about = About::new(kind, name);
+        let of = name;
         let name = metric_name(name).into_owned();
-        let folded = Counter::define_beside(about.name, &format!("{name}_folded"));
+        let folded = Counter::define_beside(of, &format!("{name}_folded"));
         Self {
             about,
             name,

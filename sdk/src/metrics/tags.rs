@@ -54,7 +54,7 @@ impl StatsTags {
     /// The value of the annotation `sidecar.istio.io/extraStatTags`, or of `extraStatTags` in the mesh's
     /// `proxyConfig`, joined by commas. Istio makes expressions of its own from it.
     pub fn to_istio(self) -> String {
-        self.names().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
+        to_istio(&self.names().collect())
     }
 
     /// All names, some of them several times.
@@ -64,10 +64,15 @@ impl StatsTags {
 }
 
 /// What [`StatsTags::to_json`] gives for these names.
-pub(crate) fn to_json(names: &BTreeSet<&'static str>) -> Value {
+pub(crate) fn to_json(names: &BTreeSet<&str>) -> Value {
     let tag = |name: &&str| {
         let regex = format!(r"^wasmcustom\.(?:.*;\.;)?({name}=\.=(.*?);\.;)");
         json!({ "tag_name": name, "regex": regex })
     };
     names.iter().map(tag).collect()
+}
+
+/// What [`StatsTags::to_istio`] gives for these names.
+pub(super) fn to_istio(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(",")
 }
