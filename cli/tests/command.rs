@@ -256,7 +256,8 @@ fn check_shows_the_labels_that_a_proxy_has_to_be_told_of() {
     let module = tollgate_module::Module::read(&module).unwrap();
     assert!(module.exports().iter().all(|export| !export.name.contains("stats_tags")));
 
-    let output = with_modules(&["check", "ratelimit", "--format", "json"]);
+    let hello = modules().join("hello.wasm");
+    let output = tollgate(&["check", hello.to_str().unwrap(), "--format", "json"]);
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(findings["stats_tags"], serde_json::json!([]));
 }
@@ -290,12 +291,12 @@ const MODULE_BYTES: u64 = 200 << 10;
 /// Modules that miss the goal, and what they may have at most, in KiB. One that meets it fails here, so
 /// that the list is true. What it costs is in ARCHITECTURE.md.
 const LARGER_MODULES: &[(&str, u64)] = &[
-    ("canary", 345),
-    ("metrics", 337),
+    ("canary", 324),
+    ("metrics", 338),
     ("metrics-tcp", 306),
-    ("mtls", 275),
-    ("mtls-tcp", 276),
-    ("ratelimit", 273),
+    ("mtls", 272),
+    ("mtls-tcp", 273),
+    ("ratelimit", 274),
 ];
 
 #[test]

@@ -164,14 +164,12 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn new(name: String, quota: &Quota) -> Self {
         let (requests, window) = (quota.requests().get(), quota.per().as_secs());
-        let policy = match window {
-            // The field has whole seconds only.
-            0 => ["\"", &name, "\";q=", &requests.to_string()].concat(),
-            _ => {
-                let (requests, window) = (requests.to_string(), window.to_string());
-                ["\"", &name, "\";q=", &requests, ";w=", &window].concat()
-            }
-        };
+        let mut policy = ["\"", &name, "\";q=", &requests.to_string()].concat();
+        // The field has whole seconds only.
+        if window > 0 {
+            policy.push_str(";w=");
+            policy.push_str(&window.to_string());
+        }
         Self { name, policy, window: window.max(1), requests }
     }
 }

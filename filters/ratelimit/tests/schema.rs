@@ -1,4 +1,4 @@
-//! The schema of a policy and the parser say the same of any document, but for what JSON Schema
+//! The schema of a policy, the parser and the README say the same of any document, but for what JSON Schema
 //! cannot say: the list is in `beyond_the_schema`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
+use tollgate::testing::compare_documented;
 use tollgate_ratelimit::config::Policy;
 
 fn validator() -> Validator {
@@ -17,7 +18,7 @@ fn validator() -> Validator {
 /// What only the parser can say: rules between several values, and what a number or a duration is
 /// worth beyond its form. A policy refused for one of these may please the schema.
 fn beyond_the_schema(error: &str) -> bool {
-    const RULES: [&str; 9] = [
+    const RULES: [&str; 13] = [
         // Two limits of a rule have one window, perhaps in other units.
         "is already the window of limits[",
         // Two rules of one name.
@@ -32,8 +33,14 @@ fn beyond_the_schema(error: &str) -> bool {
         "the shares add up to",
         // Two segments of a template have one name.
         "stands twice; name one anew",
+        // Two overrides of one key, and values that are not those of the key.
+        "is already the key of overrides[",
+        "one for each part that is not constant",
+        // A cost is bounded by the bursts.
+        "the smallest burst",
         // JSON Schema takes 1.0 for a whole number.
         ".0 is not a whole number",
+        ".0 is not a cost",
     ];
     RULES.iter().any(|rule| error.contains(rule))
 }
@@ -79,8 +86,25 @@ fn a_policy() -> Value {
                 "unkeyed": "deny",
             },
             {
+                "name": "keys",
+                "key": [
+                    "peer",
+                    { "cookie": "session" },
+                    { "query": "api_key" },
+                    { "template": "/users/{id}" },
+                    { "client_address": { "trusted_hops": 2, "ipv4_prefix": 24, "ipv6_prefix": 48 } },
+                ],
+                "limit": { "requests": 9, "per": "1s" },
+                "overrides": [
+                    { "key": ["a", "b", "c", "d", "e"], "limit": { "requests": 9, "per": "1s" } },
+                    { "key": ["", "", "", "", ""], "limits": [{ "requests": 9, "per": "1m" }] },
+                ],
+                "cost": { "header": "x-cost", "max": 9 },
+            },
+            {
                 "name": "all",
                 "key": ["path"],
+                "cost": 2,
                 "limits": [{ "requests": 100, "per": "5m" }, { "requests": 5, "per": "1s" }],
                 "mode": { "enforce": "50%", "shadow": "50%", "off": "0%" },
             },
@@ -88,6 +112,8 @@ fn a_policy() -> Value {
         "mode": { "enforce": "0.5%", "shadow": "9.5%", "off": "90%", "sticky": "x-user" },
         "ambiguous": "literal",
         "on_error": "allow",
+        "answer": { "status": 503, "body": "later", "content_type": "text/plain" },
+        "fields": "both",
     })
 }
 
@@ -289,6 +315,14 @@ fn what_only_the_parser_can_say_is_needed_for_each_of_these() {
         let error = check(&validator(), &policy).unwrap_err();
         assert!(beyond_the_schema(&error), "{error}");
     }
+}
+
+#[test]
+fn the_readme_has_every_key_and_no_other() {
+    let schema = tollgate::config::schema::<Policy>().to_value();
+    // What these hold is told in text, or once.
+    let whole = ["mode", "match", "key[]", "limits[]", "overrides[]", "cost", "answer"];
+    assert_eq!(compare_documented(&schema, include_str!("../README.md"), &whole), Ok(()));
 }
 
 proptest! {

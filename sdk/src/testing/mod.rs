@@ -90,6 +90,7 @@
 
 mod bytes;
 mod connection;
+mod documented;
 mod exchange;
 mod proxy;
 mod scenarios;
@@ -104,6 +105,7 @@ pub use tollgate_host::transcript::Entry;
 
 pub use self::bytes::Bytes;
 pub use self::connection::{Connect, Connection, Moment, Side};
+pub use self::documented::compare_documented;
 pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response, Together};
 pub use self::proxy::{PlayError, Proxy, Request};
 pub use self::scenarios::{ScenariosFailed, scenarios};
