@@ -28,7 +28,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 fn policy(requests: u32) -> String {
     format!(
         "rules: [ {{ name: users, key: [ {{ header: x-user }} ], \
-         limit: {{ requests: {requests}, per: 1h }} }} ]\n"
+         limit: {{ requests: {requests}, per: 1h }} }} ]\n\
+         fields: none\n"
     )
 }
 

@@ -58,7 +58,10 @@ fn text(output: Output) -> String {
 fn a_rendered_policy_does_on_envoy_what_it_says() {
     let Some(envoy) = fetched() else { return };
     let rendered = text(render(&root().join("examples/01-rate-limit/deployed.yaml"), "envoy"));
-    let mut filters: Vec<Value> = tollgate_host::yaml::parse(&rendered).unwrap();
+    // The second document is for the bootstrap: the labels of the metrics.
+    let (filters, stats) = rendered.split_once("\n---\n").unwrap();
+    assert!(stats.contains("stats_tags"), "{stats}");
+    let mut filters: Vec<Value> = tollgate_host::yaml::parse(filters).unwrap();
     filters.push(http_filter("router", "Router"));
     let manager = connection_manager(&json!(filters), &json!([route("all", "/")]));
     let bootstrap = bootstrap("all", &json!([{ "filters": [manager] }]));

@@ -88,22 +88,18 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "key",
             r#"["cookie"]"#,
-            r#".key[0]: "cookie" is not a part: "path", { header: NAME } or { constant: TEXT }"#,
+            r#".key[0]: "cookie" is not a part: "path", "peer", { header: NAME } or its like"#,
         ),
-        (
-            "key",
-            "[7]",
-            r#".key[0]: 7 is not a part: "path", { header: NAME } or { constant: TEXT }"#,
-        ),
+        ("key", "[7]", r#".key[0]: 7 is not a part: "path", "peer", { header: NAME } or its like"#),
         (
             "key",
             "[{}]",
-            r#".key[0]: an object is not a part: "path", { header: NAME } or { constant: TEXT }"#,
+            r#".key[0]: an object is not a part: "path", "peer", { header: NAME } or its like"#,
         ),
         (
             "key",
-            r#"["path",{"cookie":"a"}]"#,
-            ".key[1].cookie: unknown field, expected `header` or `constant`",
+            r#"["path",{"cooky":"a"}]"#,
+            ".key[1].cooky: unknown field, expected one of `header`, `cookie`, `query`, `template`, `client_address`, `constant`",
         ),
         (
             "key",
@@ -124,7 +120,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "key",
             r#"[{"constant":""}]"#,
-            r#".key[0].constant: "" is not a constant; write at least one character"#,
+            r#".key[0].constant: "" is not a text; write at least one character"#,
         ),
         ("limit", r#"[2,"1s"]"#, ".limit: a list is not an object"),
         ("limit", r#"{"per":"1s"}"#, ".limit.requests: missing"),
@@ -216,10 +212,10 @@ fn keys_fields_and_answers_that_do_not_fit_are_named_with_the_place_the_value_an
     }
     for (field, expected) in [
         (r#""fields":"all""#, "fields: `all` is not one of `ietf`, `x-ratelimit`, `both`, `none`"),
-        (r#""answer":{"status":200}"#, "answer.status: 200 is not between 400 and 599"),
+        (r#""answer":{"status":200}"#, "answer: status: 200 is not between 400 and 599"),
         (
             r#""answer":{"content_type":"a/b"}"#,
-            "answer.content_type: there is no `body` of this type",
+            "answer: content_type: there is no `body` of this type",
         ),
     ] {
         let policy = format!(r#"{{"rules":[{{"name":"a","key":["path"],{limit}}}],{field}}}"#);
