@@ -64,12 +64,12 @@ pub(super) fn unsendable(headers: &Lines) -> Option<(u32, String)> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
     for (name, value) in lines {
-        let shown = String::from_utf8_lossy(name);
+        let shown = || String::from_utf8_lossy(name);
         if name.is_empty() || !name.iter().all(is_token) {
-            return Some((503, format!("invalid header name: {shown}")));
+            return Some((503, format!("invalid header name: {}", shown())));
         }
         if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
-            return Some((503, format!("invalid header value for: {shown}")));
+            return Some((503, format!("invalid header value for: {}", shown())));
         }
     }
     None
@@ -161,36 +161,33 @@ pub(super) fn asks_to_upgrade(headers: &[HeaderLine]) -> bool {
 fn is_dropped((name, value): &HeaderLine) -> bool {
     match name.as_slice() {
         b"te" => value != b"trailers",
-        name => DROPPED.contains(&name),
+        b"connection"
+        | b"expect"
+        | b"keep-alive"
+        | b"proxy-connection"
+        | b"transfer-encoding"
+        | b"x-envoy-decorator-operation"
+        | b"x-envoy-downstream-service-cluster"
+        | b"x-envoy-downstream-service-node"
+        | b"x-envoy-expected-rq-timeout-ms"
+        | b"x-envoy-external-address"
+        | b"x-envoy-force-trace"
+        | b"x-envoy-hedge-on-per-try-timeout"
+        | b"x-envoy-internal"
+        | b"x-envoy-ip-tags"
+        | b"x-envoy-max-retries"
+        | b"x-envoy-original-url"
+        | b"x-envoy-retriable-header-names"
+        | b"x-envoy-retriable-status-codes"
+        | b"x-envoy-retry-grpc-on"
+        | b"x-envoy-retry-on"
+        | b"x-envoy-upstream-alt-stat-name"
+        | b"x-envoy-upstream-rq-per-try-timeout-ms"
+        | b"x-envoy-upstream-rq-timeout-alt-response"
+        | b"x-envoy-upstream-rq-timeout-ms" => true,
+        _ => false,
     }
 }
-
-const DROPPED: &[&[u8]] = &[
-    b"connection",
-    b"expect",
-    b"keep-alive",
-    b"proxy-connection",
-    b"transfer-encoding",
-    b"x-envoy-decorator-operation",
-    b"x-envoy-downstream-service-cluster",
-    b"x-envoy-downstream-service-node",
-    b"x-envoy-expected-rq-timeout-ms",
-    b"x-envoy-external-address",
-    b"x-envoy-force-trace",
-    b"x-envoy-hedge-on-per-try-timeout",
-    b"x-envoy-internal",
-    b"x-envoy-ip-tags",
-    b"x-envoy-max-retries",
-    b"x-envoy-original-url",
-    b"x-envoy-retriable-header-names",
-    b"x-envoy-retriable-status-codes",
-    b"x-envoy-retry-grpc-on",
-    b"x-envoy-retry-on",
-    b"x-envoy-upstream-alt-stat-name",
-    b"x-envoy-upstream-rq-per-try-timeout-ms",
-    b"x-envoy-upstream-rq-timeout-alt-response",
-    b"x-envoy-upstream-rq-timeout-ms",
-];
 
 /// The response headers as Envoy's filters see them.
 pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {

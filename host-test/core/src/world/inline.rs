@@ -17,93 +17,101 @@ impl Inline {
     /// Whether a header of this name has one line.
     pub(crate) fn has(self, name: &[u8]) -> bool {
         match self {
-            Self::Request => {
-                name.starts_with(b":") || REQUEST.contains(&name) || BOTH.contains(&name)
-            }
-            Self::Response => {
-                name.starts_with(b":") || RESPONSE.contains(&name) || BOTH.contains(&name)
-            }
+            Self::Request => name.starts_with(b":") || is_of_request(name) || is_of_both(name),
+            Self::Response => name.starts_with(b":") || is_of_response(name) || is_of_both(name),
             Self::Nothing => false,
         }
     }
 }
 
-const BOTH: &[&[u8]] = &[
-    b"cache-control",
-    b"connection",
-    b"content-encoding",
-    b"content-length",
-    b"content-type",
-    b"keep-alive",
-    b"proxy-connection",
-    b"proxy-status",
-    b"transfer-encoding",
-    b"upgrade",
-    b"via",
-    b"x-envoy-attempt-count",
-    b"x-envoy-decorator-operation",
-    b"x-request-id",
-];
+/// Headers of either message.
+fn is_of_both(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"cache-control"
+            | b"connection"
+            | b"content-encoding"
+            | b"content-length"
+            | b"content-type"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-status"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"via"
+            | b"x-envoy-attempt-count"
+            | b"x-envoy-decorator-operation"
+            | b"x-request-id"
+    )
+}
 
-const REQUEST: &[&[u8]] = &[
-    b"accept",
-    b"accept-encoding",
-    b"access-control-request-headers",
-    b"access-control-request-method",
-    b"access-control-request-private-network",
-    b"authentication",
-    b"authorization",
-    b"cdn-loop",
-    b"expect",
-    b"grpc-accept-encoding",
-    b"grpc-timeout",
-    b"host",
-    b"if-match",
-    b"if-modified-since",
-    b"if-none-match",
-    b"if-range",
-    b"if-unmodified-since",
-    b"origin",
-    b"pragma",
-    b"referer",
-    b"te",
-    b"user-agent",
-    b"x-client-trace-id",
-    b"x-envoy-downstream-service-cluster",
-    b"x-envoy-downstream-service-node",
-    b"x-envoy-external-address",
-    b"x-envoy-is-timeout-retry",
-    b"x-envoy-original-host",
-    b"x-envoy-original-path",
-    b"x-forwarded-client-cert",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-proto",
-];
+/// Headers of requests.
+fn is_of_request(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"accept"
+            | b"accept-encoding"
+            | b"access-control-request-headers"
+            | b"access-control-request-method"
+            | b"access-control-request-private-network"
+            | b"authentication"
+            | b"authorization"
+            | b"cdn-loop"
+            | b"expect"
+            | b"grpc-accept-encoding"
+            | b"grpc-timeout"
+            | b"host"
+            | b"if-match"
+            | b"if-modified-since"
+            | b"if-none-match"
+            | b"if-range"
+            | b"if-unmodified-since"
+            | b"origin"
+            | b"pragma"
+            | b"referer"
+            | b"te"
+            | b"user-agent"
+            | b"x-client-trace-id"
+            | b"x-envoy-downstream-service-cluster"
+            | b"x-envoy-downstream-service-node"
+            | b"x-envoy-external-address"
+            | b"x-envoy-is-timeout-retry"
+            | b"x-envoy-original-host"
+            | b"x-envoy-original-path"
+            | b"x-forwarded-client-cert"
+            | b"x-forwarded-for"
+            | b"x-forwarded-host"
+            | b"x-forwarded-port"
+            | b"x-forwarded-proto"
+    )
+}
 
-const RESPONSE: &[&[u8]] = &[
-    b"access-control-allow-credentials",
-    b"access-control-allow-headers",
-    b"access-control-allow-methods",
-    b"access-control-allow-origin",
-    b"access-control-allow-private-network",
-    b"access-control-expose-headers",
-    b"access-control-max-age",
-    b"age",
-    b"date",
-    b"etag",
-    b"expires",
-    b"grpc-message",
-    b"grpc-status",
-    b"last-modified",
-    b"location",
-    b"server",
-    b"vary",
-    b"x-envoy-degraded",
-    b"x-envoy-immediate-health-check-fail",
-    b"x-envoy-ratelimited",
-    b"x-envoy-upstream-canary",
-    b"x-envoy-upstream-healthchecked-cluster",
-    b"x-envoy-upstream-service-time",
-];
+/// Headers of responses.
+fn is_of_response(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"access-control-allow-credentials"
+            | b"access-control-allow-headers"
+            | b"access-control-allow-methods"
+            | b"access-control-allow-origin"
+            | b"access-control-allow-private-network"
+            | b"access-control-expose-headers"
+            | b"access-control-max-age"
+            | b"age"
+            | b"date"
+            | b"etag"
+            | b"expires"
+            | b"grpc-message"
+            | b"grpc-status"
+            | b"last-modified"
+            | b"location"
+            | b"server"
+            | b"vary"
+            | b"x-envoy-degraded"
+            | b"x-envoy-immediate-health-check-fail"
+            | b"x-envoy-ratelimited"
+            | b"x-envoy-upstream-canary"
+            | b"x-envoy-upstream-healthchecked-cluster"
+            | b"x-envoy-upstream-service-time"
+    )
+}
