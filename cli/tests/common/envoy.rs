@@ -20,6 +20,7 @@ pub struct Envoy {
     _process: Supervised,
     /// Where its listener is.
     pub listener: SocketAddr,
+    id: String,
 }
 
 /// The Envoy that `cargo ci` fetches; nothing, said aloud, when there is none.
@@ -36,18 +37,32 @@ pub fn fetched() -> Option<PathBuf> {
 }
 
 impl Envoy {
-    /// Starts one in a folder, and waits until it serves.
+    /// Starts one with one worker in a folder, and waits until it serves.
     pub fn start(envoy: &Path, folder: &Path, bootstrap: &Value) -> Self {
+        Self::start_with(1, envoy, folder, bootstrap)
+    }
+
+    /// Starts one with so many workers.
+    pub fn start_with(workers: usize, envoy: &Path, folder: &Path, bootstrap: &Value) -> Self {
         fs::write(folder.join("envoy.json"), bootstrap.to_string()).unwrap();
         let file = |name: &str| folder.join(name).into_os_string();
         let mut command = vec![envoy.as_os_str().to_owned(), "--config-path".into()];
         command.extend([file("envoy.json"), "--admin-address-path".into(), file("admin")]);
-        let rest = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"];
+        command.extend(["--concurrency".into(), workers.to_string().into()]);
+        let rest = ["--log-level", "error", "--disable-hot-restart"];
         command.extend(rest.map(Into::into));
         let _ = fs::remove_file(folder.join("admin"));
         let mut process = Supervised::start(&command, folder, "log").unwrap();
         let listener = listener(&mut process, folder);
-        Self { _process: process, listener }
+        let id = fs::read_to_string(folder.join("pid")).unwrap().trim().to_owned();
+        Self { _process: process, listener, id }
+    }
+
+    /// How much memory it has, in KiB: its resident set.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// The status of the answer to a request.

@@ -24,6 +24,7 @@ use crate::answer::{Answer, Fields};
 use crate::cost::Cost;
 use crate::key::KeyTemplate;
 use crate::quota::Quota;
+use crate::table::Capacity;
 
 /// What the filter is to do. Made from JSON by [`tollgate::config::parse`].
 ///
@@ -70,6 +71,8 @@ pub struct Rule {
     pub cost: Cost,
     /// What becomes of a request that has no key.
     pub unkeyed: Unkeyed,
+    /// How many keys are told apart.
+    pub keys: Capacity,
     /// For which requests it is enforced; `None`: as the policy says.
     pub mode: Option<Mode>,
 }

@@ -340,7 +340,7 @@ impl RateLimit {
                 }
             }
         };
-        let Address { bucket, fingerprint } = Address::of(key);
+        let Address { bucket, fingerprint } = Address::of(key, rule.keys);
         let cost = rule.cost.of(headers);
         due.extend(stored.limits_of(key).iter().map(|limit| {
             let record = numbered(&limit.prefix, bucket);

@@ -1,7 +1,7 @@
 //! What every key of a rule has spent, in shared records whose number and size are fixed.
 //!
 //! Keys come from traffic, and the proxy's shared data can neither delete nor list them. So a rule
-//! has [`BUCKETS`] records and no more: a key's hash picks the [`Bucket`], and one request is one
+//! has so many records and no more, by its [`Capacity`]: a key's hash picks the [`Bucket`], and one request is one
 //! read and one compare-and-swap of that record, whatever happens in it.
 //!
 //! A bucket has [`SLOTS`] slots for keys of their own. A key that finds none free is charged to
@@ -23,16 +23,70 @@
 //!
 //! Not here: the names of the records and how they are read and written.
 
+use std::error::Error;
+use std::fmt;
 use std::num::NonZeroU64;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tollgate::state::{self, Entry, HashKey, Slot};
 pub use tollgate::state::{Fingerprint, InvalidRecord};
 
 use crate::gcra::{Decision, TheoreticalArrival, UnixNanos, decide};
 use crate::quota::Quota;
 
-/// How many records a rule has at most.
-pub const BUCKETS: u16 = 4096;
+/// How many keys a rule tells apart at one time, and so how many records it has.
+///
+/// There are at most 3 keys to a record of [`SLOTS`] slots, so that hardly any finds all of them taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "u32")]
+#[schemars(inline, with = "u32", extend("minimum" = 1, "maximum" = 1_000_000))]
+pub struct Capacity {
+    buckets: u32,
+}
+
+/// The most keys that a rule may be told to tell apart.
+pub const MOST_KEYS: u32 = 1_000_000;
+
+impl Capacity {
+    /// How many records there are at most: a power of two, so that half of the keys keep their record
+    /// when it is doubled.
+    pub fn buckets(self) -> u32 {
+        self.buckets
+    }
+}
+
+impl Default for Capacity {
+    /// Of 10,000 keys.
+    fn default() -> Self {
+        Self { buckets: 4096 }
+    }
+}
+
+impl TryFrom<u32> for Capacity {
+    type Error = InvalidCapacity;
+
+    fn try_from(keys: u32) -> Result<Self, InvalidCapacity> {
+        match keys {
+            1..=MOST_KEYS => Ok(Self { buckets: keys.div_ceil(3).next_power_of_two() }),
+            _ => Err(InvalidCapacity { keys }),
+        }
+    }
+}
+
+/// No rule can tell so many keys apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidCapacity {
+    keys: u32,
+}
+
+impl fmt::Display for InvalidCapacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not between 1 and {MOST_KEYS}", self.keys)
+    }
+}
+
+impl Error for InvalidCapacity {}
 
 /// How many keys of a bucket are counted apart.
 pub const SLOTS: usize = 8;
@@ -51,17 +105,17 @@ const HASH_KEY: HashKey = HashKey::new(*b"tollgate-buckets");
 /// A key's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// Which record: below [`BUCKETS`].
-    pub bucket: u16,
+    /// Which record: below [`Capacity::buckets`].
+    pub bucket: u32,
     /// Which key in that record. Two keys with one fingerprint share one quota.
     pub fingerprint: Fingerprint,
 }
 
 impl Address {
-    /// The place of the key that [`crate::key`] composed. The bucket is the lowest 12 bits of its hash.
-    pub fn of(key: &[u8]) -> Self {
+    /// The place of the key that [`crate::key`] composed. The bucket is the lowest bits of its hash.
+    pub fn of(key: &[u8], among: Capacity) -> Self {
         let fingerprint = HASH_KEY.fingerprint(key);
-        Self { bucket: fingerprint.bucket(BUCKETS), fingerprint }
+        Self { bucket: fingerprint.bucket(among.buckets()), fingerprint }
     }
 }
 
@@ -283,11 +337,24 @@ mod tests {
     #[test]
     fn a_key_has_its_place_for_ever() {
         let place = |key| {
-            let Address { bucket, fingerprint } = Address::of(key);
+            let Address { bucket, fingerprint } = Address::of(key, Capacity::default());
             (bucket, fingerprint.get())
         };
         assert_eq!(place(b""), (1_234, 0x12ae_2cd8_ae52_c4d2));
         assert_eq!(place(b"alice"), (2_400, 0x1fd4_e577_4125_f960));
+    }
+
+    #[test]
+    fn there_are_at_most_three_keys_to_a_record() {
+        let buckets = |keys| Capacity::try_from(keys).map(Capacity::buckets);
+        assert_eq!(buckets(1), Ok(1));
+        assert_eq!(buckets(4), Ok(2));
+        assert_eq!(buckets(10_000), Ok(Capacity::default().buckets()));
+        assert_eq!(buckets(100_000), Ok(65_536));
+        assert_eq!(buckets(MOST_KEYS), Ok(524_288));
+        for keys in [0, MOST_KEYS + 1] {
+            assert_eq!(buckets(keys), Err(InvalidCapacity { keys }));
+        }
     }
 
     #[test]
@@ -393,8 +460,9 @@ mod tests {
         }
 
         #[test]
-        fn every_key_has_a_bucket_below_the_number_of_buckets(key: Vec<u8>) {
-            prop_assert!(Address::of(&key).bucket < BUCKETS);
+        fn every_key_has_a_bucket_below_the_number_of_buckets(key: Vec<u8>, keys in 1..=MOST_KEYS) {
+            let among = Capacity::try_from(keys).unwrap();
+            prop_assert!(Address::of(&key, among).bucket < among.buckets());
         }
     }
 }

@@ -71,7 +71,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "lmit",
             "1",
-            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `overrides`, `cost`, `unkeyed`, `mode`",
+            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `overrides`, `cost`, `unkeyed`, `keys`, `mode`",
         ),
         ("name", "7", ".name: 7 is not a string"),
         ("name", r#""""#, r#".name: "" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#),
@@ -125,6 +125,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         ("limit", r#"[2,"1s"]"#, ".limit: a list is not an object"),
         ("limit", r#"{"per":"1s"}"#, ".limit.requests: missing"),
         ("limit", r#"{"requests":2}"#, ".limit.per: missing"),
+        ("keys", "0", ".keys: 0 is not between 1 and 1000000"),
     ] {
         check(rule_with(field, value), &format!("rules[0]{expected}"));
     }

@@ -24,7 +24,7 @@ pub use envoy::{Envoy, Listener, Rounds, in_envoy};
 pub use error::NotMeasured;
 pub use figures::Spread;
 pub use html::html;
-pub use load::{Client, Request, get};
+pub use load::{CONNECTIONS, Client, Request, get};
 pub use offline::{Loaders, offline};
 pub use report::{CallbackCost, FunctionCost, Inside, Memory, Report, Starting, Target, Traffic};
 pub use subject::Subject;

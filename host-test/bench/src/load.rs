@@ -8,7 +8,7 @@ use std::time::Duration;
 use tollgate_host::scenario::RequestStep;
 
 /// How many connections a client keeps; each has one request under way.
-const CONNECTIONS: usize = 8;
+pub const CONNECTIONS: usize = 8;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -104,24 +104,39 @@ impl<'a> Client<'a> {
     /// A connection breaks, or an answer cannot be read.
     pub fn send(&mut self, count: usize) -> io::Result<usize> {
         let times = count.div_ceil(CONNECTIONS);
+        let requests = self.requests;
         for _ in 0..times {
-            let first = self.next;
-            for connection in &mut self.connections {
-                let request = self.requests.get(self.next).ok_or(io::ErrorKind::InvalidInput)?;
-                connection.stream.write_all(&request.bytes)?;
-                self.next = (self.next + 1) % self.requests.len();
-            }
-            let mut sent = self.requests.iter().cycle().skip(first);
-            for connection in &mut self.connections {
-                let is_head = sent.next().is_some_and(|request| request.is_head);
-                let answer = connection.answer(is_head)?;
-                *self.answers.entry(answer.status).or_default() += 1;
-                if answer.closes {
-                    *connection = Connection::to(self.listener)?;
-                }
+            let batch: Vec<&Request> =
+                requests.iter().cycle().skip(self.next).take(CONNECTIONS).collect();
+            self.next = (self.next + CONNECTIONS) % requests.len().max(1);
+            for status in self.exchange(&batch)? {
+                *self.answers.entry(status).or_default() += 1;
             }
         }
         Ok(times * CONNECTIONS)
+    }
+
+    /// Sends requests, at most as many as there are connections, one on each, and gives the statuses of
+    /// their answers.
+    ///
+    /// # Errors
+    ///
+    /// There are too many, a connection breaks, or an answer cannot be read.
+    pub fn exchange(&mut self, requests: &[&Request]) -> io::Result<Vec<u16>> {
+        let connections = self.connections.get_mut(..requests.len());
+        let connections = connections.ok_or(io::ErrorKind::InvalidInput)?;
+        for (connection, request) in connections.iter_mut().zip(requests) {
+            connection.stream.write_all(&request.bytes)?;
+        }
+        let mut statuses = Vec::with_capacity(requests.len());
+        for (connection, request) in connections.iter_mut().zip(requests) {
+            let answer = connection.answer(request.is_head)?;
+            statuses.push(answer.status);
+            if answer.closes {
+                *connection = Connection::to(self.listener)?;
+            }
+        }
+        Ok(statuses)
     }
 
     /// The answers so far: how many of each status.

@@ -56,9 +56,9 @@ impl Fingerprint {
     }
 
     /// Which of this many buckets it falls into; the first when there is none.
-    pub fn bucket(self, buckets: u16) -> u16 {
-        let [low, high, ..] = self.0.to_le_bytes();
-        u16::from_le_bytes([low, high]).checked_rem(buckets).unwrap_or(0)
+    pub fn bucket(self, buckets: u32) -> u32 {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d]).checked_rem(buckets).unwrap_or(0)
     }
 }
 

@@ -65,17 +65,20 @@ use crate::metrics::Counter;
 use crate::shared_data::SharedData;
 
 /// A name that ends in a number, as `write!` would make it at several times the cost.
-pub fn numbered(prefix: &str, number: u16) -> String {
-    let mut name = String::with_capacity(prefix.len().saturating_add(5));
-    name.push_str(prefix);
-    let mut is_significant = false;
-    for divisor in [10_000, 1_000, 100, 10, 1] {
-        let digit = u8::try_from(number.checked_div(divisor).unwrap_or(0) % 10).unwrap_or(0);
-        is_significant |= digit > 0 || divisor == 1;
-        if is_significant {
-            name.push(char::from(digit.saturating_add(b'0')));
+pub fn numbered(prefix: &str, number: u32) -> String {
+    let mut digits = [b'0'; 10];
+    let (mut rest, mut length) = (number, 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = u8::try_from(rest % 10).unwrap_or(0).saturating_add(b'0');
+        rest /= 10;
+        length += 1;
+        if rest == 0 {
+            break;
         }
     }
+    let mut name = String::with_capacity(prefix.len().saturating_add(length));
+    name.push_str(prefix);
+    name.extend(digits.iter().rev().take(length).rev().map(|&digit| char::from(digit)));
     name
 }
 
@@ -191,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_number_is_written_in_full() {
-        for number in 0..=u16::MAX {
+        let large = (5..=32).map(|bits| u32::MAX >> (32 - bits));
+        for number in (0..=u32::from(u16::MAX)).chain(large) {
             assert_eq!(numbered("a/", number), format!("a/{number}"));
         }
     }

@@ -134,7 +134,7 @@ impl<R: Record + Clone, const SLOTS: usize> Table<R, SLOTS> {
     /// The name of the record of a key, and its hash.
     fn place(&self, key: &[u8]) -> (String, Fingerprint) {
         let fingerprint = self.shape.hash_key.fingerprint(key);
-        let bucket = fingerprint.bucket(self.shape.buckets.get());
+        let bucket = fingerprint.bucket(self.shape.buckets.get().into());
         (numbered(&self.prefix, bucket), fingerprint)
     }
 }

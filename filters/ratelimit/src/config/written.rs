@@ -19,6 +19,7 @@ use crate::answer::{Answer, Fields};
 use crate::cost::Cost;
 use crate::key::{KeyTemplate, Part, Text};
 use crate::quota::Quota;
+use crate::table::Capacity;
 
 // What is said of fields here goes into the schema, for whoever writes a policy.
 
@@ -78,6 +79,9 @@ pub(super) struct WrittenRule {
     /// What becomes of a request without a key.
     #[serde(default, deserialize_with = "word")]
     unkeyed: Unkeyed,
+    /// How many keys are told apart at one time: 10000, if left out. More than these share limits.
+    #[serde(default)]
+    keys: Capacity,
     /// For which requests this rule is enforced: as for the policy, if left out.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Mode")]
@@ -128,7 +132,7 @@ impl WrittenRule {
     /// The rule at this position of the list, from 0.
     pub(super) fn parse(self, position: usize) -> Result<Rule, InvalidPolicy> {
         let place = format!("rules[{position}]");
-        let Self { name, requests, key, cost, unkeyed, mode, .. } = self;
+        let Self { name, requests, key, cost, unkeyed, keys, mode, .. } = self;
         let limits = quotas(&place, self.limit, self.limits)?;
         let mut overrides: Vec<Override> = Vec::new();
         let written = self.overrides.map_or_else(Vec::new, AtLeastOne::into_vec);
@@ -148,7 +152,7 @@ impl WrittenRule {
         if let Some(burst) = burst.filter(|&burst| cost.most() > burst) {
             return Err(InvalidPolicy::CostAboveBurst { place, cost: cost.most(), burst });
         }
-        Ok(Rule { name, requests, key, limits, overrides, cost, unkeyed, mode })
+        Ok(Rule { name, requests, key, limits, overrides, cost, unkeyed, keys, mode })
     }
 }
 
