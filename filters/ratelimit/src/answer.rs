@@ -9,6 +9,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tollgate::config::{Object, present};
+use tollgate::state::push_number;
 use tollgate::{LocalReply, StatusCode};
 
 use crate::gcra::{Left, retry_after_seconds};
@@ -181,17 +182,22 @@ impl Fields {
         let nearest = limits.iter().min_by_key(|(_, left)| left.requests);
         let Some((nearest, left)) = nearest else { return lines };
         if matches!(self, Self::Ietf | Self::Both) {
-            let (mut policies, mut lefts) = (String::new(), String::new());
+            // Allocated once, unless numbers are very large.
+            let room = |of: fn(&Told) -> usize| limits.iter().map(|(told, _)| of(told)).sum();
+            let mut policies = String::with_capacity(room(|told| told.policy.len() + 2));
+            let mut lefts = String::with_capacity(room(|told| told.name.len() + 32));
             for (told, left) in limits {
                 if !policies.is_empty() {
                     policies.push_str(", ");
                     lefts.push_str(", ");
                 }
                 policies.push_str(&told.policy);
-                let (requests, seconds) = left.shown();
-                for text in ["\"", &told.name, "\";r=", &requests, ";t=", &seconds] {
+                for text in ["\"", &told.name, "\";r="] {
                     lefts.push_str(text);
                 }
+                push_number(&mut lefts, left.requests);
+                lefts.push_str(";t=");
+                push_number(&mut lefts, retry_after_seconds(left.next_in));
             }
             lines.push(("ratelimit-policy", policies));
             lines.push(("ratelimit", lefts));

@@ -236,6 +236,7 @@ mod tests {
             cost: Cost::default(),
             requests: None,
             unkeyed: Unkeyed::Share,
+            keys: Capacity::default(),
             mode: None,
         };
         let expected = Policy {

@@ -66,7 +66,15 @@ use crate::shared_data::SharedData;
 
 /// A name that ends in a number, as `write!` would make it at several times the cost.
 pub fn numbered(prefix: &str, number: u32) -> String {
-    let mut digits = [b'0'; 10];
+    let mut name = String::with_capacity(prefix.len().saturating_add(10));
+    name.push_str(prefix);
+    push_number(&mut name, number.into());
+    name
+}
+
+/// Appends a number in decimals, as `write!` would do at several times the cost.
+pub fn push_number(text: &mut String, number: u64) {
+    let mut digits = [b'0'; 20];
     let (mut rest, mut length) = (number, 0);
     for digit in digits.iter_mut().rev() {
         *digit = u8::try_from(rest % 10).unwrap_or(0).saturating_add(b'0');
@@ -76,10 +84,7 @@ pub fn numbered(prefix: &str, number: u32) -> String {
             break;
         }
     }
-    let mut name = String::with_capacity(prefix.len().saturating_add(length));
-    name.push_str(prefix);
-    name.extend(digits.iter().rev().take(length).rev().map(|&digit| char::from(digit)));
-    name
+    text.extend(digits.iter().rev().take(length).rev().map(|&digit| char::from(digit)));
 }
 
 /// A time in nanoseconds.
@@ -197,6 +202,11 @@ mod tests {
         let large = (5..=32).map(|bits| u32::MAX >> (32 - bits));
         for number in (0..=u32::from(u16::MAX)).chain(large) {
             assert_eq!(numbered("a/", number), format!("a/{number}"));
+        }
+        for number in [0, 9, 10, u64::MAX] {
+            let mut text = String::from("r=");
+            push_number(&mut text, number);
+            assert_eq!(text, format!("r={number}"));
         }
     }
 }
