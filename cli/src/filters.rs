@@ -23,6 +23,7 @@ const LINKED: &[(&str, Filter)] = &[
     ("mtls", linkable(tollgate::registration!(tollgate_mtls::Mtls))),
     ("mtls-tcp", linkable(tollgate::registration!(tollgate_mtls::MtlsTcp))),
     ("ratelimit", linkable(tollgate::registration!(tollgate_ratelimit::RateLimit))),
+    ("ratelimit-global", linkable(tollgate::registration!(tollgate_ratelimit::GlobalRateLimit))),
 ];
 
 const fn linkable(registration: Registration) -> Filter {

@@ -46,18 +46,26 @@ impl Writer {
 
     /// Writes a field of type `bytes`, `string`, or a message that is written already.
     #[must_use]
-    pub fn bytes(mut self, field: u32, value: &[u8]) -> Self {
-        if !value.is_empty() {
-            self.tag(field, LENGTH);
-            self.varint(wide(value.len()));
-            self.0.extend_from_slice(value);
-        }
-        self
+    pub fn bytes(self, field: u32, value: &[u8]) -> Self {
+        if value.is_empty() { self } else { self.delimited(field, value) }
+    }
+
+    /// Writes a field that is a message, also one without fields: that it is there says something.
+    #[must_use]
+    pub fn message(self, field: u32, message: &Self) -> Self {
+        self.delimited(field, &message.0)
     }
 
     /// The bytes of the message.
     pub fn finish(self) -> Vec<u8> {
         self.0
+    }
+
+    fn delimited(mut self, field: u32, value: &[u8]) -> Self {
+        self.tag(field, LENGTH);
+        self.varint(wide(value.len()));
+        self.0.extend_from_slice(value);
+        self
     }
 
     fn tag(&mut self, field: u32, kind: u64) {

@@ -90,7 +90,7 @@ pub struct LocalReply(Box<Parts>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parts {
     status: StatusCode,
-    headers: Vec<(&'static str, Vec<u8>)>,
+    headers: Vec<(Cow<'static, [u8]>, Vec<u8>)>,
     body: Vec<u8>,
     details: Cow<'static, str>,
     grpc_status: Option<u32>,
@@ -113,8 +113,22 @@ impl LocalReply {
 
     /// Adds a header line. The proxy sets `content-length` itself, and `content-type` where it is
     /// not given.
-    pub fn with_header(mut self, name: &'static str, value: impl Into<Vec<u8>>) -> Self {
+    pub fn with_header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Self {
+        let name = match name.into() {
+            Cow::Borrowed(name) => Cow::Borrowed(name.as_bytes()),
+            Cow::Owned(name) => Cow::Owned(name.into_bytes()),
+        };
         self.0.headers.push((name, value.into()));
+        self
+    }
+
+    /// Takes off all lines of a header; what the proxy sets itself stays. Names are in lower case.
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.0.headers.retain(|(own, _)| **own != *name.as_bytes());
         self
     }
 
@@ -158,7 +172,7 @@ impl LocalReply {
             log::error!("answered with {status}: {cause}");
         }
         for (name, value) in headers {
-            check_header(name.as_bytes(), value)?;
+            check_header(name, value)?;
         }
         host::send_local_response(
             status.0.into(),

@@ -58,6 +58,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             "tollgate-mtls-wasm",
             "tollgate-mtls-tcp-wasm",
             "tollgate-ratelimit-wasm",
+            "tollgate-ratelimit-global-wasm",
             "tollgate-fixtures-wasm",
             "tollgate-conformance-probe",
             "tollgate-conformance-probe-0-1-0",

@@ -5,6 +5,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use tollgate::{LocalReply, StatusCode};
 
 use crate::gcra::{Left, retry_after_seconds};
 use crate::quota::Quota;
+use crate::refusal::Beyond;
 
 /// The gRPC status of a client that asks for too much; the proxy would otherwise say "unavailable",
 /// which clients take as an invitation to try again at once.
@@ -164,7 +167,12 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new(name: String, quota: &Quota) -> Self {
-        let (requests, window) = (quota.requests().get(), quota.per().as_secs());
+        Self::of(name, quota.requests().get(), quota.per())
+    }
+
+    /// So many requests per window.
+    pub(crate) fn of(name: String, requests: u64, per: Duration) -> Self {
+        let window = per.as_secs();
         let mut policy = ["\"", &name, "\";q=", &requests.to_string()].concat();
         // The field has whole seconds only.
         if window > 0 {
@@ -175,9 +183,12 @@ impl Told {
     }
 }
 
+/// What is left of the limits that a request counts against.
+pub(crate) type Limits = Vec<(Rc<Told>, Left)>;
+
 impl Fields {
     /// The fields that tell of these limits; none of no limits.
-    pub(crate) fn lines(self, limits: &[(&Told, Left)]) -> Vec<(&'static str, String)> {
+    pub(crate) fn lines(self, limits: &[(Rc<Told>, Left)]) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         let nearest = limits.iter().min_by_key(|(_, left)| left.requests);
         let Some((nearest, left)) = nearest else { return lines };
@@ -204,7 +215,8 @@ impl Fields {
         }
         if matches!(self, Self::XRatelimit | Self::Both) {
             let mut limit = nearest.requests.to_string();
-            for (Told { name, window, requests, .. }, _) in limits {
+            for (told, _) in limits {
+                let Told { name, window, requests, .. } = &**told;
                 let (window, requests) = (window.to_string(), requests.to_string());
                 for text in [", ", &requests, ";w=", &window, ";name=\"", name, "\""] {
                     limit.push_str(text);
@@ -231,7 +243,7 @@ pub(crate) const REMAINING: &str = "x-ratelimit-remaining";
 
 impl Answer {
     /// The answer to a request beyond these limits. gRPC clients take the body for a message.
-    pub(crate) fn beyond(&self, limits: &[&Told], is_grpc: bool) -> LocalReply {
+    pub(crate) fn beyond(&self, limits: &[Beyond], is_grpc: bool) -> LocalReply {
         let StatusCode429(status) = self.status;
         let reply = LocalReply::new(status).with_grpc_status(RESOURCE_EXHAUSTED);
         match &self.body {
@@ -240,7 +252,8 @@ impl Answer {
             }
             None if is_grpc => reply.with_body("too many requests"),
             None => {
-                let names: Vec<&str> = limits.iter().map(|told| told.name.as_str()).collect();
+                let names: Vec<&str> =
+                    limits.iter().map(|limit| limit.told.name.as_str()).collect();
                 let more = [",\"violated-policies\":[\"", &names.join("\",\""), "\"]"].concat();
                 problem(reply, status, QUOTA_EXCEEDED, "too many requests", &more)
             }
@@ -273,13 +286,12 @@ fn problem(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    fn limits() -> [(Told, Left); 2] {
+    fn limits() -> [(Rc<Told>, Left); 2] {
         let limit = |name: &str, requests, per, left, next_in| {
             let quota = Quota::new(requests, per, None).unwrap();
             let left = Left { requests: left, next_in: Duration::from_millis(next_in) };
-            (Told::new(name.to_owned(), &quota), left)
+            (Rc::new(Told::new(name.to_owned(), &quota)), left)
         };
         [
             limit("a", 100, Duration::from_mins(1), 99, 600),
@@ -288,9 +300,7 @@ mod tests {
     }
 
     fn check(fields: Fields, expected: &[(&str, &str)]) {
-        let limits = limits();
-        let limits: Vec<(&Told, Left)> = limits.iter().map(|(told, left)| (told, *left)).collect();
-        let lines = fields.lines(&limits);
+        let lines = fields.lines(&limits());
         let lines: Vec<(&str, &str)> = lines.iter().map(|(name, v)| (*name, v.as_str())).collect();
         assert_eq!(lines, expected, "{fields:?}");
         assert_eq!(fields.lines(&[]), []);

@@ -5,12 +5,12 @@
 //!
 //! Not here: how JSON is read and misfits are told, which is [`tollgate::config`].
 
+mod global;
 mod invalid;
 mod written;
 
 use std::error::Error;
 use std::fmt;
-use std::mem;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,8 +18,12 @@ use tollgate::config::Object;
 use tollgate::matching::{Ambiguous, Match};
 use tollgate::mode::Mode;
 
+pub(crate) use self::global::{Descriptor, SentLimit};
+pub use self::global::{
+    GlobalPolicy, InvalidDescriptor, InvalidGlobalPolicy, OnUnanswered, Service,
+};
 pub use self::invalid::InvalidPolicy;
-use self::written::WrittenPolicy;
+use self::written::{Local, Scope, WrittenPolicy, WrittenRule};
 use crate::answer::{Answer, Fields};
 use crate::cost::Cost;
 use crate::key::KeyTemplate;
@@ -40,9 +44,9 @@ use crate::table::Capacity;
 /// # Ok::<(), tollgate::config::InvalidConfig>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "Object<WrittenPolicy>")]
+#[serde(try_from = "Object<WrittenPolicy<Local>>")]
 #[schemars(
-    with = "WrittenPolicy",
+    with = "WrittenPolicy<Local>",
     description = "A rate limit: how many requests each client may make."
 )]
 pub struct Policy {
@@ -63,7 +67,7 @@ pub struct Rule {
     pub requests: Option<Match>,
     /// Whom a request counts against.
     pub key: KeyTemplate,
-    /// How much each key may spend: at least one, with a window each.
+    /// How much each key may spend, with a window each: at least one, or none that the proxy knows of.
     pub limits: Vec<Quota>,
     /// Keys that may spend something else.
     pub overrides: Vec<Override>,
@@ -132,28 +136,30 @@ impl Policy {
     }
 }
 
-impl TryFrom<Object<WrittenPolicy>> for Policy {
+impl TryFrom<Object<WrittenPolicy<Local>>> for Policy {
     type Error = InvalidPolicy;
 
-    fn try_from(Object(mut written): Object<WrittenPolicy>) -> Result<Self, InvalidPolicy> {
-        let mut rules: Vec<Rule> = Vec::with_capacity(written.rules.len());
-        for (position, Object(rule)) in mem::take(&mut written.rules).into_iter().enumerate() {
-            let rule = rule.parse(position)?;
-            if let Some(earlier) = rules.iter().position(|earlier| earlier.name == rule.name) {
-                return Err(InvalidPolicy::RepeatedName {
-                    rule: position,
-                    earlier,
-                    name: rule.name,
-                });
-            }
-            rules.push(rule);
-        }
-        if rules.is_empty() {
-            return Err(InvalidPolicy::NoRules);
-        }
-        let WrittenPolicy { mode, ambiguous, on_error, answer, fields, .. } = written;
+    fn try_from(Object(written): Object<WrittenPolicy<Local>>) -> Result<Self, InvalidPolicy> {
+        let WrittenPolicy { rules, mode, ambiguous, on_error, answer, fields, service: _ } =
+            written;
+        let rules = self::rules(rules)?.into_iter().map(|(rule, _)| rule).collect();
         Ok(Self { rules, mode, ambiguous, on_error, answer, fields })
     }
+}
+
+/// The rules of a policy, at least one, and how a service is told of each.
+fn rules<S: Scope>(
+    written: Vec<Object<WrittenRule<S>>>,
+) -> Result<Vec<(Rule, Option<S::Descriptor>)>, InvalidPolicy> {
+    let mut rules: Vec<(Rule, _)> = Vec::with_capacity(written.len());
+    for (position, Object(rule)) in written.into_iter().enumerate() {
+        let (rule, descriptor) = rule.parse(position)?;
+        if let Some(earlier) = rules.iter().position(|(earlier, _)| earlier.name == rule.name) {
+            return Err(InvalidPolicy::RepeatedName { rule: position, earlier, name: rule.name });
+        }
+        rules.push((rule, descriptor));
+    }
+    if rules.is_empty() { Err(InvalidPolicy::NoRules) } else { Ok(rules) }
 }
 
 /// The name of a rule: 1 to 64 of `a` to `z`, `0` to `9` and `-`.

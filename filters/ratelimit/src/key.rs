@@ -134,7 +134,38 @@ impl KeyTemplate {
     }
 }
 
+/// The values that a composed key is of, in order.
+pub(crate) fn values(mut key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (_, rest) = key.split_first()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (value, rest) = rest.split_at_checked(length)?;
+        key = rest;
+        Some(value)
+    })
+}
+
 impl KeyTemplate {
+    /// What a service that knows no parts calls the values of a key, in order: a header, a cookie and a
+    /// parameter by their names, what is in braces by the names there.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.iter().flat_map(Part::names).collect()
+    }
+
+    /// The key that requests without one share where values are told: all that are not constant are
+    /// empty.
+    pub(crate) fn compose_of_nothing(&self) -> Vec<u8> {
+        let mut key = Vec::new();
+        for part in &self.0 {
+            match part {
+                Part::Constant(Text(text)) => append(&mut key, b'c', text.as_bytes()),
+                other => (0..other.values()).for_each(|_| append(&mut key, other.kind(), b"")),
+            }
+        }
+        key
+    }
+
     /// The key of a request whose parts, but for constants, have these values.
     ///
     /// # Errors
@@ -182,7 +213,7 @@ impl Part {
     fn values(&self) -> usize {
         match self {
             Self::Constant(_) => 0,
-            Self::Template(pattern) => pattern.captured(),
+            Self::Template(pattern) => pattern.captured().count(),
             Self::Header(_)
             | Self::Cookie(_)
             | Self::Query(_)
@@ -190,6 +221,20 @@ impl Part {
             | Self::ClientAddress(_)
             | Self::Peer => 1,
         }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let name = match self {
+            Self::Header(name) => name.as_str(),
+            Self::Cookie(name) => name.as_str(),
+            Self::Query(Text(name)) => name,
+            Self::Path => "path",
+            Self::Template(pattern) => return pattern.captured().map(str::to_owned).collect(),
+            Self::ClientAddress(_) => "remote_address",
+            Self::Peer => "peer",
+            Self::Constant(_) => "generic_key",
+        };
+        vec![name.to_owned()]
     }
 
     /// What its values begin with in a key.

@@ -17,6 +17,12 @@ pub mod quota;
 pub mod table;
 
 mod filter;
+mod global;
+mod local;
+mod refusal;
+mod rls;
+mod rules;
 mod store;
 
 pub use filter::RateLimit;
+pub use global::GlobalRateLimit;

@@ -7,6 +7,8 @@ use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 use std::time::Duration;
 
+use tollgate::mode::Percent;
+
 /// The shortest window a rate may be stated over.
 pub const SHORTEST_WINDOW: Duration = Duration::from_millis(1);
 
@@ -74,6 +76,24 @@ impl Quota {
         // The bounds keep this below 367 days: it cannot saturate.
         let tolerance_nanos = burst.saturating_mul(interval_nanos).get();
         Ok(Self { requests: rate, per, interval_nanos, burst, tolerance_nanos })
+    }
+
+    /// This share of the quota: as many requests over a longer window, and as much of the burst, rounded
+    /// down, but for one request.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidQuota`] when the window becomes too long.
+    pub fn shared(&self, share: Percent) -> Result<Self, InvalidQuota> {
+        let (part, whole) = (u128::from(share.millionths()), u128::from(Percent::ALL.millionths()));
+        let nanos = self.per.as_nanos().saturating_mul(whole);
+        // Rounded up: a share is never more than was written.
+        let nanos =
+            NonZeroU128::new(part).and_then(|part| u64::try_from(nanos.div_ceil(part.get())).ok());
+        let nanos = nanos.unwrap_or(u64::MAX);
+        let burst = u128::from(self.burst.get()).saturating_mul(part).checked_div(whole);
+        let burst = burst.and_then(|burst| u64::try_from(burst).ok()).unwrap_or_default().max(1);
+        Self::new(self.requests.get(), Duration::from_nanos(nanos), Some(burst))
     }
 
     /// How many requests a key may make per window.

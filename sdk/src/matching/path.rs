@@ -144,9 +144,12 @@ impl PathPattern {
         path.segments().nth(self.segments.iter().position(is_named)?)
     }
 
-    /// How many segments are in braces.
-    pub fn captured(&self) -> usize {
-        self.segments.iter().filter(|own| matches!(own, Segment::Captured(_))).count()
+    /// The names of the segments in braces, in order.
+    pub fn captured(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|own| match own {
+            Segment::Captured(name) => Some(name.as_str()),
+            Segment::Text(_) => None,
+        })
     }
 
     /// What a path has at each segment in braces, in order, percent-decoded. `None` when the path does

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use tollgate::HeaderName;
 use tollgate::config::{AtLeastOne, Object, present, word};
 use tollgate::cookie::CookieName;
@@ -21,16 +21,78 @@ use crate::key::{KeyTemplate, Part, Text};
 use crate::quota::Quota;
 use crate::table::Capacity;
 
+/// Who counts, and so what a policy may say.
+pub(super) trait Scope {
+    /// What may become of a request that cannot be decided.
+    type OnError: DeserializeOwned + Default + JsonSchema;
+    /// The service that counts.
+    type Service: DeserializeOwned + JsonSchema;
+    /// How it is told of a rule.
+    type Descriptor: DeserializeOwned + JsonSchema;
+
+    /// The fields that a policy has to have.
+    const REQUIRED: &'static [&'static str];
+    /// Whether a rule has to have a limit.
+    const NEEDS_LIMIT: bool;
+
+    /// The ways to write limits, of which a rule has to have one.
+    fn limits() -> Vec<Schema>;
+}
+
+/// What a policy says whose limits the proxy counts.
+pub(super) enum Local {}
+
+impl Scope for Local {
+    type OnError = OnError;
+    type Service = Elsewhere;
+    type Descriptor = Elsewhere;
+
+    const REQUIRED: &'static [&'static str] = &["rules"];
+    const NEEDS_LIMIT: bool = true;
+
+    fn limits() -> Vec<Schema> {
+        limit_or_limits()
+    }
+}
+
+/// A rule has either a limit or several.
+pub(super) fn limit_or_limits() -> Vec<Schema> {
+    vec![json_schema!({ "required": ["limit"] }), json_schema!({ "required": ["limits"] })]
+}
+
+/// What only the policy of another filter says.
+pub(super) enum Elsewhere {}
+
+impl<'de> Deserialize<'de> for Elsewhere {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("only the filter `ratelimit-global` asks a service; use that one"))
+    }
+}
+
+impl JsonSchema for Elsewhere {
+    fn schema_name() -> Cow<'static, str> {
+        "Elsewhere".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(false)
+    }
+}
+
 // What is said of fields here goes into the schema, for whoever writes a policy.
 
 /// A policy of the right shape; what goes beyond one value is not checked yet.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Policy")]
-pub(super) struct WrittenPolicy {
+#[serde(deny_unknown_fields, bound(deserialize = "S: Scope"))]
+#[schemars(rename = "Policy", bound = "S: Scope", extend("required" = S::REQUIRED))]
+pub(super) struct WrittenPolicy<S: Scope> {
     /// The limits: a request passes when all that are for it admit it.
     #[schemars(length(min = 1))]
-    pub(super) rules: Vec<Object<WrittenRule>>,
+    pub(super) rules: Vec<Object<WrittenRule<S>>>,
     /// For which requests the limits are enforced.
     #[serde(default)]
     pub(super) mode: Mode,
@@ -39,20 +101,24 @@ pub(super) struct WrittenPolicy {
     pub(super) ambiguous: Ambiguous,
     /// What becomes of a request that cannot be decided.
     #[serde(default, deserialize_with = "word")]
-    pub(super) on_error: OnError,
+    pub(super) on_error: S::OnError,
     /// What a request beyond a limit is answered with.
     #[serde(default)]
     pub(super) answer: Answer,
     /// Which header fields tell clients of their limits.
     #[serde(default, deserialize_with = "word")]
     pub(super) fields: Fields,
+    /// The service that counts.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "S::Service")]
+    pub(super) service: Option<S::Service>,
 }
 
 /// Limits for some requests.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Rule", extend("oneOf" = [{ "required": ["limit"] }, { "required": ["limits"] }]))]
-pub(super) struct WrittenRule {
+#[serde(deny_unknown_fields, bound(deserialize = "S: Scope"))]
+#[schemars(rename = "Rule", bound = "S: Scope", extend("oneOf" = S::limits()))]
+pub(super) struct WrittenRule<S: Scope> {
     /// Names the rule in logs, in metrics, in what is stored, and to clients.
     name: RuleName,
     /// Which requests it is for; all, if left out.
@@ -86,6 +152,10 @@ pub(super) struct WrittenRule {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Mode")]
     mode: Option<Mode>,
+    /// How the service is told of it.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "S::Descriptor")]
+    descriptor: Option<S::Descriptor>,
 }
 
 /// Other limits for one key.
@@ -126,14 +196,20 @@ struct WrittenLimit {
 
 #[derive(JsonSchema)]
 #[schemars(inline, with = "String", extend("pattern" = "^[0-9]+(ms|s|m|h|d)$"))]
-struct Window(Duration);
+pub(super) struct Window(pub(super) Duration);
 
-impl WrittenRule {
-    /// The rule at this position of the list, from 0.
-    pub(super) fn parse(self, position: usize) -> Result<Rule, InvalidPolicy> {
+impl<S: Scope> WrittenRule<S> {
+    /// The rule at this position of the list, from 0, and how a service is told of it.
+    pub(super) fn parse(
+        self,
+        position: usize,
+    ) -> Result<(Rule, Option<S::Descriptor>), InvalidPolicy> {
         let place = format!("rules[{position}]");
-        let Self { name, requests, key, cost, unkeyed, keys, mode, .. } = self;
-        let limits = quotas(&place, self.limit, self.limits)?;
+        let Self { name, requests, key, cost, unkeyed, keys, mode, descriptor, .. } = self;
+        let limits = match (&self.limit, &self.limits) {
+            (None, None) if !S::NEEDS_LIMIT => Vec::new(),
+            _ => quotas(&place, self.limit, self.limits)?,
+        };
         let mut overrides: Vec<Override> = Vec::new();
         let written = self.overrides.map_or_else(Vec::new, AtLeastOne::into_vec);
         for (at, Object(written)) in written.into_iter().enumerate() {
@@ -147,12 +223,19 @@ impl WrittenRule {
             let limits = quotas(&place, written.limit, written.limits)?;
             overrides.push(Override { key: composed, limits });
         }
-        let all = overrides.iter().flat_map(|other| &other.limits).chain(&limits);
-        let burst = all.map(Quota::burst).min();
-        if let Some(burst) = burst.filter(|&burst| cost.most() > burst) {
-            return Err(InvalidPolicy::CostAboveBurst { place, cost: cost.most(), burst });
-        }
-        Ok(Rule { name, requests, key, limits, overrides, cost, unkeyed, keys, mode })
+        let rule = Rule { name, requests, key, limits, overrides, cost, unkeyed, keys, mode };
+        check_costs(&rule, &place)?;
+        Ok((rule, descriptor))
+    }
+}
+
+/// Refuses a rule for which a request may cost more than a limit ever admits.
+pub(super) fn check_costs(rule: &Rule, place: &str) -> Result<(), InvalidPolicy> {
+    let cost = rule.cost.most();
+    let all = rule.overrides.iter().flat_map(|other| &other.limits).chain(&rule.limits);
+    match all.map(Quota::burst).min().filter(|&burst| cost > burst) {
+        None => Ok(()),
+        Some(burst) => Err(InvalidPolicy::CostAboveBurst { place: place.to_owned(), cost, burst }),
     }
 }
 
