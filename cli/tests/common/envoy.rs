@@ -38,12 +38,17 @@ pub fn fetched() -> Option<PathBuf> {
 impl Envoy {
     /// Starts one in a folder, and waits until it serves.
     pub fn start(envoy: &Path, folder: &Path, bootstrap: &Value) -> Self {
+        Self::start_with(envoy, folder, bootstrap, &[])
+    }
+
+    /// The same with further options. What it says is in the file `log`.
+    pub fn start_with(envoy: &Path, folder: &Path, bootstrap: &Value, options: &[&str]) -> Self {
         fs::write(folder.join("envoy.json"), bootstrap.to_string()).unwrap();
         let file = |name: &str| folder.join(name).into_os_string();
         let mut command = vec![envoy.as_os_str().to_owned(), "--config-path".into()];
         command.extend([file("envoy.json"), "--admin-address-path".into(), file("admin")]);
         let rest = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"];
-        command.extend(rest.map(Into::into));
+        command.extend(rest.iter().chain(options).map(Into::into));
         let _ = fs::remove_file(folder.join("admin"));
         let mut process = Supervised::start(&command, folder, "log").unwrap();
         let listener = listener(&mut process, folder);
