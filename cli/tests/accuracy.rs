@@ -98,10 +98,11 @@ impl Seen {
     }
 }
 
-fn start(name: &str, envoy: &Path, workers: usize, rule: &Value) -> Envoy {
+fn start(name: &str, envoy: &Path, workers: u8, rule: &Value) -> Envoy {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("accuracy").join(name);
     fs::create_dir_all(&folder).unwrap();
-    Envoy::start_with(workers, envoy, &folder, &limited(&modules().join("ratelimit.wasm"), rule))
+    let bootstrap = limited(&modules().join("ratelimit.wasm"), rule);
+    Envoy::start_with(workers, envoy, &folder, &bootstrap, &[])
 }
 
 /// A listener with the rate limit, which answers what is admitted by itself.
@@ -128,7 +129,7 @@ fn request(key: usize) -> Request {
 }
 
 /// Sends twice what a limit admits to so many keys, in turn, and says what came of it.
-fn measure(envoy: &Path, workers: usize, keys: usize, limit: Limit, time: Duration) -> Tally {
+fn measure(envoy: &Path, workers: u8, keys: usize, limit: Limit, time: Duration) -> Tally {
     let rule = json!({
         "name": "each", "key": [ { "header": "x-key" } ], "limit": limit.to_json(), "keys": keys,
     });
@@ -162,7 +163,7 @@ fn measure(envoy: &Path, workers: usize, keys: usize, limit: Limit, time: Durati
 }
 
 /// Checks a run, and gives the share that was admitted of what exact counters would have admitted.
-fn check(envoy: &Path, workers: usize, keys: usize, limit: Limit, time: Duration) {
+fn check(envoy: &Path, workers: u8, keys: usize, limit: Limit, time: Duration) {
     let Tally { sent, admitted, exact, above } = measure(envoy, workers, keys, limit, time);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
     let share = admitted as f64 / exact as f64;

@@ -5,6 +5,7 @@
 //! not answer, counts against the caller: a rule that denies applies, and one that allows does not.
 
 mod clause;
+mod connections;
 mod header;
 mod invalid;
 mod section;
@@ -76,9 +77,8 @@ impl Policy {
 }
 
 /// A policy for connections of TCP: without what only requests have.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Object<WrittenPolicy>")]
-#[schemars(with = "WrittenPolicy", description = "Who is connecting, and may they.")]
 pub struct ConnectionPolicy(pub(crate) Policy);
 
 /// The policy's own trust domain, and others that stand for it.

@@ -4,7 +4,7 @@
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use tollgate::testing::compare_documented;
-use tollgate_mtls::policy::Policy;
+use tollgate_mtls::policy::{ConnectionPolicy, Policy};
 
 /// What only the parser can say: rules between several values, and what a text is worth beyond its form.
 const BEYOND_THE_SCHEMA: [&str; 20] = [
@@ -30,6 +30,11 @@ const BEYOND_THE_SCHEMA: [&str; 20] = [
     // JSON Schema takes 1.0 for a whole number.
     ".0 is not",
 ];
+
+const README: &str = include_str!("../README.md");
+
+/// What these hold is told in text, or once.
+const TOLD_WHOLE: [&str; 4] = ["mode", "next.rules[]", "paths[]", "hosts[]"];
 
 fn validator() -> Validator {
     let schema = tollgate::config::schema::<Policy>().to_value();
@@ -167,7 +172,16 @@ fn every_field_may_be_left_out_or_not_alike() {
 #[test]
 fn the_readme_has_every_key_and_no_other() {
     let schema = tollgate::config::schema::<Policy>().to_value();
-    // What these hold is told in text, or once.
-    let whole = ["mode", "next.rules[]", "paths[]", "hosts[]"];
-    assert_eq!(compare_documented(&schema, include_str!("../README.md"), &whole), Ok(()));
+    assert_eq!(compare_documented(&schema, README, &TOLD_WHOLE), Ok(()));
+}
+
+#[test]
+fn connections_have_every_key_of_the_readme_but_those_of_requests() {
+    let schema = tollgate::config::schema::<ConnectionPolicy>().to_value();
+    let rows = README.lines().filter(|row| !row.contains("not for TCP"));
+    let readme: String = rows.flat_map(|row| [row, "\n"]).collect();
+    assert_eq!(compare_documented(&schema, &readme, &TOLD_WHOLE), Ok(()));
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let forwarded = json!({ "identity": { "source": "forwarded" }, "rules": [] });
+    assert!(!validator.is_valid(&forwarded));
 }

@@ -30,6 +30,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) traffic: Traffic,
     /// The chain of filters, in order, as rendered.
     pub(crate) filters: &'a [Value],
+    /// The objects of the filter state that they find, by name.
+    pub(crate) filter_state: &'a [(&'a str, &'a str)],
     /// Names and metadata.
     pub(crate) proxy: &'a Configured,
     /// Whether some message has trailers.
@@ -136,7 +138,7 @@ impl Bootstrap<'_> {
     }
 
     fn http(&self) -> Value {
-        let plugins = self.filters.iter().cloned();
+        let plugins = self.filter_state().into_iter().chain(self.filters.iter().cloned());
         let mut filters: Vec<Value> = match self.trailers {
             Trailers::None => plugins.collect(),
             Trailers::Some => hiding_what_trailers_need(plugins),
@@ -166,7 +168,32 @@ impl Bootstrap<'_> {
                 "cluster": self.proxy.cluster.name,
             },
         });
-        self.filters.iter().cloned().chain([proxy]).collect()
+        self.filter_state().into_iter().chain(self.filters.iter().cloned()).chain([proxy]).collect()
+    }
+
+    /// What sets the filter state before the filters are asked.
+    fn filter_state(&self) -> Option<Value> {
+        let object = |(name, text): &(&str, &str)| {
+            json!({
+                "object_key": name,
+                "factory_key": "envoy.string",
+                "format_string": {
+                    "text_format_source": { "inline_string": text.replace('%', "%%") },
+                },
+            })
+        };
+        let objects: Vec<Value> = self.filter_state.iter().map(object).collect();
+        let (level, when) = match self.traffic {
+            Traffic::Http => ("http", "on_request_headers"),
+            Traffic::Tcp => ("network", "on_new_connection"),
+        };
+        let kind = format!("envoy.extensions.filters.{level}.set_filter_state.v3.Config");
+        (!objects.is_empty()).then(|| {
+            json!({
+                "name": format!("envoy.filters.{level}.set_filter_state"),
+                "typed_config": { "@type": format!("type.googleapis.com/{kind}"), when: objects },
+            })
+        })
     }
 
     fn clusters(&self) -> Vec<Value> {
@@ -486,6 +513,7 @@ mod tests {
         let bootstrap = Bootstrap {
             traffic,
             filters: &filters,
+            filter_state: &[],
             proxy: &Configured::default(),
             trailers,
             apart: Apart::No,

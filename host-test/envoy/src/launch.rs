@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
 use tollgate_host::proxy::HostFailure;
 use tollgate_host::scenario::{
-    FilterUse, Meets, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
+    FilterUse, MadeUp, Meets, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
 };
 use tollgate_host::tls::{Credentials, NotIssued};
 use tollgate_host::world::EPOCH;
@@ -112,9 +112,12 @@ impl Launch {
         let tls = scenario.tls.as_ref().zip(credentials.as_ref());
         let identities = tls.map(|(tls, credentials)| Identities::new(tls, credentials));
         let identities = identities.transpose().map_err(NotStarted::Unshowable)?;
+        let filter_state: Vec<_> =
+            scenario.properties.iter().filter_map(MadeUp::filter_state).collect();
         let bootstrap = Bootstrap {
             traffic: scenario.traffic,
             filters: &filters,
+            filter_state: &filter_state,
             proxy: &scenario.proxy,
             trailers: trailers(scenario),
             apart: Apart::of(scenario),

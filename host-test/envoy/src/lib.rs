@@ -29,3 +29,4 @@ pub use find::{EnvoyNotFound, VARIABLE, find_envoy};
 pub use host::EnvoyHost;
 pub use launch::{NotText, wasm_filter};
 pub use process::Supervised;
+pub use tls::Identities;

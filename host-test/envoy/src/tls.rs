@@ -34,7 +34,7 @@ const DECIDING: Duration = Duration::from_secs(5);
 
 /// The peers of a scenario with what they show.
 #[derive(Debug)]
-pub(crate) struct Identities {
+pub struct Identities {
     tls: Tls,
     configured: Vec<Arc<ClientConfig>>,
 }
@@ -48,7 +48,7 @@ impl Identities {
     /// # Errors
     ///
     /// What `rustls` does not take, which is nothing that was issued.
-    pub(crate) fn new(tls: &Tls, credentials: &Credentials) -> Result<Self, Error> {
+    pub fn new(tls: &Tls, credentials: &Credentials) -> Result<Self, Error> {
         let own = CertificateDer::from(credentials.own.certificate.der().to_vec());
         let peers = tls.peers.iter().zip(&credentials.peers);
         let configured = peers.map(|(peer, credential)| configure(peer, credential.as_ref(), &own));
@@ -62,7 +62,7 @@ impl Identities {
     }
 
     /// What a peer shakes hands with, and the server that it asks for.
-    pub(crate) fn client(&self, place: usize) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+    pub fn client(&self, place: usize) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
         let asked = self.tls.peers.get(place)?.server_name.clone();
         // A name has to stand here, which is not sent when the peer asks for none.
         let name = ServerName::try_from(asked.unwrap_or_else(|| "proxy".into())).ok()?;

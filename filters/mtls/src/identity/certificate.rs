@@ -161,9 +161,7 @@ impl Certificate {
                     constraints.end()?;
                 }
                 KEY_USAGE => {
-                    let bits = value.next(BIT_STRING)?;
-                    let (_unused, &first) =
-                        bits.split_first().zip(bits.get(1)).ok_or(InvalidDer)?;
+                    let first = first_bits(value.next(BIT_STRING)?)?;
                     self.key_usage = Some(KeyUsage {
                         is_critical,
                         digital_signature: first & 0x80 != 0,
@@ -204,6 +202,14 @@ impl Certificate {
         }
         Ok(())
     }
+}
+
+/// The first eight bits of a string of bits; what is no part of it is zero.
+fn first_bits(content: &[u8]) -> Result<u8, InvalidDer> {
+    let (&unused, bits) = content.split_first().ok_or(InvalidDer)?;
+    let (&first, &last) = bits.first().zip(bits.last()).ok_or(InvalidDer)?;
+    let is_clean = unused < 8 && last.trailing_zeros() >= u32::from(unused);
+    if is_clean { Ok(first) } else { Err(InvalidDer) }
 }
 
 fn serial(content: &[u8]) -> Result<Vec<u8>, InvalidDer> {

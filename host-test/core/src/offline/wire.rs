@@ -112,7 +112,7 @@ pub(super) fn request_headers(head: &Head, own_scheme: &str) -> Vec<HeaderLine> 
     let forwarded = head.headers.iter().find(|(name, _)| name == b"x-forwarded-proto");
     let scheme = forwarded.map_or_else(|| own_scheme.to_vec(), |(_, value)| value.clone());
     let mut headers: Vec<HeaderLine> = [
-        (&b":authority"[..], head.authority.clone().into_bytes()),
+        (&b":authority"[..], head.authority.trim_ascii().into()),
         (b":path", head.path.clone().into_bytes()),
         (b":method", head.method.clone().into_bytes()),
         (b":scheme", scheme),
@@ -122,7 +122,8 @@ pub(super) fn request_headers(head: &Head, own_scheme: &str) -> Vec<HeaderLine> 
     .collect();
     let mut lines = Lines::default();
     for (name, value) in head.headers.iter().filter(|line| !is_dropped(line)) {
-        lines.append(name, value, Inline::Request);
+        // Blanks around a value are no part of it.
+        lines.append(name, value.trim_ascii(), Inline::Request);
     }
     headers.extend(lines.0);
     if forwarded.is_none() {

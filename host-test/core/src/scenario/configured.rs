@@ -161,6 +161,16 @@ pub struct MadeUp {
     pub value: Option<Vec<u8>>,
 }
 
+impl MadeUp {
+    /// The name and the text of an object of the filter state, if it is one: of those a real Envoy can be told,
+    /// too.
+    pub fn filter_state(&self) -> Option<(&str, &str)> {
+        let name = str::from_utf8(&self.path).ok()?.strip_prefix("filter_state\0")?;
+        let text = str::from_utf8(self.value.as_deref()?).ok()?;
+        (!name.contains('\0')).then_some((name, text))
+    }
+}
+
 /// The properties that a scenario makes up.
 #[derive(Default)]
 pub(super) struct RawProperties(pub(super) Vec<MadeUp>);
