@@ -11,6 +11,7 @@ use tollgate_host_wasmtime::{Limits, Wasmtime};
 use tollgate_module::{Description, Module, finish};
 
 use crate::Outcome;
+use crate::filters::caching_engine;
 
 const TARGET: &str = "wasm32-wasip1";
 
@@ -79,7 +80,7 @@ impl Build {
         // Once more, quickly: the schema of a filter's configuration and the labels of its metrics are
         // told by a module that does not ship, so that what ships has neither their texts nor their code.
         compile(&filters, &TELLING)?;
-        let engine = Wasmtime::new(Limits::default(), None)?;
+        let engine = caching_engine(Limits::default())?;
         let telling = workspace.target_directory.join(TARGET).join("filter-schema");
         let compiled = workspace.target_directory.join(TARGET).join("filter");
         for filter in &filters {

@@ -175,10 +175,7 @@ impl Modules {
     ///
     /// When the engine cannot run on this machine.
     pub(crate) fn new(built_ins: BuiltIns, limits: Limits) -> Result<Self> {
-        let engine = Wasmtime::new(limits, cache_folder()).or_else(|error| {
-            eprintln!("warning: modules are compiled anew each time: {error}");
-            Wasmtime::new(limits, None)
-        })?;
+        let engine = caching_engine(limits)?;
         Ok(Self { engine, built_ins, loaded: Mutex::default() })
     }
 
@@ -328,6 +325,19 @@ pub(crate) fn linked(filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> 
             .into(),
         )),
     }
+}
+
+/// An engine with its cache on disk, below `$TOLLGATE_CACHE` or the user's cache folder.
+///
+/// # Errors
+///
+/// When the engine cannot run on this machine.
+pub(crate) fn caching_engine(limits: Limits) -> Result<Wasmtime> {
+    let engine = Wasmtime::new(limits, cache_folder()).or_else(|error| {
+        eprintln!("warning: modules are compiled anew each time: {error}");
+        Wasmtime::new(limits, None)
+    })?;
+    Ok(engine)
 }
 
 fn cache_folder() -> Option<PathBuf> {

@@ -18,8 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An Envoy that serves.
 pub struct Envoy {
     _process: Supervised,
+    /// Its process.
+    pub process_id: u32,
     /// Where its listener is.
     pub listener: SocketAddr,
+    /// Where it tells of itself.
+    pub admin: SocketAddr,
 }
 
 /// The Envoy that `cargo ci` fetches; nothing, said aloud, when there is none.
@@ -38,16 +42,22 @@ pub fn fetched() -> Option<PathBuf> {
 impl Envoy {
     /// Starts one in a folder, and waits until it serves.
     pub fn start(envoy: &Path, folder: &Path, bootstrap: &Value) -> Self {
+        Self::start_with(1, envoy, folder, bootstrap)
+    }
+
+    /// Starts one with so many workers.
+    pub fn start_with(workers: u8, envoy: &Path, folder: &Path, bootstrap: &Value) -> Self {
         fs::write(folder.join("envoy.json"), bootstrap.to_string()).unwrap();
         let file = |name: &str| folder.join(name).into_os_string();
         let mut command = vec![envoy.as_os_str().to_owned(), "--config-path".into()];
         command.extend([file("envoy.json"), "--admin-address-path".into(), file("admin")]);
-        let rest = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"];
-        command.extend(rest.map(Into::into));
+        command.extend(["--concurrency".into(), workers.to_string().into()]);
+        command.extend(["--log-level", "error", "--disable-hot-restart"].map(Into::into));
         let _ = fs::remove_file(folder.join("admin"));
         let mut process = Supervised::start(&command, folder, "log").unwrap();
-        let listener = listener(&mut process, folder);
-        Self { _process: process, listener }
+        let (admin, listener) = addresses(&mut process, folder);
+        let process_id = fs::read_to_string(folder.join("pid")).unwrap().trim().parse().unwrap();
+        Self { _process: process, process_id, listener, admin }
     }
 
     /// The status of the answer to a request.
@@ -56,8 +66,8 @@ impl Envoy {
     }
 }
 
-/// Where Envoy listens, once it serves.
-fn listener(process: &mut Supervised, folder: &Path) -> SocketAddr {
+/// Where Envoy tells of itself and where it listens, once it serves.
+fn addresses(process: &mut Supervised, folder: &Path) -> (SocketAddr, SocketAddr) {
     let begin = Instant::now();
     loop {
         let said = || fs::read_to_string(folder.join("log")).unwrap_or_default();
@@ -70,19 +80,30 @@ fn listener(process: &mut Supervised, folder: &Path) -> SocketAddr {
         if let (Some((_, port)), "200") = (address, status.as_str())
             && get(admin, "/ready", "").1 == "200"
         {
-            return SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
+            return (admin, SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap())));
         }
     }
 }
 
-/// The answer to a request, and its status.
-fn get(to: SocketAddr, path: &str, lines: &str) -> (String, String) {
+/// The answer to a request, and its status; nothing when nobody listens.
+pub fn get(to: SocketAddr, path: &str, lines: &str) -> (String, String) {
+    ask(to, &format!("GET {path}"), lines, &[])
+}
+
+/// The answer to a request with a body, and its status; nothing when nobody listens.
+pub fn ask(to: SocketAddr, line: &str, lines: &str, body: &[u8]) -> (String, String) {
     let Ok(mut connection) = TcpStream::connect(to) else { return Default::default() };
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(connection, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}\r\n")
-        .unwrap();
+    let length = body.len();
+    write!(
+        connection,
+        "{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n"
+    )
+    .unwrap();
+    connection.write_all(body).unwrap();
     let mut answer = Vec::new();
-    connection.read_to_end(&mut answer).unwrap();
+    // Envoy may break a connection behind an answer that did not wait for the body.
+    let _ = connection.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
     (answer, status)
@@ -97,6 +118,19 @@ pub fn bootstrap(name: &str, chains: &Value) -> Value {
         "static_resources": {
             "listeners": [{ "name": name, "address": loopback(), "filter_chains": chains }],
             "clusters": [],
+        },
+    })
+}
+
+/// A cluster of one endpoint.
+pub fn cluster(name: &str, at: SocketAddr) -> Value {
+    let address = json!({ "address": at.ip().to_string(), "port_value": at.port() });
+    let endpoint = json!({ "endpoint": { "address": { "socket_address": address } } });
+    json!({
+        "name": name,
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [endpoint] }],
         },
     })
 }
