@@ -3,12 +3,12 @@
 use tollgate_host_bench::{Rounds, Spread};
 
 use crate::variants::{
-    HANDWRITTEN, HANDWRITTEN_CHAIN, HANDWRITTEN_MAP, LOCAL_RATELIMIT, RATELIMIT, SDK, SDK_CHAIN,
-    SDK_ONE_MODULE, STOCK, STOCK_CHAIN, STOCK_FINISHED, Variant,
+    HANDWRITTEN, HANDWRITTEN_CHAIN, HANDWRITTEN_MAP, LOCAL_RATELIMIT, METRICS, RATELIMIT, SDK,
+    SDK_CHAIN, SDK_ONE_MODULE, STOCK, STOCK_CHAIN, STOCK_FINISHED, STOCK_METRICS, Variant,
 };
 
 /// Ratios that are told: one variant to another, with the goal if there is one.
-const RATIOS: [(&str, &str, Option<f64>); 10] = [
+const RATIOS: [(&str, &str, Option<f64>); 11] = [
     (SDK, HANDWRITTEN, Some(1.10)),
     (SDK, STOCK, Some(0.85)),
     (SDK, STOCK_FINISHED, None),
@@ -19,6 +19,7 @@ const RATIOS: [(&str, &str, Option<f64>); 10] = [
     (SDK_ONE_MODULE, HANDWRITTEN_CHAIN, Some(1.10)),
     (SDK_ONE_MODULE, STOCK_CHAIN, Some(0.85)),
     (RATELIMIT, LOCAL_RATELIMIT, None),
+    (METRICS, STOCK_METRICS, None),
 ];
 
 /// Prints what each variant costs over no filter, then the ratios.

@@ -1,4 +1,4 @@
-//! What is compared: chains of filters that do one job, and the rate limits.
+//! What is compared: chains of filters that do one job, the rate limits, and metrics.
 //!
 //! The job is to read the request header `x-user` and to set `x-out` to the same bytes.
 
@@ -93,6 +93,11 @@ pub(crate) const RATELIMIT: &str = "ratelimit, by header";
 /// Envoy's rate limit with the same key.
 pub(crate) const LOCAL_RATELIMIT: &str = "native local_ratelimit, by header";
 
+/// Our metrics with twelve labels.
+pub(crate) const METRICS: &str = "metrics, 12 labels";
+/// The same on the stock crate.
+pub(crate) const STOCK_METRICS: &str = "metrics, 12 labels, stock, as linked";
+
 const LUA: &str = "function envoy_on_request(handle)
   local headers = handle:headers()
   local user = headers:get('x-user')
@@ -100,6 +105,36 @@ const LUA: &str = "function envoy_on_request(handle)
 end";
 
 const POLICY: &str = r#"{"rules":[{"name":"bench","key":[{"header":"x-user"}],"limit":{"requests":1000000,"per":"1s"}}]}"#;
+
+/// Twelve labels, of which five are attributes; what is measured is the number of requests and their duration.
+const METRICS_POLICY: &str = r#"{
+    "profile": "custom",
+    "labels": [
+        { "name": "region", "value": "eu" },
+        { "name": "route", "attribute": ["xds", "route_name"] },
+        { "name": "cluster", "attribute": ["xds", "cluster_name"] },
+        { "name": "user", "header": "x-user" },
+        { "name": "method", "fact": "method" },
+        { "name": "scheme", "fact": "scheme" },
+        { "name": "protocol", "fact": "protocol" },
+        { "name": "version", "fact": "version" },
+        { "name": "code", "fact": "code" },
+        { "name": "code_class", "fact": "code_class" },
+        { "name": "flags", "fact": "flags" },
+        { "name": "outcome", "fact": "outcome" }
+    ],
+    "metrics": [
+        { "measure": "first_byte", "drop": true },
+        { "measure": "upstream", "drop": true },
+        { "measure": "overhead", "drop": true },
+        { "measure": "request_bytes", "drop": true },
+        { "measure": "response_bytes", "drop": true },
+        { "measure": "request_messages", "drop": true },
+        { "measure": "response_messages", "drop": true },
+        { "measure": "received_bytes", "drop": true },
+        { "measure": "sent_bytes", "drop": true }
+    ]
+}"#;
 
 /// All variants whose names contain `only`, and the one without a filter, which comes first.
 pub(crate) fn all(fixtures: &Fixtures, only: Option<&str>) -> Vec<Variant> {
@@ -124,6 +159,8 @@ pub(crate) fn all(fixtures: &Fixtures, only: Option<&str>) -> Vec<Variant> {
             vec![local_ratelimit(&json!({}))],
             Effect::Passes,
         ),
+        chain(METRICS, &fixtures.metrics, METRICS_POLICY, 1, Effect::Passes),
+        chain(STOCK_METRICS, &fixtures.stock_metrics, "", 1, Effect::Passes),
     ];
     variants.retain(|variant| {
         variant.name == NONE || only.is_none_or(|only| variant.name.contains(only))

@@ -18,8 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An Envoy that serves.
 pub struct Envoy {
     _process: Supervised,
-    /// Its process.
-    pub process_id: u32,
+    process_id: u32,
     /// Where its listener is.
     pub listener: SocketAddr,
     /// Where it tells of itself.
@@ -67,11 +66,12 @@ impl Envoy {
         Self { _process: process, process_id, listener, admin }
     }
 
-    /// How much memory it has, in KiB: its resident set.
-    pub fn resident_kib(&self) -> u64 {
+    /// How much memory it has: its resident set.
+    pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process_id)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes << 10
     }
 
     /// The status of the answer to a request.

@@ -3,7 +3,7 @@
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use tollgate::testing::compare_documented;
+use tollgate::testing::{compare_documented, with_other_fields, with_other_values};
 use tollgate_canary::config::Policy;
 
 /// What only the parser can say: rules between several values, and what a text is worth beyond its form.
@@ -94,20 +94,6 @@ fn a_policy() -> Value {
     })
 }
 
-/// The JSON pointers to the value and to all values in it.
-fn pointers(value: &Value, pointer: &str) -> Vec<String> {
-    let inner: Vec<String> = match value {
-        Value::Array(items) => (items.iter().enumerate())
-            .flat_map(|(index, item)| pointers(item, &format!("{pointer}/{index}")))
-            .collect(),
-        Value::Object(fields) => (fields.iter())
-            .flat_map(|(name, field)| pointers(field, &format!("{pointer}/{name}")))
-            .collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
-    };
-    [vec![pointer.to_owned()], inner].concat()
-}
-
 #[test]
 fn all_that_can_be_said_pleases_both() {
     assert_eq!(check(&validator(), &a_policy()), Ok(()));
@@ -143,13 +129,8 @@ fn every_value_at_every_place_is_judged_alike() {
     ];
     let validator = validator();
     let mut verdicts = [0, 0];
-    for pointer in pointers(&a_policy(), "") {
-        let more = [json!(null), json!([]), json!({}), json!(0), json!(7), json!(0.5), json!(true)];
-        for value in TEXTS.iter().map(|text| json!(text)).chain(more) {
-            let mut policy = a_policy();
-            *policy.pointer_mut(&pointer).unwrap() = value;
-            verdicts[usize::from(check(&validator, &policy).is_ok())] += 1;
-        }
+    for policy in with_other_values(&a_policy(), &TEXTS) {
+        verdicts[usize::from(check(&validator, &policy).is_ok())] += 1;
     }
     // The comparison is worth nothing unless both verdicts are frequent.
     assert!(verdicts.iter().all(|count| *count > 100), "{verdicts:?}");
@@ -158,16 +139,8 @@ fn every_value_at_every_place_is_judged_alike() {
 #[test]
 fn every_field_may_be_left_out_or_not_alike() {
     let validator = validator();
-    for pointer in pointers(&a_policy(), "") {
-        let mut policy = a_policy();
-        let Some((parent, name)) = pointer.rsplit_once('/') else { continue };
-        if let Some(Value::Object(fields)) = policy.pointer_mut(parent) {
-            fields.remove(name);
-            let _verdict = check(&validator, &policy);
-            let fields = policy.pointer_mut(parent).and_then(Value::as_object_mut).unwrap();
-            fields.insert("other".to_owned(), json!("x"));
-            let _verdict = check(&validator, &policy);
-        }
+    for policy in with_other_fields(&a_policy()) {
+        let _verdict = check(&validator, &policy);
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Not here: what is read of a stream, and which series it belongs to.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,30 +11,27 @@ use tollgate::mode::Enforcement;
 use tollgate::{
     Clock, ConfigureError, Filter, Gauge, Headers, InBackground, LoggedExchange, OnLog,
     OnRequestChunk, OnRequestHeaders, OnResponseChunk, OnResponseHeaders, Outcome, RequestChunk,
-    RequestHeaders, ResetStream, ResponseChunk, ResponseHeaders, Root, sleep,
+    RequestHeaders, ResetStream, ResponseChunk, ResponseHeaders, Root,
 };
 
 use crate::config::{OBJECTIVE, Policy};
-use crate::family::{Family, Own};
+use crate::family::Family;
 use crate::grpc::{Dialect, Messages};
 use crate::label::Source;
 use crate::measure::{Measure, Scope};
+use crate::meter::Meter;
 use crate::observed::{Ended, Reads, Started, View};
-use crate::open::{OpenStream, OpenStreams, Tally};
+use crate::open::{OpenStream, Tally};
 use crate::outcome;
-use crate::reporting::Reporting;
 
 /// The metrics filter of one worker.
 #[derive(Debug)]
 pub struct Metrics {
-    policy: Policy,
-    reporting: Option<Reporting>,
+    meter: Meter,
+    /// What is counted when a request is over.
     ended: Option<Family>,
-    open: Option<Family>,
     objectives: Objectives,
     in_flight: Option<Gauge>,
-    own: Own,
-    open_streams: OpenStreams,
     clock: Clock,
 }
 
@@ -75,32 +71,28 @@ impl Filter for Metrics {
         let state = root.state("metrics", 1);
         let budget = Budget::new(policy.objectives().len().try_into().unwrap_or(u16::MAX));
         Ok(Self {
-            reporting: Reporting::of(&policy, root),
             ended: Family::new(&policy, Scope::Ended, root, &state),
-            open: Family::new(&policy, Scope::Open, root, &state),
             objectives: Objectives {
                 requests: root.counters("tollgate_metrics_objective_requests", budget),
                 good: root.counters("tollgate_metrics_objective_good", budget),
             },
             in_flight: policy.in_flight.then(|| root.gauge("tollgate_metrics_in_flight")),
-            own: Own::new(root),
-            open_streams: OpenStreams::default(),
             clock: root.clock(),
-            policy,
+            meter: Meter::new(policy, Scope::Open, root, &state),
         })
     }
 }
 
 impl OnRequestHeaders for Metrics {
     fn on_request_headers(&self, passing: &mut Passing, request: &mut RequestHeaders) -> Outcome {
-        if self.policy.mode == Enforcement::Off {
+        if self.meter.is_off() {
             return Ok(());
         }
         match request.read() {
-            Ok(headers) => passing.started = Some(Started::of(&self.policy, headers)),
-            Err(error) => self.own.tell(&error),
+            Ok(headers) => passing.started = Some(Started::of(&self.meter.policy, headers)),
+            Err(error) => self.meter.own.tell(&error),
         }
-        if let (Some(gauge), Enforcement::Enforce) = (&self.in_flight, self.policy.mode) {
+        if let (Some(gauge), Enforcement::Enforce) = (&self.in_flight, self.meter.policy.mode) {
             gauge.add(1);
             passing.is_in_flight = true;
         }
@@ -111,11 +103,13 @@ impl OnRequestHeaders for Metrics {
 impl OnRequestChunk for Metrics {
     fn on_request_chunk(&self, passing: &mut Passing, chunk: &mut RequestChunk) -> Outcome {
         let Passing { started, request, tally, .. } = passing;
-        let Some(open) = self.open.as_ref().filter(|_| !chunk.is_empty()) else { return Ok(()) };
+        let Some(open) = self.meter.open.as_ref().filter(|_| !chunk.is_empty()) else {
+            return Ok(());
+        };
         tally.received.add(chunk.len().try_into().unwrap_or(u64::MAX));
         if open.has(Measure::RequestMessages) && has_messages(started.as_ref()) {
             if let Err(error) = request.take(&*chunk) {
-                self.own.tell(&error);
+                self.meter.own.tell(&error);
             }
             tally.request_messages.set(request.count());
         }
@@ -129,7 +123,7 @@ impl OnResponseHeaders for Metrics {
         passing: &mut Passing,
         response: &mut ResponseHeaders,
     ) -> Outcome {
-        if self.policy.mode == Enforcement::Off {
+        if self.meter.is_off() {
             return Ok(());
         }
         let reads = Reads::default();
@@ -139,16 +133,18 @@ impl OnResponseHeaders for Metrics {
         if passing.first_byte.is_none() && measures(&self.ended, Measure::FirstByte) {
             passing.first_byte = self.since_begin(&reads);
             if let Some(error) = reads.error() {
-                self.own.tell(error);
+                self.meter.own.tell(error);
             }
         }
-        if let (Some(open), Some(started), None) = (&self.open, &passing.started, passing.open)
+        if let (Some(open), Some(started), None) =
+            (&self.meter.open, &passing.started, passing.open)
             && !response.is_end_of_stream()
             && follows(open, started)
         {
-            let view = self.view(&reads, started, None, &started.authority, None);
-            let (series, _) = self.own.series(open, &view);
-            passing.open = Some(self.open_streams.insert(Rc::clone(&passing.tally), series));
+            let view =
+                View { authority: &started.authority, ..self.meter.view(&reads, started, None) };
+            let (series, _) = self.meter.own.series(open, &view);
+            passing.open = Some(self.meter.open_streams.insert(Rc::clone(&passing.tally), series));
         }
         Ok(())
     }
@@ -168,7 +164,7 @@ impl OnResponseChunk for Metrics {
         // Of gRPC-Web the status is in the body, whether messages are counted or not.
         if has_messages(started.as_ref()) {
             if let Err(error) = response.take(&*chunk) {
-                self.own.tell(&error);
+                self.meter.own.tell(&error);
             }
             tally.response_messages.set(response.count());
         }
@@ -181,28 +177,35 @@ impl OnLog for Metrics {
         if let (Some(gauge), true) = (&self.in_flight, passing.is_in_flight) {
             gauge.add(-1);
         }
-        if self.policy.mode == Enforcement::Off {
+        if self.meter.is_off() {
             return;
         }
         // An earlier filter may have answered: this one has not seen the request.
         let seen = passing.started.take();
         let started = seen.unwrap_or_else(|| match exchange.request() {
-            Ok(headers) => Started::of(&self.policy, headers),
+            Ok(headers) => Started::of(&self.meter.policy, headers),
             // One that was no request has no headers.
-            Err(_) => Started::of(&self.policy, &Headers::default()),
+            Err(_) => Started::of(&self.meter.policy, &Headers::default()),
         });
-        let authority = self.authority(exchange);
         let reads = Reads::default();
-        let ended = Ended::read(&self.policy, &reads, started.dialect, passing.response.status());
+        let ended = Ended::read(&self.meter.policy, &reads, &started, passing.response.status());
+        if ended.is_redirected_here(&reads) {
+            return;
+        }
+        let authority = self.authority(exchange);
         let headers = if self.reads_response() { exchange.response().ok() } else { None };
-        let view = self.view(&reads, &started, Some(&ended), &authority, headers);
+        let view = View {
+            authority: &authority,
+            response: headers,
+            ..self.meter.view(&reads, &started, Some(&ended))
+        };
 
-        let opened = passing.open.take().and_then(|open| self.open_streams.remove(open));
-        if let Some(open) = &self.open
+        let opened = passing.open.take().and_then(|open| self.meter.open_streams.remove(open));
+        if let Some(open) = &self.meter.open
             && !passing.tally.is_empty()
             && (opened.is_some() || follows(open, &started))
         {
-            let series = opened.unwrap_or_else(|| self.own.series(open, &view).0);
+            let series = opened.unwrap_or_else(|| self.meter.own.series(open, &view).0);
             passing.tally.count(open, &series);
         }
         self.count(passing, &view, &ended);
@@ -212,11 +215,7 @@ impl OnLog for Metrics {
 
 impl InBackground for Metrics {
     async fn in_background(&self) {
-        let Some(open) = &self.open else { return };
-        loop {
-            sleep(self.policy.report_every).await;
-            self.open_streams.count(open);
-        }
+        self.meter.count_open_streams().await;
     }
 }
 
@@ -232,30 +231,10 @@ fn has_messages(started: Option<&Started>) -> bool {
 }
 
 impl Metrics {
-    fn view<'a>(
-        &'a self,
-        reads: &'a Reads,
-        started: &'a Started,
-        ended: Option<&'a Ended>,
-        authority: &'a [u8],
-        response: Option<&'a Headers>,
-    ) -> View<'a> {
-        View {
-            policy: &self.policy,
-            reads,
-            started,
-            ended,
-            reporting: self.reporting.as_ref(),
-            known: OnceCell::new(),
-            authority,
-            response,
-        }
-    }
-
     fn count(&self, passing: &Passing, view: &View<'_>, ended: &Ended) {
         let Some(family) = &self.ended else { return };
-        let (series, is_unsure) = self.own.series(family, view);
-        if !self.own.note(&series, is_unsure, &self.policy) {
+        let (series, is_unsure) = self.meter.own.series(family, view);
+        if !self.meter.own.note(&series, is_unsure, &self.meter.policy) {
             return;
         }
         let reads = view.reads;
@@ -285,10 +264,10 @@ impl Metrics {
     /// Counts for each objective whether the request met it. One that its client has left in time is
     /// neither good nor bad.
     fn judge(&self, started: &Started, ended: &Ended) {
-        if self.policy.mode != Enforcement::Enforce {
+        if self.meter.policy.mode != Enforcement::Enforce {
             return;
         }
-        for (at, objective) in self.policy.objectives().iter().enumerate() {
+        for (at, objective) in self.meter.policy.objectives().iter().enumerate() {
             if !started.objectives.get(at).is_some_and(|is_for_it| *is_for_it) {
                 continue;
             }
@@ -315,7 +294,7 @@ impl Metrics {
 
     /// The host that was asked for, as the last filter left it, where it may stand for a service.
     fn authority(&self, exchange: &mut LoggedExchange) -> Vec<u8> {
-        if self.reporting.is_none() || !self.policy.host_fallback {
+        if self.meter.reporting.is_none() || !self.meter.policy.host_fallback {
             return Vec::new();
         }
         let headers = exchange.request().ok();
@@ -324,7 +303,7 @@ impl Metrics {
 
     fn reads_response(&self) -> bool {
         let reads = |source: &Source| matches!(source, Source::ResponseHeader(_));
-        self.policy.labels().iter().any(|label| reads(&label.source))
+        self.meter.policy.labels().iter().any(|label| reads(&label.source))
     }
 }
 

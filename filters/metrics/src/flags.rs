@@ -9,6 +9,9 @@ const WORDS: [&str; 30] = [
     "UDO",
 ];
 
+/// `UT`, `LR`, `UR`, `UC`, `UMSDR` and `UPE`.
+const BREAKS: i64 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 19 | 1 << 23;
+
 /// The attribute `response.flags`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(i64);
@@ -22,6 +25,16 @@ impl Flags {
     /// Whether the client was gone before the response was whole: `DC`, or `DR` over HTTP/2.
     pub const fn is_disconnect(self) -> bool {
         self.0 & (1 << 14 | 1 << 28) != 0
+    }
+
+    /// Whether the upstream broke off, or was too slow: what a response that had begun does not tell.
+    pub const fn is_broken(self) -> bool {
+        self.0 & BREAKS != 0
+    }
+
+    /// The same, but for what tells that the upstream broke off.
+    pub const fn without_breaks(self) -> Self {
+        Self(self.0 & !BREAKS)
     }
 
     /// The words, parted by commas; `-` when there is none.
@@ -66,5 +79,14 @@ mod tests {
     fn a_client_that_left_is_told_from_an_upstream_that_did() {
         assert!(Flags::new(0x4000).is_disconnect() && Flags::new(1 << 28).is_disconnect());
         assert!(!Flags::new(0x40).is_disconnect());
+    }
+
+    #[test]
+    fn a_response_that_was_broken_off_is_known_by_its_words() {
+        for (bit, word) in WORDS.iter().enumerate() {
+            let breaks = ["UT", "LR", "UR", "UC", "UMSDR", "UPE"].contains(word);
+            let flags = Flags::new(1 << bit);
+            assert_eq!((flags.is_broken(), flags.without_breaks().is_broken()), (breaks, false));
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod render;
 
 mod family;
 mod filter;
+mod meter;
 mod observed;
 mod open;
 mod reporting;

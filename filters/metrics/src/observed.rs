@@ -22,6 +22,13 @@ use crate::measure::Scope;
 use crate::outcome::Outcome;
 use crate::reporting::Reporting;
 
+/// The status of a connection that goes on in another protocol.
+const SWITCHING_PROTOCOLS: i64 = 101;
+/// What the proxy notes of a stream that it ends to follow a redirect.
+///
+/// Source: Envoy 1.40, `source/common/stream_info/stream_info.h`, `ResponseCodeDetailValues`.
+const REDIRECTED: &[u8] = b"internal_redirect";
+
 /// What came, as it came.
 #[derive(Debug, Default)]
 pub(crate) struct Started {
@@ -101,23 +108,33 @@ impl Ended {
     pub(crate) fn read(
         policy: &Policy,
         reads: &Reads,
-        dialect: Option<Dialect>,
+        started: &Started,
         web_status: Option<u32>,
     ) -> Self {
         let code = reads.of(&response::CODE).unwrap_or(0);
         let flags = Flags::new(reads.of(&response::FLAGS).unwrap_or(0));
-        let grpc_status = match (dialect, web_status) {
+        let grpc_status = match (started.dialect, web_status) {
             (None | Some(Dialect::WebText), _) => None,
             (Some(Dialect::Web), Some(status)) => Some(status.into()),
             (Some(Dialect::Web | Dialect::Grpc), _) => reads.of(&response::GRPC_STATUS),
         };
+        let is_tunnel = code == SWITCHING_PROTOCOLS || started.method == "CONNECT";
+        // Whoever ends a tunnel breaks its connection.
+        let judged = if is_tunnel { flags.without_breaks() } else { flags };
         Self {
             code,
             grpc_status,
             flags,
-            outcome: policy.failures.judge(code, grpc_status, flags),
+            outcome: policy.failures.judge(code, grpc_status, judged),
             duration: reads.of(&request::DURATION),
         }
+    }
+
+    /// Whether the proxy itself follows this redirect: the client sees but the answer to the request that it
+    /// makes of it, which is a stream of its own.
+    pub(crate) fn is_redirected_here(&self, reads: &Reads) -> bool {
+        matches!(self.code, 300..=399)
+            && reads.of(&response::CODE_DETAILS).is_some_and(|text| text.as_bytes() == REDIRECTED)
     }
 }
 

@@ -62,7 +62,8 @@ impl Failures {
             return Outcome::Disconnected;
         }
         let code = u32::try_from(code).unwrap_or(0);
-        if code == 0 || self.http.iter().any(|statuses| statuses.contains(code)) {
+        let is_failure = self.http.iter().any(|statuses| statuses.contains(code));
+        if code == 0 || is_failure || flags.is_broken() {
             return Outcome::ServerError;
         }
         match grpc.map(u32::try_from) {
@@ -140,6 +141,7 @@ mod tests {
         check(0, None, 0, Outcome::ServerError);
         check(0, None, 0x4000, Outcome::Disconnected);
         check(200, None, 0x4000, Outcome::Disconnected);
+        check(200, None, 0x80_0000, Outcome::ServerError);
         check(200, Some(0), 0, Outcome::Success);
         check(200, Some(5), 0, Outcome::ClientError);
         check(200, Some(14), 0, Outcome::ServerError);

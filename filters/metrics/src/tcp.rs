@@ -3,33 +3,25 @@
 //!
 //! A connection is known by its labels once the upstream has answered, and at the latest when it is closed.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
-use tollgate::mode::Enforcement;
 use tollgate::{
     CloseConnection, ConfigureError, DownstreamData, Filter, InBackground, LoggedExchange,
-    OnDownstreamData, OnLog, OnUpstreamData, Root, UpstreamData, sleep,
+    OnDownstreamData, OnLog, OnUpstreamData, Root, UpstreamData,
 };
 
 use crate::config::Policy;
-use crate::family::{Family, Own, Series};
+use crate::family::Series;
 use crate::flags::Flags;
 use crate::measure::{Measure, Scope};
-use crate::observed::{Ended, Reads, Started, View};
-use crate::open::{OpenStream, OpenStreams, Tally};
+use crate::meter::Meter;
+use crate::observed::{Ended, Reads, Started};
+use crate::open::{OpenStream, Tally};
 use crate::outcome::Outcome;
-use crate::reporting::Reporting;
 
 /// The metrics filter of one worker, for connections of TCP.
 #[derive(Debug)]
-pub struct TcpMetrics {
-    policy: Policy,
-    reporting: Option<Reporting>,
-    family: Option<Family>,
-    own: Own,
-    open: OpenStreams,
-}
+pub struct TcpMetrics(Meter);
 
 /// What is kept of a connection while it is open.
 #[derive(Debug, Default)]
@@ -46,14 +38,7 @@ impl Filter for TcpMetrics {
     type Stream = Connected;
 
     fn configure(policy: Policy, root: &Root) -> Result<Self, ConfigureError> {
-        let state = root.state("metrics", 1);
-        Ok(Self {
-            reporting: Reporting::of(&policy, root),
-            family: Family::new(&policy, Scope::Tcp, root, &state),
-            own: Own::new(root),
-            open: OpenStreams::default(),
-            policy,
-        })
+        Ok(Self(Meter::new(policy, Scope::Tcp, root, &root.state("metrics", 1))))
     }
 }
 
@@ -78,7 +63,7 @@ impl OnUpstreamData for TcpMetrics {
         if connected.open.is_none()
             && let Some(series) = self.opened(connected)
         {
-            connected.open = Some(self.open.insert(Rc::clone(&connected.tally), series));
+            connected.open = Some(self.0.open_streams.insert(Rc::clone(&connected.tally), series));
         }
         Ok(())
     }
@@ -86,9 +71,9 @@ impl OnUpstreamData for TcpMetrics {
 
 impl OnLog for TcpMetrics {
     fn on_log(&self, connected: &mut Connected, _: &mut LoggedExchange) {
-        let open = connected.open.take().and_then(|open| self.open.remove(open));
+        let open = connected.open.take().and_then(|open| self.0.open_streams.remove(open));
         let series = open.or_else(|| self.opened(connected));
-        if let (Some(series), Some(family)) = (series, &self.family) {
+        if let (Some(series), Some(family)) = (series, &self.0.open) {
             connected.tally.count(family, &series);
             family.count(&series, |measure| (measure == Measure::TcpClosed).then_some(1));
         }
@@ -97,37 +82,25 @@ impl OnLog for TcpMetrics {
 
 impl InBackground for TcpMetrics {
     async fn in_background(&self) {
-        let Some(family) = &self.family else { return };
-        loop {
-            sleep(self.policy.report_every).await;
-            self.open.count(family);
-        }
+        self.0.count_open_streams().await;
     }
 }
 
 impl TcpMetrics {
     /// Counts a connection as opened, the first time: its series, if it is measured.
     fn opened(&self, connected: &mut Connected) -> Option<Series> {
-        let family = self.family.as_ref()?;
-        if connected.is_skipped || self.policy.mode == Enforcement::Off {
+        let meter = &self.0;
+        let family = meter.open.as_ref()?;
+        if connected.is_skipped || meter.is_off() {
             return None;
         }
         let (reads, started) = (Reads::default(), Started::connection());
         let flags = Flags::new(reads.of(&tollgate::attributes::response::FLAGS).unwrap_or(0));
         let ended =
             Ended { code: 0, grpc_status: None, flags, outcome: Outcome::Success, duration: None };
-        let view = View {
-            policy: &self.policy,
-            reads: &reads,
-            started: &started,
-            ended: Some(&ended),
-            reporting: self.reporting.as_ref(),
-            known: OnceCell::new(),
-            authority: &[],
-            response: None,
-        };
-        let (series, is_unsure) = self.own.series(family, &view);
-        if !self.own.note(&series, is_unsure, &self.policy) {
+        let view = meter.view(&reads, &started, Some(&ended));
+        let (series, is_unsure) = meter.own.series(family, &view);
+        if !meter.own.note(&series, is_unsure, &meter.policy) {
             connected.is_skipped = true;
             return None;
         }

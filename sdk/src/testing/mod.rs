@@ -91,6 +91,7 @@
 mod bytes;
 mod connection;
 mod documented;
+mod documents;
 mod exchange;
 mod proxy;
 mod scenarios;
@@ -106,6 +107,7 @@ pub use tollgate_host::transcript::Entry;
 pub use self::bytes::Bytes;
 pub use self::connection::{Connect, Connection, Moment, Side};
 pub use self::documented::compare_documented;
+pub use self::documents::{pointers, with_other_fields, with_other_values};
 pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response, Together};
 pub use self::proxy::{PlayError, Proxy, Request};
 pub use self::scenarios::{ScenariosFailed, scenarios};

@@ -192,6 +192,10 @@ impl Run {
 
     pub(super) fn drop_instance(&mut self, vm: VmId) {
         self.world.drop_callouts_of_vm(vm);
+        // What is gone ticks no more: time that passes would stop at each of its ticks.
+        if let Some(vm) = self.world.vm_mut(vm) {
+            vm.ticks.clear();
+        }
         let instance = self.guests.get_mut(vm.0).and_then(|guest| guest.instance.take());
         if let Some(fuel) = instance.and_then(|instance| instance.fuel_used()) {
             *self.retired_fuel.get_or_insert(0) += fuel;
