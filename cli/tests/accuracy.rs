@@ -215,7 +215,7 @@ fn memory(envoy: &Path, requests: usize) -> Vec<u64> {
             // A key whose record is full shares a limit.
             assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
         }
-        kib.push(envoy.resident_kib());
+        kib.push(envoy.resident_bytes() >> 10);
     }
     println!("KiB after each tenth of {requests} keys: {kib:?}");
     kib

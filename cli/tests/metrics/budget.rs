@@ -4,7 +4,6 @@
 //! `TOLLGATE_METRICS_REQUESTS=1000000` sends that many requests; without it there are a few thousand.
 
 use std::env;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -44,9 +43,9 @@ fn a_million_values_stay_within_the_budget_of_a_real_envoy() {
     let envoy = proxy(&envoy, &folder("budget"), POLICY).workers(2).start();
     let first = requests / 4;
     send(envoy.listener, 0..first);
-    let before = envoy.resident_kib();
+    let before = envoy.resident_bytes();
     send(envoy.listener, first..requests);
-    let grown = envoy.resident_kib().saturating_sub(before);
+    let grown = envoy.resident_bytes().saturating_sub(before);
     println!("{requests} requests; {before} bytes after a quarter, {grown} more at the end");
     assert!(grown <= GROWTH, "{grown} bytes for {} requests", requests - first);
 
@@ -106,12 +105,4 @@ fn read_answer(connection: &mut TcpStream) {
         got.extend(&buffer[..read]);
     }
     assert!(got.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&got));
-}
-
-/// How much memory a process has, in bytes.
-fn resident(process_id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process_id}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kibibytes << 10
 }

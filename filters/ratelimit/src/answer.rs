@@ -195,8 +195,9 @@ impl Fields {
         if matches!(self, Self::Ietf | Self::Both) {
             // Allocated once, unless numbers are very large.
             let room = |of: fn(&Told) -> usize| limits.iter().map(|(told, _)| of(told)).sum();
-            let mut policies = String::with_capacity(room(|told| told.policy.len() + 2));
-            let mut lefts = String::with_capacity(room(|told| told.name.len() + 32));
+            let mut policies =
+                String::with_capacity(room(|told| told.policy.len().saturating_add(2)));
+            let mut lefts = String::with_capacity(room(|told| told.name.len().saturating_add(32)));
             for (told, left) in limits {
                 if !policies.is_empty() {
                     policies.push_str(", ");

@@ -74,17 +74,17 @@ pub fn numbered(prefix: &str, number: u32) -> String {
 
 /// Appends a number in decimals, as `write!` would do at several times the cost.
 pub fn push_number(text: &mut String, number: u64) {
-    let mut digits = [b'0'; 20];
-    let (mut rest, mut length) = (number, 0);
+    let mut digits = [0; 20];
+    let (mut rest, mut unused) = (number, digits.len());
     for digit in digits.iter_mut().rev() {
         *digit = u8::try_from(rest % 10).unwrap_or(0).saturating_add(b'0');
         rest /= 10;
-        length += 1;
+        unused = unused.saturating_sub(1);
         if rest == 0 {
             break;
         }
     }
-    text.extend(digits.iter().rev().take(length).rev().map(|&digit| char::from(digit)));
+    text.extend(digits.iter().skip(unused).map(|&digit| char::from(digit)));
 }
 
 /// A time in nanoseconds.
