@@ -178,6 +178,13 @@ impl Run {
         self.world.clock.set(wall);
     }
 
+    /// A `vm_id`, or that of the first filter.
+    fn sharing<'a>(&'a self, vm_id: Option<&'a str>) -> &'a [u8] {
+        let first = self.filters.first().and_then(|filter| self.world.plugin(filter.plugin));
+        let of_first = || first.map_or(&[][..], |plugin| plugin.vm_id.as_slice());
+        vm_id.map_or_else(of_first, str::as_bytes)
+    }
+
     /// Which code the module of each filter in the chain is.
     pub fn codes(&self) -> impl Iterator<Item = CodeId> {
         self.filters.iter().map(|filter| filter.module.code())
@@ -428,10 +435,15 @@ impl Proxy for Run {
     }
 
     fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
-        let first = self.filters.first().and_then(|filter| self.world.plugin(filter.plugin));
-        let of_first = || first.map_or(&[][..], |plugin| plugin.vm_id.as_slice());
-        match self.world.shared.get(vm_id.map_or_else(of_first, str::as_bytes), key) {
+        match self.world.shared.get(self.sharing(vm_id), key) {
             Some(value) => SharedValue::Is(value.to_vec()),
+            None => SharedValue::Absent,
+        }
+    }
+
+    fn queue(&self, vm_id: Option<&str>, name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
+        match self.world.queues.messages(self.sharing(vm_id), name) {
+            Some(messages) => SharedValue::Is(messages.cloned().collect()),
             None => SharedValue::Absent,
         }
     }
