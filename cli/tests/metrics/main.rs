@@ -26,7 +26,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use common::tollgate;
+use common::{is_installed, tollgate};
 
 const POLICY: &str = include_str!("../../../examples/12-metrics/policy.yaml");
 
@@ -44,19 +44,6 @@ fn written(folder: &Path, what: &[&str]) -> String {
     let output = tollgate(&[&["metrics"], what, &[policy.to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Whether these programs are there; where `CI` is `true`, they have to be.
-fn has(programs: &[&str]) -> bool {
-    programs.iter().all(|program| {
-        let is_there = Command::new(program).arg("--version").output().is_ok();
-        let required = std::env::var_os("CI").is_some_and(|value| value == "true");
-        assert!(is_there || !required, "{program} is not installed");
-        if !is_there {
-            println!("skipped: {program} is not installed");
-        }
-        is_there
-    })
 }
 
 #[test]
@@ -93,7 +80,7 @@ fn what_is_no_policy_of_this_filter_is_told() {
 
 #[test]
 fn promtool_takes_the_rules() {
-    if !has(&["promtool"]) {
+    if !is_installed("promtool") {
         return;
     }
     let folder = folder("rules");

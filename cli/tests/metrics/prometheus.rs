@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tollgate_host_envoy::Supervised;
 
 use crate::common::envoy::{ask, fetched, get};
+use crate::common::is_installed;
 use crate::conversation::{Turn, upstream};
 use crate::proxy::{proxy, to_upstream};
-use crate::{POLICY, folder, has, written};
+use crate::{POLICY, folder, written};
 
 /// How long servers may take to start, and until all queries have data.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[test]
 fn a_real_prometheus_answers_what_dashboard_and_rules_ask_of_a_real_envoy() {
     let Some(envoy) = fetched() else { return };
-    if !has(&["prometheus"]) {
+    if !is_installed("prometheus") {
         return;
     }
     let folder = folder("prometheus");

@@ -119,6 +119,11 @@ pub trait Proxy {
         SharedValue::Unknown
     }
 
+    /// The messages that wait in a queue; whose it is as in [`shared_data`](Self::shared_data).
+    fn queue(&self, _vm_id: Option<&str>, _name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
+        SharedValue::Unknown
+    }
+
     /// Takes what guests did since it was taken last that may explain a failure; nothing where the proxy
     /// cannot tell.
     fn take_account(&mut self) -> Account {
@@ -141,15 +146,15 @@ pub trait Proxy {
     }
 }
 
-/// What a proxy tells of a value in shared data.
+/// What a proxy tells of a value in shared data, or of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SharedValue {
+pub enum SharedValue<V = Vec<u8>> {
     /// It cannot tell.
     Unknown,
     /// There is none.
     Absent,
     /// The value.
-    Is(Vec<u8>),
+    Is(V),
 }
 
 /// What guests keep, and make the proxy keep.

@@ -16,9 +16,9 @@ use crate::proxy::{
 };
 use crate::report::{Failure, Verdict, difference};
 use crate::scenario::{
-    Budget, ConfigureStep, ConnectionStep, Expectation, ExpectedOutcome, ExpectedRequest,
-    ExpectedResponse, ExpectedShared, ExpectedUpstream, HeaderExpectations, HeaderLine, HostName,
-    Matcher, PlannedCallout, Request, RequestStep, Scenario, Step,
+    Budget, ConfigureStep, ConnectionStep, Expectation, ExpectedOutcome, ExpectedQueue,
+    ExpectedRequest, ExpectedResponse, ExpectedShared, ExpectedUpstream, HeaderExpectations,
+    HeaderLine, HostName, Matcher, PlannedCallout, Request, RequestStep, Scenario, Step,
 };
 use crate::tls::Alert;
 
@@ -236,6 +236,10 @@ impl<'a> Watch<'a> {
                 fail,
             );
         }
+        for expected in self.expected.iter().flat_map(|expect| &expect.queues) {
+            let got = proxy.queue(expected.vm_id.as_deref(), &expected.key);
+            judge_queue(expected, &got, fail);
+        }
         let says_something = |expect: &&&Expectation| {
             !(expect.logs.is_empty() && expect.no_logs.is_empty() && expect.metrics.is_empty())
         };
@@ -428,6 +432,29 @@ fn judge_shared(expected: &ExpectedShared, got: &SharedValue, fail: &mut dyn FnM
             fail(format!("{what}: expected no such key, got \"{}\"", got.escape_ascii()));
         }
         (SharedValue::Is(got), Some(value)) => judge_value(&what, Some(value), got, fail),
+    }
+}
+
+/// As shared data: the messages one by one, in their order.
+fn judge_queue(
+    expected: &ExpectedQueue,
+    got: &SharedValue<Vec<Vec<u8>>>,
+    fail: &mut dyn FnMut(String),
+) {
+    let what = format!("queue {}", expected.key.escape_ascii());
+    match (got, &expected.value) {
+        (SharedValue::Unknown, _) | (SharedValue::Absent, None) => {}
+        (SharedValue::Absent, Some(_)) => fail(format!("{what}: nobody has registered it")),
+        (SharedValue::Is(_), None) => fail(format!("{what}: expected no such queue, got one")),
+        (SharedValue::Is(got), Some(expected)) => {
+            if got.len() != expected.len() {
+                let (expected, got) = (expected.len(), got.len());
+                fail(format!("{what}: expected {expected} messages, got {got}"));
+            }
+            for (index, (expected, got)) in expected.iter().zip(got).enumerate() {
+                judge_value(&format!("{what}: message {index}"), Some(expected), got, fail);
+            }
+        }
     }
 }
 

@@ -17,7 +17,6 @@ use tollgate_abi::{
 };
 use tollgate_host::engine::Trap;
 use tollgate_host::report::Verdict;
-use tollgate_host::scenario::Scenario;
 use tollgate_host::world::World;
 
 #[test]
@@ -568,57 +567,4 @@ steps:
             "log: expected something with \"nothing\", got no line",
         ]
     );
-}
-
-const SHARES: Behaviour = |world, callback| {
-    if let Callback::RequestHeaders { .. } = callback {
-        for (key, value) in [(&b"last"[..], &b"7"[..]), (b"\xff", b"\x00a")] {
-            let call = Call::SetSharedData { key: key.into(), value: value.into(), cas: 0 };
-            assert_eq!(world.handle(call), Reply::OK);
-        }
-    }
-    Ok(agree(callback))
-};
-
-#[test]
-fn shared_data_is_judged_by_vm_id_and_key() {
-    let with = |shared_data: &str| {
-        format!(
-            "
-name: shared data
-filters: [ {{ filter: guest, vm_id: a }}, {{ filter: other, vm_id: b }} ]
-steps:
-  - request: {{}}
-    expect: {{ shared_data: [ {shared_data} ] }}
-"
-        )
-    };
-    let check_failure = |shared_data: &str, expected: Option<&str>| {
-        let guests: &[(&str, Behaviour)] =
-            &[("guest", SHARES), ("other", |_, callback| Ok(agree(callback)))];
-        let found = match play(guests, &with(shared_data)) {
-            Verdict::Failed { failures } => Some(failures.first().unwrap().what.clone()),
-            Verdict::Passed => None,
-            Verdict::Skipped { .. } => unreachable!(),
-        };
-        assert_eq!(found.as_deref(), expected, "{shared_data}");
-    };
-    check_failure("{ vm_id: a, key: last, value: '7' }, { vm_id: b, key: last }", None);
-    check_failure("{ vm_id: a, key: { hex: ff }, value: { hex: '0061' } }", None);
-    let wrong = "shared data last: expected \"8\", got \"7\"";
-    check_failure("{ vm_id: a, key: last, value: '8' }", Some(wrong));
-    let there = "shared data last: expected no such key, got \"7\"";
-    check_failure("{ vm_id: a, key: last, value: null }", Some(there));
-    let gone = "shared data last: expected \"7\", but there is no such key";
-    check_failure("{ vm_id: b, key: last, value: '7' }", Some(gone));
-    for (written, expected) in [
-        ("{ key: last, value: '7' }", "the filters have several vm_ids"),
-        ("{ vm_id: c, key: last }", "no filter has the vm_id `c`"),
-    ] {
-        let error = Scenario::parse(&with(written)).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-    let map = "{ name: x, filters: [ { filter: guest } ], steps: [ { request: {}, \
-               expect: { shared_data: { last: '7', none: null } } } ] }";
-    check(&[("guest", SHARES)], map);
 }

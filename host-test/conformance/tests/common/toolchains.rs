@@ -17,6 +17,8 @@ struct Recipe {
     /// Its source, or the folder of that.
     source: &'static str,
     tool: Tool,
+    /// How it is optimised, and what else the compiler is told.
+    flags: &'static [&'static str],
     /// What Envoy says when it refuses it.
     refused: Option<&'static str>,
 }
@@ -40,33 +42,77 @@ pub(crate) enum Tool {
     Rust,
 }
 
-const RECIPES: [Recipe; 8] = [
-    Recipe { name: "c", source: "filter.c", tool: Tool::ClangWasi, refused: None },
-    Recipe { name: "c-freestanding", source: "freestanding.c", tool: Tool::Clang, refused: None },
-    Recipe { name: "zig", source: "filter.zig", tool: Tool::Zig, refused: None },
+const RECIPES: [Recipe; 12] = [
+    Recipe { name: "c", source: "filter.c", tool: Tool::ClangWasi, flags: &["-Os"], refused: None },
+    Recipe {
+        name: "c-debug",
+        source: "filter.c",
+        tool: Tool::ClangWasi,
+        flags: &["-O0", "-g"],
+        refused: None,
+    },
+    Recipe {
+        name: "c-freestanding",
+        source: "freestanding.c",
+        tool: Tool::Clang,
+        flags: &["-Os"],
+        refused: None,
+    },
+    Recipe {
+        name: "cpp",
+        source: "filter.cc",
+        tool: Tool::ClangWasi,
+        flags: &["-Os", "-fno-exceptions", "-fno-rtti"],
+        refused: None,
+    },
+    Recipe {
+        name: "zig",
+        source: "filter.zig",
+        tool: Tool::Zig,
+        flags: &["-O", "ReleaseSmall"],
+        refused: None,
+    },
+    Recipe {
+        name: "zig-safe",
+        source: "filter.zig",
+        tool: Tool::Zig,
+        flags: &["-O", "ReleaseSafe"],
+        refused: None,
+    },
     Recipe {
         name: "zig-command",
         source: "command.zig",
         tool: Tool::ZigWasi,
+        flags: &["-O", "ReleaseSmall"],
         refused: Some("Function: _start failed"),
     },
     Recipe {
         name: "assemblyscript",
         source: "filter.ts",
         tool: Tool::AssemblyScript,
+        flags: &["--runtime", "minimal", "--optimize"],
         refused: None,
     },
-    Recipe { name: "go", source: "go", tool: Tool::Go, refused: None },
+    Recipe {
+        name: "assemblyscript-collected",
+        source: "filter.ts",
+        tool: Tool::AssemblyScript,
+        flags: &["--runtime", "incremental", "--debug"],
+        refused: None,
+    },
+    Recipe { name: "go", source: "go", tool: Tool::Go, flags: &[], refused: None },
     Recipe {
         name: "fixture_stock",
         source: "tollgate-bench-stock",
         tool: Tool::Rust,
+        flags: &[],
         refused: None,
     },
     Recipe {
         name: "fixture_handwritten",
         source: "tollgate-bench-handwritten",
         tool: Tool::Rust,
+        flags: &[],
         refused: None,
     },
 ];
@@ -104,6 +150,10 @@ impl Recipe {
         let source = source.join(self.source);
         let file = folder.join(self.name).with_extension("wasm");
         let mut command = self.tool.command(&source, &file, folder)?;
+        command.args(self.flags);
+        if self.tool == Tool::Go {
+            command.arg(".");
+        }
         let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {said}");
@@ -136,7 +186,7 @@ impl Tool {
                         "-Wl,--no-entry",
                     ],
                 };
-                command.args(own).arg("-Os").arg(source).arg("-o").arg(file);
+                command.args(own).arg(source).arg("-o").arg(file);
                 Ok(command)
             }
             Self::Zig | Self::ZigWasi => {
@@ -146,7 +196,7 @@ impl Tool {
                     Self::ZigWasi => &["-target", "wasm32-wasi"][..],
                     _ => &["-target", "wasm32-freestanding", "-fno-entry"],
                 });
-                command.args(["-O", "ReleaseSmall", "-rdynamic"]);
+                command.arg("-rdynamic");
                 command.arg("--cache-dir").arg(&cache).arg("--global-cache-dir").arg(&cache);
                 command.arg(format!("-femit-bin={}", file.display()));
                 Ok(command)
@@ -160,7 +210,7 @@ impl Tool {
                 // Paths in the module's own names are relative to the folder.
                 command.current_dir(source.parent().unwrap_or(source)).arg(compiler);
                 command.arg(source.file_name().unwrap_or_default()).arg("-o").arg(file);
-                command.args(["--use", "abort=filter/stop", "--runtime", "minimal", "--optimize"]);
+                command.args(["--use", "abort=filter/stop"]);
                 Ok(command)
             }
             Self::Go => {
@@ -168,7 +218,7 @@ impl Tool {
                 command.current_dir(source).args(["build", "-buildmode=c-shared", "-o"]).arg(file);
                 command.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local")]);
                 command.envs([("GOFLAGS", ""), ("GOWORK", "off")]);
-                command.env("GOCACHE", cache).arg(".");
+                command.env("GOCACHE", cache);
                 Ok(command)
             }
             Self::Rust => Err("cargo makes these".into()),

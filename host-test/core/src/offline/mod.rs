@@ -40,7 +40,7 @@ use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
 use elsewhere::Elsewhere;
 pub use elsewhere::{CalloutId, CalloutKind, Incoming, Outgoing};
-pub use feed::{Fed, Input, Output};
+pub use feed::{ConnectionId, Fed, Input, Output};
 use scripted::Outcomes;
 pub(crate) use scripted::take_part;
 pub(crate) use staged::{Left, Stage};
@@ -131,6 +131,8 @@ pub struct Run {
     clients: Vec<Vec<Client>>,
     /// The peers, when the listener terminates TLS.
     peers: Option<peers::Peers>,
+    /// The connections with TLS of clients that come from elsewhere.
+    connections: feed::Connections,
     requests: u64,
     /// The streams that are under way, but for those that are being acted on.
     flows: BTreeMap<StreamId, Flow>,
@@ -176,6 +178,13 @@ impl Run {
     /// Sets the wall clock to a time since the Unix epoch; no time passes.
     pub fn set_clock(&mut self, wall: Duration) {
         self.world.clock.set(wall);
+    }
+
+    /// A `vm_id`, or that of the first filter.
+    fn sharing<'a>(&'a self, vm_id: Option<&'a str>) -> &'a [u8] {
+        let first = self.filters.first().and_then(|filter| self.world.plugin(filter.plugin));
+        let of_first = || first.map_or(&[][..], |plugin| plugin.vm_id.as_slice());
+        vm_id.map_or_else(of_first, str::as_bytes)
     }
 
     /// Which code the module of each filter in the chain is.
@@ -428,10 +437,15 @@ impl Proxy for Run {
     }
 
     fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
-        let first = self.filters.first().and_then(|filter| self.world.plugin(filter.plugin));
-        let of_first = || first.map_or(&[][..], |plugin| plugin.vm_id.as_slice());
-        match self.world.shared.get(vm_id.map_or_else(of_first, str::as_bytes), key) {
+        match self.world.shared.get(self.sharing(vm_id), key) {
             Some(value) => SharedValue::Is(value.to_vec()),
+            None => SharedValue::Absent,
+        }
+    }
+
+    fn queue(&self, vm_id: Option<&str>, name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
+        match self.world.queues.messages(self.sharing(vm_id), name) {
+            Some(messages) => SharedValue::Is(messages.cloned().collect()),
             None => SharedValue::Absent,
         }
     }

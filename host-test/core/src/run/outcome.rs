@@ -144,6 +144,10 @@ impl Proxy for Watched<'_> {
         self.proxy.shared_data(vm_id, key)
     }
 
+    fn queue(&self, vm_id: Option<&str>, name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
+        self.proxy.queue(vm_id, name)
+    }
+
     fn take_account(&mut self) -> Account {
         self.proxy.take_account()
     }

@@ -10,9 +10,9 @@ use tollgate_abi::{Function, Status};
 use super::callout::{self, HIGHEST_STATUS};
 use super::written::is_header_name;
 use super::{
-    Answer, Expectation, ExpectedOutcome, Fault, FilterSource, FilterUse, GrpcAnswer, HeaderLine,
-    Meets, Pace, PlannedCallout, Request, RequestStep, Scenario, Step, Tls, Traffic, UPSTREAM,
-    Upstream,
+    Answer, Expectation, ExpectedOutcome, ExpectedQueue, ExpectedShared, Fault, FilterSource,
+    FilterUse, GrpcAnswer, HeaderLine, Meets, Pace, PlannedCallout, Request, RequestStep, Scenario,
+    Step, Tls, Traffic, UPSTREAM, Upstream,
 };
 
 /// How long a client waits for the end of an answer.
@@ -89,7 +89,12 @@ impl Scenario {
     fn check_alone(&self, step: &Step) -> Result<(), String> {
         step.check()?;
         self.check_traffic(step)?;
-        step.shared_data().try_for_each(|expected| expected.check(&self.filters))?;
+        for expect in step.expectations() {
+            let check = |shared: &ExpectedShared| shared.check("shared_data", &self.filters);
+            expect.shared_data.iter().try_for_each(check)?;
+            let check = |queue: &ExpectedQueue| queue.check("queues", &self.filters);
+            expect.queues.iter().try_for_each(check)?;
+        }
         self.check_worker(step)?;
         self.check_peers(step)
     }

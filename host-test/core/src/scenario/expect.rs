@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use tollgate_abi::LogLevel;
 
-use super::shared::{ExpectedShared, RawShared};
+use super::shared::{ExpectedQueue, ExpectedShared, RawStored};
 use super::value::Matcher;
 use super::written::{Level, Name, WordOr};
 use crate::tls::Alert;
@@ -22,6 +22,8 @@ pub struct Expectation {
     pub metrics: BTreeMap<String, u64>,
     /// Shared data, as it stands after the request.
     pub shared_data: Vec<ExpectedShared>,
+    /// Queues, as they stand after the request.
+    pub queues: Vec<ExpectedQueue>,
     /// Log lines that this request writes, in any order.
     pub logs: Vec<ExpectedLog>,
     /// Text that no log line of this request contains.
@@ -122,7 +124,9 @@ pub(super) struct RawExpectation {
     #[serde(default)]
     metrics: BTreeMap<String, u64>,
     #[serde(default)]
-    shared_data: RawShared,
+    shared_data: RawStored<Matcher>,
+    #[serde(default)]
+    queues: RawStored<Vec<Matcher>>,
     #[serde(default)]
     logs: Vec<RawLog>,
     #[serde(default)]
@@ -170,6 +174,7 @@ impl RawExpectation {
             upstream,
             metrics: self.metrics,
             shared_data: self.shared_data.0,
+            queues: self.queues.0,
             logs: self.logs.into_iter().map(|RawLog(log)| log).collect(),
             no_logs: self
                 .no_logs

@@ -55,7 +55,7 @@ pub use peer::{
 pub use read::ReadError;
 pub use request::{Answer, Ending, Fault, Pace, Pause, Request, RequestStep, Upstream};
 pub use routes::{Destination, RouteRule};
-pub use shared::ExpectedShared;
+pub use shared::{ExpectedQueue, ExpectedShared};
 pub use step::{AdvanceStep, Step};
 pub use together::{Timed, Together};
 pub(crate) use value::{Bytes, duration};
@@ -151,10 +151,14 @@ impl Scenario {
         })
     }
 
-    /// How many of its expectations a host cannot judge: a real Envoy does not show its shared data.
+    /// How many of its expectations a host cannot judge: a real Envoy does not show what its guests
+    /// share.
     pub fn not_judged_on(&self, host: HostName) -> usize {
         match host {
-            HostName::Envoy => self.steps.iter().flat_map(Step::shared_data).count(),
+            HostName::Envoy => {
+                let expected = self.steps.iter().flat_map(Step::expectations);
+                expected.map(|expect| expect.shared_data.len() + expect.queues.len()).sum()
+            }
             HostName::Wasmtime | HostName::Native => 0,
         }
     }

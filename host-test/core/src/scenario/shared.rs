@@ -1,7 +1,8 @@
-//! What is expected of shared data, and how that is written.
+//! What is expected of what plugins share, data and queues, and how that is written.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -9,30 +10,36 @@ use serde::de::{self, Deserializer};
 use super::FilterUse;
 use super::value::{Bytes, Matcher};
 
-/// A value that plugins with one `vm_id` share, as it stands after a step.
+/// What plugins with one `vm_id` share under a name, as it stands after a step.
 #[derive(Clone, Debug)]
-pub struct ExpectedShared {
+pub struct ExpectedStored<V> {
     /// The `vm_id`; that of all filters when it is not said.
     pub vm_id: Option<String>,
-    /// The key.
+    /// The key of the value, or the name of the queue.
     pub key: Vec<u8>,
-    /// The value; none when there is no such key.
-    pub value: Option<Matcher>,
+    /// What is there; none when there is no such key, or nobody has registered the queue.
+    pub value: Option<V>,
 }
 
-impl ExpectedShared {
-    /// Checks that it says whose data it means.
-    pub(super) fn check(&self, filters: &[FilterUse]) -> Result<(), String> {
+/// A value of shared data.
+pub type ExpectedShared = ExpectedStored<Matcher>;
+
+/// The messages that wait in a queue, in order.
+pub type ExpectedQueue = ExpectedStored<Vec<Matcher>>;
+
+impl<V> ExpectedStored<V> {
+    /// Checks that it says whose it means; `what` is where it is written.
+    pub(super) fn check(&self, what: &str, filters: &[FilterUse]) -> Result<(), String> {
         let key = self.key.escape_ascii();
         let mut vm_ids: Vec<&str> = filters.iter().map(|filter| filter.vm_id.as_str()).collect();
         vm_ids.dedup();
         match &self.vm_id {
             None if vm_ids.len() > 1 => Err(format!(
-                "expect.shared_data: `{key}`: the filters have several vm_ids; \
+                "expect.{what}: `{key}`: the filters have several vm_ids; \
                  write [ {{ vm_id: …, key: …, value: … }} ]"
             )),
             Some(vm_id) if !vm_ids.contains(&vm_id.as_str()) => {
-                Err(format!("expect.shared_data: `{key}`: no filter has the vm_id `{vm_id}`"))
+                Err(format!("expect.{what}: `{key}`: no filter has the vm_id `{vm_id}`"))
             }
             None | Some(_) => Ok(()),
         }
@@ -41,50 +48,55 @@ impl ExpectedShared {
 
 /// A map of keys to values, or a list where a key is no text or the `vm_id` has to be said. `null` is no
 /// value.
-#[derive(Default)]
-pub(super) struct RawShared(pub(super) Vec<ExpectedShared>);
+pub(super) struct RawStored<V>(pub(super) Vec<ExpectedStored<V>>);
+
+impl<V> Default for RawStored<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct Entry<V> {
     vm_id: Option<String>,
     key: Bytes,
-    value: Option<Matcher>,
+    value: Option<V>,
 }
 
-impl<'de> Deserialize<'de> for RawShared {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for RawStored<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SharedVisitor;
+        struct StoredVisitor<V>(PhantomData<V>);
 
-        impl<'de> de::Visitor<'de> for SharedVisitor {
-            type Value = RawShared;
+        impl<'de, V: Deserialize<'de>> de::Visitor<'de> for StoredVisitor<V> {
+            type Value = RawStored<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`{ KEY: VALUE }`, or a list of `{ key: …, value: … }`")
             }
 
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RawShared, A::Error> {
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RawStored<V>, A::Error> {
                 let deserializer = de::value::MapAccessDeserializer::new(map);
-                let values = BTreeMap::<String, Option<Matcher>>::deserialize(deserializer)?;
-                let expected = values.into_iter().map(|(key, value)| ExpectedShared {
+                let values = BTreeMap::<String, Option<V>>::deserialize(deserializer)?;
+                let expected = values.into_iter().map(|(key, value)| ExpectedStored {
                     vm_id: None,
                     key: key.into_bytes(),
                     value,
                 });
-                Ok(RawShared(expected.collect()))
+                Ok(RawStored(expected.collect()))
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<RawShared, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<RawStored<V>, A::Error> {
                 let deserializer = de::value::SeqAccessDeserializer::new(list);
-                let entries = Vec::<Entry>::deserialize(deserializer)?;
+                let entries = Vec::<Entry<V>>::deserialize(deserializer)?;
                 let expected =
                     entries.into_iter().map(|Entry { vm_id, key: Bytes(key), value }| {
-                        ExpectedShared { vm_id, key, value }
+                        ExpectedStored { vm_id, key, value }
                     });
-                Ok(RawShared(expected.collect()))
+                Ok(RawStored(expected.collect()))
             }
         }
 
-        deserializer.deserialize_any(SharedVisitor)
+        deserializer.deserialize_any(StoredVisitor(PhantomData))
     }
 }

@@ -15,7 +15,7 @@ use super::expect::RawExpectation;
 use super::request::{Fault, RawFault, RawRequest, RawUpstream};
 use super::together::{self, RawTimed, Together};
 use super::value::{ClockStep, Span};
-use super::{ConfigureStep, ExpectedShared, FilterUse, PlannedCallout, RequestStep};
+use super::{ConfigureStep, Expectation, FilterUse, PlannedCallout, RequestStep};
 
 /// The most times that a request is sent, or a connection opened.
 const MOST_REPEATS: usize = 1_000_000;
@@ -115,10 +115,10 @@ impl Step {
         self.requests_mut().filter_map(|step| step.meanwhile.as_mut()).for_each(place);
     }
 
-    /// What is expected of shared data after this step.
-    pub(super) fn shared_data(&self) -> impl Iterator<Item = &ExpectedShared> {
-        let of_requests = self.requests().flat_map(|step| &step.expect.shared_data);
-        of_requests.chain(self.connection().into_iter().flat_map(|step| &step.expect.shared_data))
+    /// What is expected of its requests, or of its connection.
+    pub(super) fn expectations(&self) -> impl Iterator<Item = &Expectation> {
+        let of_requests = self.requests().map(|step| &step.expect);
+        of_requests.chain(self.connection().map(|step| &step.expect))
     }
 
     /// Host calls that fail in this step.

@@ -22,14 +22,30 @@ struct Queue {
     messages: VecDeque<Vec<u8>>,
 }
 
+impl Queue {
+    fn is(&self, vm_id: &[u8], name: &[u8]) -> bool {
+        self.vm_id == vm_id && self.name == name
+    }
+}
+
 impl Queues {
     fn get_mut(&mut self, token: u32) -> Option<&mut Queue> {
         let index = usize::try_from(token).ok()?.checked_sub(1)?;
         self.queues.get_mut(index)
     }
 
+    /// The messages that wait in a queue, if it is registered.
+    pub(crate) fn messages(
+        &self,
+        vm_id: &[u8],
+        name: &[u8],
+    ) -> Option<impl Iterator<Item = &Vec<u8>>> {
+        let queue = self.queues.iter().find(|queue| queue.is(vm_id, name))?;
+        Some(queue.messages.iter())
+    }
+
     fn token(&self, vm_id: &[u8], name: &[u8]) -> Option<u32> {
-        let at = self.queues.iter().position(|queue| queue.vm_id == vm_id && queue.name == name)?;
+        let at = self.queues.iter().position(|queue| queue.is(vm_id, name))?;
         u32::try_from(at + 1).ok()
     }
 }
