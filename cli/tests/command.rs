@@ -302,15 +302,9 @@ const LARGER_MODULES: &[(&str, u64)] = &[
 
 #[test]
 fn a_built_module_keeps_to_its_size_and_memory() {
-    for name in [
-        "canary",
-        "metrics",
-        "metrics-tcp",
-        "mtls",
-        "mtls-tcp",
-        "ratelimit",
-        "ratelimit-global",
-    ] {
+    for name in
+        ["canary", "metrics", "metrics-tcp", "mtls", "mtls-tcp", "ratelimit", "ratelimit-global"]
+    {
         let output = with_modules(&["check", name, "--format", "json"]);
         let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let size = findings["size_bytes"].as_u64().unwrap();
