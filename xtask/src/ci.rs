@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use crate::setup::{add_target, cargo, fetch_compilers, fetch_envoy, is_there, show};
 
+/// The server of an example, a workspace of its own in the same target folder.
+const FLEET: &str = "examples/10-fleet-rate-limit/server/Cargo.toml";
+
 /// What a step came to.
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -81,6 +84,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut lints = clippy();
     lints.args(benches).args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     add("lints for benches", check(&mut lints)?);
+    let fleet = ["--manifest-path", FLEET, "--target-dir", "target"];
+    let mut lints = clippy();
+    lints.args(fleet).args(["--all-targets", "--", "-D", "warnings"]);
+    add("lints for the fleet", check(&mut lints)?);
     add("licences", licences()?);
     // With the tests, so that all is built once: the command alone would be given other features of what
     // it leans on, and with them another build of the engine.
@@ -88,6 +95,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     add("filters", check(tollgate()?.arg("build"))?);
     add("tests", tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?);
     add("tests of benches", tests(cargo().arg("test").args(benches))?);
+    add("tests of the fleet", tests(cargo().arg("test").args(fleet))?);
     for host in ["native", "wasmtime", "envoy"] {
         let mut test = tollgate()?;
         // Natively, the command has the ready filters; examples and the filters that only try out the

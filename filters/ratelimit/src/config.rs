@@ -142,24 +142,27 @@ impl TryFrom<Object<WrittenPolicy<Local>>> for Policy {
     fn try_from(Object(written): Object<WrittenPolicy<Local>>) -> Result<Self, InvalidPolicy> {
         let WrittenPolicy { rules, mode, ambiguous, on_error, answer, fields, service: _ } =
             written;
-        let rules = self::rules(rules)?.into_iter().map(|(rule, _)| rule).collect();
+        let (rules, _) = self::rules(rules)?;
         Ok(Self { rules, mode, ambiguous, on_error, answer, fields })
     }
 }
 
-/// The rules of a policy, at least one, and how a service is told of each.
-fn rules<S: Scope>(
-    written: Vec<Object<WrittenRule<S>>>,
-) -> Result<Vec<(Rule, Option<S::Descriptor>)>, InvalidPolicy> {
-    let mut rules: Vec<(Rule, _)> = Vec::with_capacity(written.len());
+/// What is written of rules: the rules, and how a service is told of each.
+type Told<S> = (Vec<Rule>, Vec<Option<<S as Scope>::Descriptor>>);
+
+/// The rules of a policy, at least one.
+fn rules<S: Scope>(written: Vec<Object<WrittenRule<S>>>) -> Result<Told<S>, InvalidPolicy> {
+    let mut rules: Vec<Rule> = Vec::with_capacity(written.len());
+    let mut descriptors = Vec::with_capacity(written.len());
     for (position, Object(rule)) in written.into_iter().enumerate() {
         let (rule, descriptor) = rule.parse(position)?;
-        if let Some(earlier) = rules.iter().position(|(earlier, _)| earlier.name == rule.name) {
+        if let Some(earlier) = rules.iter().position(|earlier| earlier.name == rule.name) {
             return Err(InvalidPolicy::RepeatedName { rule: position, earlier, name: rule.name });
         }
-        rules.push((rule, descriptor));
+        rules.push(rule);
+        descriptors.push(descriptor);
     }
-    if rules.is_empty() { Err(InvalidPolicy::NoRules) } else { Ok(rules) }
+    if rules.is_empty() { Err(InvalidPolicy::NoRules) } else { Ok((rules, descriptors)) }
 }
 
 /// The name of a rule: 1 to 64 of `a` to `z`, `0` to `9` and `-`.

@@ -81,12 +81,11 @@ impl Local {
     }
 
     /// Charges limits that are not enforced, each for itself, and says whether the request is within all.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn try_out(&self, rules: &Rules, due: &[DueLimit<'_>], now: UnixNanos) -> bool {
         due.iter().fold(true, |is_within, due| self.try_one(rules, due, now) && is_within)
     }
 
+    #[cold]
     #[inline(never)]
     fn try_one(&self, rules: &Rules, due: &DueLimit<'_>, now: UnixNanos) -> bool {
         match store::charge(self.0, &due.claim, now) {

@@ -181,10 +181,11 @@ impl Error for InvalidQuota {}
 
 /// A window in whole seconds, or else in whole milliseconds: it is written in these.
 pub(crate) fn shown(per: Duration) -> String {
-    match per.subsec_millis() {
-        0 => format!("{}s", per.as_secs()),
-        _ => format!("{}ms", u64::try_from(per.as_millis()).unwrap_or(u64::MAX)),
-    }
+    let (number, unit) = match per.subsec_millis() {
+        0 => (per.as_secs(), "s"),
+        _ => (u64::try_from(per.as_millis()).unwrap_or(u64::MAX), "ms"),
+    };
+    [&number.to_string(), unit].concat()
 }
 
 fn window_nanos(per: Duration) -> Option<NonZeroU64> {

@@ -14,8 +14,8 @@ use tollgate::matching::{Ambiguous, ProxyNames, Request};
 use tollgate::metrics::{Budget, Counters, Labels};
 use tollgate::mode::{Enforcement, Mode, Sampler};
 use tollgate::{
-    Clock, Counter, EditError, Headers, HostError, LocalReply, RequestHeaders, ResponseHeaders,
-    Root, StatusCode, Throttle,
+    Clock, Counter, EditError, Headers, LocalReply, RequestHeaders, ResponseHeaders, Root,
+    StatusCode, Throttle,
 };
 
 use crate::answer::{self, Answer, Fields, Limits, Told};
@@ -149,14 +149,10 @@ impl Rules {
     ) -> Result<(&'a Headers, UnixNanos), Result<(), LocalReply>> {
         match (request.read(), clock.unix_nanos()) {
             (Ok(headers), Ok(nanos)) => Ok((headers, UnixNanos::new(nanos))),
-            (Err(error), _) | (_, Err(error)) => Err(self.unread(&error)),
+            (Err(error), _) | (_, Err(error)) => {
+                Err(self.undecided(None, &error).map_err(|_| unavailable(false)))
+            }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn unread(&self, error: &HostError) -> Result<(), LocalReply> {
-        self.undecided(None, error).map_err(|_| unavailable(false))
     }
 
     /// All rules that a request counts against, as `add` adds them.
@@ -384,7 +380,8 @@ impl StoredRule {
 
     /// The limits of this key.
     pub(crate) fn limits_of(&self, key: &[u8]) -> &[StoredLimit] {
-        self.override_of(key).and_then(|at| self.overrides.get(at)).unwrap_or(&self.limits)
+        let own = self.override_of(key).and_then(|at| self.overrides.get(at));
+        own.unwrap_or(&self.limits)
     }
 
     /// Tells the operator of one refusal, and at times of how many others there were.

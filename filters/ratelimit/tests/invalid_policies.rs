@@ -1,6 +1,6 @@
 //! What an operator reads about a policy that cannot be taken: the place, the value and the bound.
 
-use tollgate_ratelimit::config::Policy;
+use tollgate_ratelimit::config::{GlobalPolicy, Policy};
 
 fn check(json: impl AsRef<[u8]>, expected: &str) {
     let json = json.as_ref();
@@ -51,11 +51,11 @@ fn a_policy_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() 
         (r#"{"rules":[],"rules":[]}"#, "rules: written twice"),
         (
             r#"{"rules":[],"x":1}"#,
-            "x: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`, `answer`, `fields`",
+            "x: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`, `answer`, `fields`, `service`",
         ),
         (
             r#"{"rules":[],"a\nb":1}"#,
-            "a b: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`, `answer`, `fields`",
+            "a b: unknown field, expected one of `rules`, `mode`, `ambiguous`, `on_error`, `answer`, `fields`, `service`",
         ),
         (r#"{"rules":[],"on_error":"log"}"#, "on_error: `log` is not `deny` or `allow`"),
         (r#"{"rules":[],"on_error":"a\nb"}"#, "on_error: `a b` is not `deny` or `allow`"),
@@ -71,7 +71,7 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         (
             "lmit",
             "1",
-            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `overrides`, `cost`, `unkeyed`, `keys`, `mode`",
+            ".lmit: unknown field, expected one of `name`, `match`, `key`, `limit`, `limits`, `overrides`, `cost`, `unkeyed`, `keys`, `mode`, `descriptor`",
         ),
         ("name", "7", ".name: 7 is not a string"),
         ("name", r#""""#, r#".name: "" is not a rule name; use 1 to 64 of a-z, 0-9 and -"#),
@@ -262,4 +262,110 @@ fn rules_with_one_name_are_refused() {
         format!("{{\"rules\":[{rule},{},{rule}]}}", rule.replace("\"a\"", "\"b\"")),
         "rules[2].name: \"a\" is already the name of rules[0]",
     );
+}
+
+#[test]
+fn what_only_a_service_counts_is_refused_by_who_counts_in_the_proxy() {
+    let rule = r#"{"name":"a","key":["path"],"limit":{"requests":1,"per":"1s"}}"#;
+    let only = "only `ratelimit-global` has it";
+    check(
+        format!(r#"{{"rules":[{rule}],"service":{{"cluster":"a","domain":"b"}}}}"#),
+        &format!("service: {only}"),
+    );
+    check(rule_with("descriptor", "{}"), &format!("rules[0].descriptor: {only}"));
+}
+
+#[test]
+fn a_policy_for_a_service_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
+    let limit = r#""limit":{"requests":2,"per":"1s"}"#;
+    let (plain, denied) = (r#""cluster":"a","domain":"b""#, r#""on_error":"deny""#);
+    let (shared, local) =
+        (r#""cluster":"a","domain":"b","local_share":"50%""#, r#""on_error":"local""#);
+    for (rule, service, on_error, expected) in [
+        ("", r#""domain":"b""#, denied, "service.cluster: missing"),
+        (
+            "",
+            r#""cluster":"","domain":"b""#,
+            denied,
+            "service.cluster: \"\" is not a text; write at least one character",
+        ),
+        (
+            "",
+            r#""cluster":"a","domain":"b","timeout":"61s""#,
+            denied,
+            "service.timeout: 61s is not between 1ms and 60s",
+        ),
+        ("", shared, denied, "service.local_share: only goes with `on_error: local`"),
+        (limit, plain, local, "service.local_share: missing, for `on_error: local`"),
+        (
+            limit,
+            r#""cluster":"a","domain":"b","local_share":"0%""#,
+            local,
+            "service.local_share: 0% is not above 0%",
+        ),
+        ("", shared, local, "rules[0]: write either `limit` or `limits`"),
+        (
+            r#""limit":{"requests":1,"per":"366d"}"#,
+            shared,
+            local,
+            "service.local_share: 50% of the limit of rules[0] has a window above 366d",
+        ),
+        (
+            r#""limit":{"requests":3,"per":"1s"},"cost":3"#,
+            shared,
+            local,
+            "rules[0].cost: 3 is not at most 1, the smallest burst",
+        ),
+        (
+            r#""limit":{"requests":3,"per":"1s"},"descriptor":{"check":true}"#,
+            shared,
+            local,
+            "rules[0].descriptor.check: true does not go with `on_error: local`, which charges",
+        ),
+        (
+            limit,
+            plain,
+            denied,
+            "rules[0].limit: the service has its own; leave it out, or write `descriptor: { limit: true }` or `on_error: local`",
+        ),
+        (
+            r#""descriptor":{"limit":true}"#,
+            plain,
+            denied,
+            "rules[0]: write either `limit` or `limits`",
+        ),
+        (
+            r#""descriptor":{"limit":true},"limit":{"requests":2,"per":"2s"}"#,
+            plain,
+            denied,
+            "rules[0].descriptor.limit: only one limit can be sent, of up to 4294967295 requests per 1s, 1m, 1h, 1d or 7d",
+        ),
+        (
+            r#""overrides":[{"key":["a"],"limit":{"requests":2,"per":"1s"}}]"#,
+            plain,
+            denied,
+            "rules[0].overrides: there is no limit for them to be beside",
+        ),
+        (
+            r#""descriptor":{"entries":["a","b"]}"#,
+            plain,
+            denied,
+            "rules[0].descriptor.entries: 2 names are not 1, one for each value of the key",
+        ),
+        (
+            r#""key":[{"header":"a"},{"cookie":"a"}]"#,
+            plain,
+            denied,
+            "rules[0].descriptor.entries: \"a\" names two values of the key; name each apart",
+        ),
+    ] {
+        let key = if rule.starts_with("\"key\"") { "" } else { r#","key":["path"]"# };
+        let more = if rule.is_empty() { String::new() } else { format!(",{rule}") };
+        let policy = format!(
+            r#"{{"rules":[{{"name":"a"{key}{more}}}],"service":{{{service}}},{on_error}}}"#
+        );
+        let found = tollgate::config::parse::<GlobalPolicy>(policy.as_bytes());
+        let found = found.map_err(|error| error.to_string());
+        assert_eq!(found.map(|_| ()), Err(expected.to_owned()), "{policy}");
+    }
 }

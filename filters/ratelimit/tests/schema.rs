@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 use tollgate::testing::{compare_documented, pointers, with_other_values};
-use tollgate_ratelimit::config::Policy;
+use tollgate_ratelimit::config::{GlobalPolicy, Policy};
 
 fn validator() -> Validator {
     let schema = tollgate::config::schema::<Policy>().to_value();
@@ -304,6 +304,64 @@ fn the_readme_has_every_key_and_no_other() {
     // What these hold is told in text, or once.
     let whole = ["mode", "match", "key[]", "limits[]", "overrides[]", "cost", "answer"];
     assert_eq!(compare_documented(&schema, include_str!("../README.md"), &whole), Ok(()));
+}
+
+/// A policy for a service that says all that it says beyond the others.
+fn a_global_policy() -> Value {
+    json!({
+        "rules": [
+            {
+                "name": "sent",
+                "key": [{ "header": "x-user" }, { "constant": "eu" }],
+                "limit": { "requests": 9, "per": "1m" },
+                "descriptor": { "entries": ["user", "region"], "limit": true, "check": false },
+            },
+            { "name": "several", "key": ["path"], "limits": [{ "requests": 9, "per": "1s" }] },
+        ],
+        "service": { "cluster": "limits", "domain": "shop", "timeout": "50ms", "local_share": "25%" },
+        "on_error": "local",
+    })
+}
+
+#[test]
+fn the_schema_of_a_service_takes_what_its_parser_takes() {
+    let schema = tollgate::config::schema::<GlobalPolicy>().to_value();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let judged = |policy: &Value| {
+        let parsed = tollgate::config::parse::<GlobalPolicy>(policy.to_string().as_bytes());
+        (parsed.is_ok(), validator.is_valid(policy))
+    };
+    assert_eq!(judged(&a_global_policy()), (true, true));
+    for (pointer, value) in [
+        ("/service", json!(null)),
+        ("/service/cluster", json!("")),
+        ("/service/timeout", json!("1w")),
+        ("/service/local_share", json!("101%")),
+        ("/on_error", json!("remote")),
+        ("/rules/0/descriptor", json!([])),
+        ("/rules/0/descriptor/entries", json!([])),
+        ("/rules/0/descriptor/check", json!("yes")),
+    ] {
+        let mut policy = a_global_policy();
+        *policy.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(judged(&policy), (false, false), "{pointer}");
+    }
+    let mut policy = a_global_policy();
+    policy.as_object_mut().unwrap().remove("service");
+    assert_eq!(judged(&policy), (false, false));
+}
+
+#[test]
+fn the_readme_of_a_service_has_what_only_its_policy_says() {
+    let mut schema = tollgate::config::schema::<GlobalPolicy>().to_value();
+    let fields = schema["properties"].as_object_mut().unwrap();
+    fields.retain(|name, _| ["rules", "service", "on_error"].contains(&name.as_str()));
+    let fields = schema["$defs"]["Rule"]["properties"].as_object_mut().unwrap();
+    fields
+        .retain(|name, _| ["limit", "limits", "overrides", "descriptor"].contains(&name.as_str()));
+    let whole = ["limit", "limits[]", "overrides[]"].map(|name| format!("rules[].{name}"));
+    let whole = whole.each_ref().map(String::as_str);
+    assert_eq!(compare_documented(&schema, include_str!("../GLOBAL.md"), &whole), Ok(()));
 }
 
 proptest! {

@@ -185,9 +185,9 @@ impl TryFrom<Object<WrittenPolicy<Global>>> for GlobalPolicy {
         let WrittenPolicy { rules, mode, ambiguous, on_error, answer, fields, service } = written;
         let Object(service) = service.ok_or(InvalidGlobalPolicy::NoService)?;
         let share = local_share(on_error, service.local_share)?;
+        let (rules, written) = super::rules(rules)?;
         let (mut parsed, mut descriptors) = (Vec::with_capacity(rules.len()), Vec::new());
-        for (position, rule) in super::rules(rules)?.into_iter().enumerate() {
-            let (rule, descriptor) = rule;
+        for (position, (rule, descriptor)) in rules.into_iter().zip(written).enumerate() {
             let place = format!("rules[{position}]");
             let written = descriptor.map_or_else(WrittenDescriptor::default, |Object(it)| it);
             descriptors.push(written.parse(&rule, share, &place)?);

@@ -65,7 +65,7 @@ pub(super) enum Elsewhere {}
 
 impl<'de> Deserialize<'de> for Elsewhere {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("only the filter `ratelimit-global` asks a service; use that one"))
+        Err(D::Error::custom("only `ratelimit-global` has it"))
     }
 }
 
@@ -246,7 +246,7 @@ fn quotas(
     limits: Option<AtLeastOne<Object<WrittenLimit>>>,
 ) -> Result<Vec<Quota>, InvalidPolicy> {
     let written = match (limit, limits) {
-        (Some(limit), None) => vec![(format!("{place}.limit"), limit)],
+        (Some(limit), None) => vec![([place, ".limit"].concat(), limit)],
         (None, Some(limits)) => {
             let numbered = limits.into_vec().into_iter().enumerate();
             numbered.map(|(at, limit)| (format!("{place}.limits[{at}]"), limit)).collect()
