@@ -295,7 +295,7 @@ const LARGER_MODULES: &[(&str, u64)] = &[
     ("metrics", 338),
     ("metrics-tcp", 306),
     ("mtls", 272),
-    ("mtls-tcp", 273),
+    ("mtls-tcp", 272),
     ("ratelimit", 274),
     ("ratelimit-global", 372),
 ];

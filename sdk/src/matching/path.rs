@@ -374,10 +374,10 @@ fn check(segment: &[u8]) -> Result<(), AmbiguousPath> {
             (b'#', false) => return Err(AmbiguousPath::Fragment),
             (b'%', false) => return Err(AmbiguousPath::Percent),
             (b'%', true) => {
-                if let [high, low, ..] = decoded.0
-                    && digit(*high).is_some()
-                    && digit(*low).is_some()
-                {
+                // The digits may be encoded themselves.
+                let mut after = Decoded::of(decoded.0);
+                let mut is_digit = || after.next().is_some_and(|(byte, _)| digit(byte).is_some());
+                if is_digit() && is_digit() {
                     return Err(AmbiguousPath::EncodedTwice);
                 }
             }

@@ -109,6 +109,8 @@ fn a_path_that_servers_read_differently_is_ambiguous() {
         // Decoded twice, as proxies behind proxies do.
         ("/%252e%252e/admin", "the path is encoded twice"),
         ("/%2561dmin", "the path is encoded twice"),
+        ("/%25%36%31dmin", "the path is encoded twice"),
+        ("/%256%31dmin", "the path is encoded twice"),
         ("/admin%", "the path has a percent sign that encodes nothing"),
         ("/admin%4", "the path has a percent sign that encodes nothing"),
         ("/%zzadmin", "the path has a percent sign that encodes nothing"),

@@ -143,6 +143,7 @@ fn a_spiffe_id_is_what_the_standard_says() {
 
 #[test]
 fn a_path_that_is_read_has_no_other_reading() {
+    assert!(!checks::path(seed!("path/encoded-digits")));
     check(seed!("path/query"), b"/.%25fF;\\?#aA0 \0\x7f\xc0\xaf", checks::path);
 }
 
