@@ -24,7 +24,7 @@ const CONNECTIONS: usize = 16;
 /// How much memory Envoy may need more for all requests after the first quarter, in bytes.
 const GROWTH: u64 = 8 << 20;
 
-const POLICY: &str = r#"
+const POLICY: &str = r"
 filter: metrics
 config:
   profile: otel
@@ -34,7 +34,7 @@ config:
     - { name: path, attribute: [ request, path ] }
     - { name: host, attribute: [ request, host ] }
     - { name: user, header: x-user }
-"#;
+";
 
 #[test]
 fn a_million_values_stay_within_the_budget_of_a_real_envoy() {

@@ -37,7 +37,7 @@ fn a_real_prometheus_answers_what_dashboard_and_rules_ask_of_a_real_envoy() {
         vec![Turn::Says(format!("{answer}connection: close\r\n\r\n{body}"))]
     });
     let envoy = proxy(&envoy, &folder.join("envoy"), POLICY)
-        .routes(json!([to_upstream("/", json!({}))]))
+        .routes(json!([to_upstream("/", &json!({}))]))
         .upstream(upstream)
         .start();
     let (_prometheus, prometheus) = start_prometheus(&folder, envoy.admin);

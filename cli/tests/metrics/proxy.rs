@@ -96,7 +96,7 @@ impl Proxy<'_> {
 }
 
 /// A route to the upstream, with these fields of its action.
-pub(crate) fn to_upstream(prefix: &str, fields: Value) -> Value {
+pub(crate) fn to_upstream(prefix: &str, fields: &Value) -> Value {
     let mut action = json!({ "cluster": "upstream" });
     action.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     json!({ "match": { "prefix": prefix }, "route": action })

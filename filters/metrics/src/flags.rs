@@ -33,6 +33,7 @@ impl Flags {
     }
 
     /// The same, but for what tells that the upstream broke off.
+    #[must_use]
     pub const fn without_breaks(self) -> Self {
         Self(self.0 & !BREAKS)
     }

@@ -4,6 +4,9 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 /// What stands where nobody knows.
 const UNKNOWN: &[u8] = b"unknown";
 /// The revision of a workload that has none.
@@ -69,7 +72,8 @@ impl Field {
 }
 
 /// Who reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Reporter {
     /// The sidecar of the client, or a gateway.
     Source,

@@ -13,7 +13,7 @@ use super::written::{
     WrittenFailures, WrittenLabel, WrittenMetric, WrittenObjective, WrittenPolicy,
 };
 use super::{InvalidPolicy, OBJECTIVE, Objective, Policy};
-use crate::istio::{Field, Reporter};
+use crate::istio::Field;
 use crate::label::{Fact, Label, Source, Template};
 use crate::measure::{Measure, Metric, Profile};
 use crate::outcome::Failures;
@@ -29,7 +29,7 @@ impl TryFrom<Object<WrittenPolicy>> for Policy {
             return Err(InvalidPolicy::ReportSeconds { seconds: written.report_seconds });
         }
         let profile = written.profile;
-        let reporter = written.reporter.map(Reporter::from);
+        let reporter = written.reporter;
         if reporter.is_some() && profile != Profile::Istio {
             return Err(InvalidPolicy::NoReporter);
         }
@@ -139,16 +139,14 @@ fn change(labels: &mut Vec<Label>, written: WrittenLabel) -> Result<(), InvalidL
         },
         (None, None, None, true) if one_of.is_some() => return Err(InvalidLabel::Unread),
         (None, None, None, true) => match at {
-            Some(at) => drop_at(labels, at),
+            Some(at) => {
+                labels.remove(at);
+            }
             None => return Err(InvalidLabel::NotInProfile { name }),
         },
         _ => return Err(InvalidLabel::NotOne),
     }
     Ok(())
-}
-
-fn drop_at(labels: &mut Vec<Label>, at: usize) {
-    labels.remove(at);
 }
 
 fn parse_attribute(path: Vec<String>) -> Result<Source, InvalidLabel> {

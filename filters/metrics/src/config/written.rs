@@ -22,8 +22,8 @@ pub(super) struct WrittenPolicy {
     pub(super) profile: Profile,
     /// Who reports, for Istio's labels: by the direction of the listener, if left out.
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "WrittenReporter")]
-    pub(super) reporter: Option<WrittenReporter>,
+    #[schemars(with = "Reporter")]
+    pub(super) reporter: Option<Reporter>,
     /// Whether the host that a client asks for stands for a service that the proxy does not know.
     #[serde(default = "yes")]
     pub(super) host_fallback: bool,
@@ -72,28 +72,6 @@ const fn budget() -> u16 {
 
 const fn every() -> u16 {
     5
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "Reporter")]
-pub(super) enum WrittenReporter {
-    /// The side of the client.
-    Source,
-    /// The side of the server.
-    Destination,
-    /// A waypoint.
-    Waypoint,
-}
-
-impl From<WrittenReporter> for Reporter {
-    fn from(written: WrittenReporter) -> Self {
-        match written {
-            WrittenReporter::Source => Self::Source,
-            WrittenReporter::Destination => Self::Destination,
-            WrittenReporter::Waypoint => Self::Waypoint,
-        }
-    }
 }
 
 /// A label: exactly one of the fields after its name says what becomes of it, or where its value comes from.
