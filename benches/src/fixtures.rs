@@ -33,8 +33,12 @@ pub(crate) struct Fixtures {
     pub(crate) stock: PathBuf,
     /// The stock crate, finished.
     pub(crate) stock_finished: PathBuf,
+    /// Who may call what, on the stock crate, as it is linked.
+    pub(crate) stock_mtls: PathBuf,
     /// The rate limit, finished.
     pub(crate) ratelimit: PathBuf,
+    /// The filter `mtls`, finished.
+    pub(crate) mtls: PathBuf,
 }
 
 impl Fixtures {
@@ -46,10 +50,12 @@ impl Fixtures {
     pub(crate) fn build(root: &Path) -> Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("benches/target"), PathBuf::from);
-        let fixtures = ["handwritten", "handwritten-map", "sdk", "sdk-chain", "stock"]
-            .map(|name| format!("tollgate-bench-{name}"));
+        let fixtures =
+            ["handwritten", "handwritten-map", "sdk", "sdk-chain", "stock", "stock-mtls"]
+                .map(|name| format!("tollgate-bench-{name}"));
         compile(&root.join("benches"), &target, &fixtures)?;
-        compile(root, &target, &["tollgate-ratelimit-wasm".to_owned()])?;
+        let filters = ["ratelimit", "mtls"].map(|name| format!("tollgate-{name}-wasm"));
+        compile(root, &target, &filters)?;
 
         // Not a temporary folder: it would stay behind when we are killed.
         let folder = target.join("bench-modules");
@@ -68,7 +74,9 @@ impl Fixtures {
             sdk_chain: finished("fixture_sdk_chain")?,
             stock: linked("fixture_stock"),
             stock_finished: finished("fixture_stock")?,
+            stock_mtls: linked("fixture_stock_mtls"),
             ratelimit: finished("ratelimit")?,
+            mtls: finished("mtls")?,
         })
     }
 }
