@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: tollgate-benches [--quick] [--seconds N] [--lines N] [--only TEXT]
+const USAGE: &str =
+    "usage: tollgate-benches [--quick] [--seconds N] [--lines N] [--only TEXT] [--tls]
   --quick      measure for 10 s instead of 50 s
   --seconds N  measure for N seconds
   --lines N    send N header lines with each request, `host` and `x-user` among them; by default 8
-  --only TEXT  measure only what has TEXT in its name";
+  --only TEXT  measure only what has TEXT in its name
+  --tls        measure filters that ask who is calling, behind TLS";
 
 /// The arguments of the command.
 pub(crate) struct Arguments {
@@ -18,6 +20,18 @@ pub(crate) struct Arguments {
     pub(crate) lines: usize,
     /// What the names of the variants have to contain.
     pub(crate) only: Option<String>,
+    /// What is compared.
+    pub(crate) set: Set,
+}
+
+/// What is compared with each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// Chains that do one job, and rate limits.
+    #[default]
+    Plain,
+    /// Filters that ask who is calling, behind TLS.
+    Tls,
 }
 
 impl Arguments {
@@ -27,7 +41,8 @@ impl Arguments {
     ///
     /// The usage, for what is not known or not a number.
     pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut arguments = Self { measuring: Duration::from_secs(50), lines: 8, only: None };
+        let mut arguments =
+            Self { measuring: Duration::from_secs(50), lines: 8, only: None, set: Set::default() };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} what?\n{USAGE}"));
             match word.as_str() {
@@ -37,6 +52,7 @@ impl Arguments {
                 }
                 "--lines" => arguments.lines = value()?.parse().context(USAGE)?,
                 "--only" => arguments.only = Some(value()?),
+                "--tls" => arguments.set = Set::Tls,
                 _ => bail!("{word}?\n{USAGE}"),
             }
         }
@@ -58,6 +74,7 @@ mod tests {
         check("", Some((50, 8)));
         check("--quick --lines 20", Some((10, 20)));
         check("--seconds 5", Some((5, 8)));
+        check("--tls --quick", Some((10, 8)));
         check("--seconds", None);
         check("--seconds many", None);
         check("--fast", None);

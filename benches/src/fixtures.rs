@@ -35,10 +35,14 @@ pub(crate) struct Fixtures {
     pub(crate) stock_finished: PathBuf,
     /// Metrics on the stock crate, as it is linked.
     pub(crate) stock_metrics: PathBuf,
+    /// Who may call what, on the stock crate, as it is linked.
+    pub(crate) stock_mtls: PathBuf,
     /// The rate limit, finished.
     pub(crate) ratelimit: PathBuf,
     /// The metrics, finished.
     pub(crate) metrics: PathBuf,
+    /// The filter `mtls`, finished.
+    pub(crate) mtls: PathBuf,
 }
 
 impl Fixtures {
@@ -50,11 +54,19 @@ impl Fixtures {
     pub(crate) fn build(root: &Path) -> Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("benches/target"), PathBuf::from);
-        let fixtures =
-            ["handwritten", "handwritten-map", "sdk", "sdk-chain", "stock", "stock-metrics"]
-                .map(|name| format!("tollgate-bench-{name}"));
+        let fixtures = [
+            "handwritten",
+            "handwritten-map",
+            "sdk",
+            "sdk-chain",
+            "stock",
+            "stock-metrics",
+            "stock-mtls",
+        ]
+        .map(|name| format!("tollgate-bench-{name}"));
         compile(&root.join("benches"), &target, &fixtures)?;
-        let filters = ["ratelimit", "metrics"].map(|name| format!("tollgate-{name}-wasm"));
+        let filters =
+            ["ratelimit", "metrics", "mtls"].map(|name| format!("tollgate-{name}-wasm"));
         compile(root, &target, &filters)?;
 
         // Not a temporary folder: it would stay behind when we are killed.
@@ -75,8 +87,10 @@ impl Fixtures {
             stock: linked("fixture_stock"),
             stock_finished: finished("fixture_stock")?,
             stock_metrics: linked("fixture_stock_metrics"),
+            stock_mtls: linked("fixture_stock_mtls"),
             ratelimit: finished("ratelimit")?,
             metrics: finished("metrics")?,
+            mtls: finished("mtls")?,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod fixtures;
+mod identity;
 #[cfg(feature = "offline")]
 mod offline;
 mod report;
@@ -18,7 +19,7 @@ use anyhow::{Result, ensure};
 use tollgate_host_bench::{Client, Envoy, Listener, Request};
 use tollgate_host_envoy::find_envoy;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Set};
 use crate::fixtures::Fixtures;
 use crate::variants::Variant;
 
@@ -27,7 +28,11 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let binary = find_envoy(None, &root.join("target/envoy/venv"))?;
     let fixtures = Fixtures::build(&root)?;
-    let variants = variants::all(&fixtures, arguments.only.as_deref());
+    let all = match arguments.set {
+        Set::Plain => variants::all(&fixtures),
+        Set::Tls => identity::all(&fixtures)?,
+    };
+    let variants = variants::named(all, arguments.only.as_deref());
     let lines = request::lines(arguments.lines);
     let requests = [Request::get("/orders", &lines)];
 

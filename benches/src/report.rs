@@ -2,13 +2,14 @@
 
 use tollgate_host_bench::{Rounds, Spread};
 
+use crate::identity::{MTLS, MTLS_FIRST_NAMES, RBAC, STOCK_MTLS};
 use crate::variants::{
     HANDWRITTEN, HANDWRITTEN_CHAIN, HANDWRITTEN_MAP, LOCAL_RATELIMIT, METRICS, RATELIMIT, SDK,
     SDK_CHAIN, SDK_ONE_MODULE, STOCK, STOCK_CHAIN, STOCK_FINISHED, STOCK_METRICS, Variant,
 };
 
 /// Ratios that are told: one variant to another, with the goal if there is one.
-const RATIOS: [(&str, &str, Option<f64>); 11] = [
+const RATIOS: [(&str, &str, Option<f64>); 14] = [
     (SDK, HANDWRITTEN, Some(1.10)),
     (SDK, STOCK, Some(0.85)),
     (SDK, STOCK_FINISHED, None),
@@ -20,6 +21,9 @@ const RATIOS: [(&str, &str, Option<f64>); 11] = [
     (SDK_ONE_MODULE, STOCK_CHAIN, Some(0.85)),
     (RATELIMIT, LOCAL_RATELIMIT, None),
     (METRICS, STOCK_METRICS, None),
+    (MTLS, RBAC, None),
+    (MTLS, STOCK_MTLS, None),
+    (MTLS_FIRST_NAMES, STOCK_MTLS, None),
 ];
 
 /// Prints what each variant costs over no filter, then the ratios.
@@ -37,7 +41,8 @@ pub(crate) fn print(variants: &[Variant], rounds: Rounds, lines: usize) {
         println!("| {name} | {median:.2} ({lower:.2} to {upper:.2}) |");
     }
     println!();
-    let median = |wanted| over.iter().find(|(name, _)| *name == wanted).map(|(_, spread)| spread.median);
+    let median =
+        |wanted| over.iter().find(|(name, _)| *name == wanted).map(|(_, spread)| spread.median);
     for (one, other, goal) in RATIOS {
         if let (Some(a), Some(b)) = (median(one), median(other)) {
             let ratio = a / b;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tollgate_host_bench::{Envoy, Listener, get};
+use tollgate_host_bench::{Envoy, Listener, Secured, get};
 
 use crate::fixtures::Fixtures;
 
@@ -19,6 +19,8 @@ pub(crate) struct Variant {
     pub(crate) name: &'static str,
     /// Its filters as Envoy is told of them, without the router.
     pub(crate) filters: Vec<Value>,
+    /// The TLS that it is behind, if any.
+    pub(crate) tls: Option<Secured>,
     /// Whether `x-out` shows that the job was done.
     pub(crate) effect: Effect,
     /// For a chain of modules: the module, its configuration, and how often it stands in the chain.
@@ -45,7 +47,12 @@ impl Variant {
                 "header": { "key": "x-seen", "value": "%REQ(x-out)%" },
             }],
         });
-        Listener { name: self.name.into(), filters: self.filters.clone(), routes: vec![seen] }
+        Listener {
+            name: self.name.into(),
+            filters: self.filters.clone(),
+            routes: vec![seen],
+            tls: self.tls.clone(),
+        }
     }
 
     /// Checks that it does its job, also for a value that is not text.
@@ -136,10 +143,18 @@ const METRICS_POLICY: &str = r#"{
     ]
 }"#;
 
-/// All variants whose names contain `only`, and the one without a filter, which comes first.
-pub(crate) fn all(fixtures: &Fixtures, only: Option<&str>) -> Vec<Variant> {
+/// Those whose names contain `only`, and the one without a filter, which comes first.
+pub(crate) fn named(mut variants: Vec<Variant>, only: Option<&str>) -> Vec<Variant> {
+    variants.retain(|variant| {
+        variant.name == NONE || only.is_none_or(|only| variant.name.contains(only))
+    });
+    variants
+}
+
+/// What does the job, and the rate limits.
+pub(crate) fn all(fixtures: &Fixtures) -> Vec<Variant> {
     let job = |name, module: &Path, times| chain(name, module, "", times, Effect::Sets);
-    let mut variants = vec![
+    vec![
         native(NONE, vec![], Effect::Passes),
         job(HANDWRITTEN, &fixtures.handwritten, 1),
         job(HANDWRITTEN_MAP, &fixtures.handwritten_map, 1),
@@ -161,18 +176,14 @@ pub(crate) fn all(fixtures: &Fixtures, only: Option<&str>) -> Vec<Variant> {
         ),
         chain(METRICS, &fixtures.metrics, METRICS_POLICY, 1, Effect::Passes),
         chain(STOCK_METRICS, &fixtures.stock_metrics, "", 1, Effect::Passes),
-    ];
-    variants.retain(|variant| {
-        variant.name == NONE || only.is_none_or(|only| variant.name.contains(only))
-    });
-    variants
+    ]
 }
 
-fn native(name: &'static str, filters: Vec<Value>, effect: Effect) -> Variant {
-    Variant { name, filters, effect, module: None }
+pub(crate) fn native(name: &'static str, filters: Vec<Value>, effect: Effect) -> Variant {
+    Variant { name, filters, tls: None, effect, module: None }
 }
 
-fn chain(
+pub(crate) fn chain(
     name: &'static str,
     module: &Path,
     configuration: &'static str,
@@ -181,7 +192,8 @@ fn chain(
 ) -> Variant {
     let filters = (0..times).map(|place| wasm(&format!("{name} {place}"), module, configuration));
     let filters = filters.collect();
-    Variant { name, filters, effect, module: Some((module.to_owned(), configuration, times)) }
+    let module = Some((module.to_owned(), configuration, times));
+    Variant { name, filters, tls: None, effect, module }
 }
 
 fn wasm(name: &str, module: &Path, configuration: &str) -> Value {
@@ -261,7 +273,7 @@ fn always() -> Value {
     json!({ "default_value": { "numerator": 100, "denominator": "HUNDRED" } })
 }
 
-fn filter(name: &str, kind: &str, configuration: &Value) -> Value {
+pub(crate) fn filter(name: &str, kind: &str, configuration: &Value) -> Value {
     let kind = format!("type.googleapis.com/envoy.extensions.filters.http.{kind}");
     let mut typed = json!({ "@type": kind });
     merge(&mut typed, configuration);

@@ -8,7 +8,7 @@ use crate::request::Request;
 
 /// A reason to decide otherwise. Each is told in `filters/mtls/DIFFERENCES.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Difference {
+pub(crate) enum Difference {
     /// A certificate that is no X.509-SVID of a workload is refused before rules are asked.
     Certificate,
     /// Envoy compares a pattern with every name of a certificate, of whatever kind.
@@ -25,7 +25,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Certificate,
         Self::NameOfAnotherKind,
         Self::AmbiguousPath,
@@ -35,7 +35,7 @@ impl Difference {
     ];
 
     /// Whether it is why a request is decided otherwise.
-    pub fn explains(self, policy: &Value, request: &Request, decision: &Decision) -> bool {
+    pub(crate) fn explains(self, policy: &Value, request: &Request, decision: &Decision) -> bool {
         let asks = |part: &str, field: &str| has(policy, part, field);
         let path = RequestPath::read(request.path.as_bytes());
         match self {

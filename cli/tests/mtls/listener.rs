@@ -18,24 +18,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the filter has decided.
 #[derive(Clone, Debug)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// The place of the policy.
-    pub policy: usize,
+    pub(crate) policy: usize,
     /// Whether the request may pass.
-    pub allows: bool,
+    pub(crate) allows: bool,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// Ports that are free now, and so most often in a moment.
-pub fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let bound = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let bound: Vec<TcpListener> = bound.collect();
     bound.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 /// A bootstrap with a listener for each policy.
-pub fn bootstrap(peers: &Peers, module: &Path, drawn: &[Drawn]) -> Value {
+pub(crate) fn bootstrap(peers: &Peers, module: &Path, drawn: &[Drawn]) -> Value {
     let mut bootstrap = envoy::bootstrap("none", &json!([]));
     let listeners = drawn.iter().enumerate();
     let listeners = listeners.map(|(place, drawn)| listener(peers, module, place, drawn));
@@ -89,7 +89,7 @@ fn wasm(place: usize, module: &Path, policy: &Value) -> Value {
 }
 
 /// So many decisions as they stand in Envoy's log, in order.
-pub fn decisions(log: &Path, count: usize) -> Vec<Decision> {
+pub(crate) fn decisions(log: &Path, count: usize) -> Vec<Decision> {
     let begin = Instant::now();
     loop {
         let text = fs::read_to_string(log).unwrap();

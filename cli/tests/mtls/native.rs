@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const PREFIXES: [&str; 4] = ["required", "except", "deny", "allow"];
 
 /// What a client is told of those decisions.
-pub fn told() -> String {
+pub(crate) fn told() -> String {
     let of = |prefix| {
         format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:{prefix}_shadow_engine_result)%")
     };
@@ -15,18 +15,17 @@ pub fn told() -> String {
 }
 
 /// Whether a request passes them all.
-pub fn allows(told: &str) -> bool {
+pub(crate) fn allows(told: &str) -> bool {
     match told.split(' ').collect::<Vec<_>>()[..] {
-        ["denied", ..] => false,
+        ["denied", ..] | ["allowed", "denied", "denied", _] => false,
         ["allowed", "allowed", ..] => true,
-        ["allowed", "denied", "denied", _] => false,
         ["allowed", "denied", "allowed", allowed] => allowed == "allowed",
         _ => panic!("{told:?} is no decision of all four"),
     }
 }
 
 /// The filters for a policy.
-pub fn filters(policy: &Value) -> [Value; 4] {
+pub(crate) fn filters(policy: &Value) -> [Value; 4] {
     PREFIXES.map(|prefix| {
         let rules = policy["rules"].as_array().unwrap().iter();
         let rules =

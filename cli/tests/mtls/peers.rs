@@ -11,13 +11,13 @@ use tollgate_host::tls::Credentials;
 use tollgate_host_envoy::Identities;
 
 /// Whose certificates are as they have to be, or who shows none.
-pub const GOOD: [&str; 11] = [
+pub(crate) const GOOD: [&str; 11] = [
     "cart", "admin", "pay", "old", "foreign", "deep", "longer", "dotted", "prefixed", "guest",
     "plain",
 ];
 
 /// Whose certificates are not.
-pub const OTHERS: [&str; 8] =
+pub(crate) const OTHERS: [&str; 8] =
     ["dns", "poses-as-dns", "poses-as-uri", "two", "root", "slash", "ca", "client-only"];
 
 /// All of them, as `peers` of a scenario.
@@ -48,7 +48,7 @@ peers:
 "#;
 
 /// The peers with what they show.
-pub struct Peers {
+pub(crate) struct Peers {
     tls: Tls,
     credentials: Credentials,
     identities: Identities,
@@ -56,7 +56,7 @@ pub struct Peers {
 
 impl Peers {
     /// Issues certificates that are valid now.
-    pub fn issue() -> Self {
+    pub(crate) fn issue() -> Self {
         let tls = Scenario::parse(PEERS).unwrap().tls.unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let credentials = Credentials::issue(&tls, now).unwrap();
@@ -65,13 +65,13 @@ impl Peers {
     }
 
     /// What a peer shakes hands with, and the server that it asks for.
-    pub fn client(&self, name: &str) -> (Arc<ClientConfig>, ServerName<'static>) {
+    pub(crate) fn client(&self, name: &str) -> (Arc<ClientConfig>, ServerName<'static>) {
         let (place, _) = self.tls.peer(Some(name)).unwrap();
         self.identities.client(place).unwrap()
     }
 
     /// The socket of a listener that asks for certificates, and lets in who has none.
-    pub fn socket(&self) -> Value {
+    pub(crate) fn socket(&self) -> Value {
         let own = &self.credentials.own;
         json!({
             "name": "envoy.transport_sockets.tls",

@@ -5,16 +5,16 @@ use proptest::test_runner::TestRng;
 use serde_json::{Map, Value, json};
 
 /// A policy, and the port of the listener that it is for.
-pub struct Drawn {
+pub(crate) struct Drawn {
     /// As the filter reads it.
-    pub policy: Value,
+    pub(crate) policy: Value,
     /// Where its listener is.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Drawn {
     /// Draws a policy.
-    pub fn new(random: &mut TestRng, port: u16) -> Self {
+    pub(crate) fn new(random: &mut TestRng, port: u16) -> Self {
         let actions: &[&str] = match below(random, 4) {
             0 => &["deny", "except", "audit"],
             _ => &["allow", "allow", "allow", "deny", "except", "audit"],
@@ -54,12 +54,13 @@ fn rule(random: &mut TestRng, name: &str, action: &str, port: u16) -> Value {
     if below(random, 4) == 0 {
         fields.insert("when".into(), json!([condition(random)]));
     }
-    match action {
-        "except" => drop(fields.insert("expires".into(), json!("2999-12-31"))),
-        "allow" if below(random, 8) == 0 => {
-            drop(fields.insert("expires".into(), json!("1999-12-31")))
-        }
-        _ => {}
+    let expires = match action {
+        "except" => Some("2999-12-31"),
+        "allow" if below(random, 8) == 0 => Some("1999-12-31"),
+        _ => None,
+    };
+    if let Some(day) = expires {
+        fields.insert("expires".into(), json!(day));
     }
     rule
 }
@@ -161,11 +162,11 @@ fn some(random: &mut TestRng, all: &[Value]) -> Value {
 }
 
 /// One of these.
-pub fn pick<'a, T>(random: &mut TestRng, all: &'a [T]) -> &'a T {
+pub(crate) fn pick<'a, T>(random: &mut TestRng, all: &'a [T]) -> &'a T {
     &all[below(random, all.len())]
 }
 
 /// A number below this one.
-pub fn below(random: &mut TestRng, bound: usize) -> usize {
+pub(crate) fn below(random: &mut TestRng, bound: usize) -> usize {
     random.next_u32() as usize % bound
 }

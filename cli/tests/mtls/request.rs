@@ -18,26 +18,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client sends, and where from.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Who sends it.
-    pub peer: &'static str,
+    pub(crate) peer: &'static str,
     /// The last byte of its address.
-    pub address: u8,
+    pub(crate) address: u8,
     /// The method.
-    pub method: &'static str,
+    pub(crate) method: &'static str,
     /// The path.
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     /// The host.
-    pub host: &'static str,
+    pub(crate) host: &'static str,
     /// The lines of `x-role`.
-    pub roles: Vec<&'static str>,
+    pub(crate) roles: Vec<&'static str>,
     /// The line of `x-forwarded-for`.
-    pub forwarded_for: Option<&'static str>,
+    pub(crate) forwarded_for: Option<&'static str>,
 }
 
 impl Request {
     /// Draws a request: more often a plain one than one that may be read in two ways.
-    pub fn new(random: &mut TestRng) -> Self {
+    pub(crate) fn new(random: &mut TestRng) -> Self {
         let paths: &[&str] = match below(random, 4) {
             0 => &[
                 "/orders%2F7",
@@ -119,21 +119,18 @@ impl Request {
 
     fn bytes(&self) -> Vec<u8> {
         let Self { method, path, host, .. } = self;
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
-        for role in &self.roles {
-            text += &format!("x-role: {role}\r\n");
-        }
-        if let Some(addresses) = self.forwarded_for {
-            text += &format!("x-forwarded-for: {addresses}\r\n");
-        }
-        (text + "\r\n").into_bytes()
+        let roles = self.roles.iter().map(|role| format!("x-role: {role}\r\n"));
+        let addresses = self.forwarded_for.iter();
+        let addresses = addresses.map(|addresses| format!("x-forwarded-for: {addresses}\r\n"));
+        let lines: String = roles.chain(addresses).collect();
+        format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n").into_bytes()
     }
 }
 
 type Stream = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 
 /// The connections of all peers to a listener.
-pub struct Client<'a> {
+pub(crate) struct Client<'a> {
     peers: &'a Peers,
     port: u16,
     streams: HashMap<(&'static str, u8), Stream>,
@@ -141,12 +138,12 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     /// Without a connection yet.
-    pub fn new(peers: &'a Peers, port: u16) -> Self {
+    pub(crate) fn new(peers: &'a Peers, port: u16) -> Self {
         Self { peers, port, streams: HashMap::new() }
     }
 
     /// Whether Envoy's own filter allows the request; `None` when Envoy takes it for none.
-    pub fn send(&mut self, request: &Request) -> Option<bool> {
+    pub(crate) fn send(&mut self, request: &Request) -> Option<bool> {
         let key = (request.peer, request.address);
         let mut stream = match self.streams.remove(&key) {
             Some(stream) => stream,

@@ -48,6 +48,18 @@ pub struct Listener {
     pub filters: Vec<Value>,
     /// Routes before the one that answers 200 to everything.
     pub routes: Vec<Value>,
+    /// TLS before the filters.
+    pub tls: Option<Secured>,
+}
+
+/// TLS that a listener terminates. Another one of the same Envoy begins it for the client, so that clients speak
+/// plain text; what both cost is the same for all.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    /// The transport socket of the listener.
+    pub downstream: Value,
+    /// The transport socket of what connects to it.
+    pub upstream: Value,
 }
 
 /// Measures the processor time of subjects over a listener without a filter, for about so long, after
@@ -63,7 +75,7 @@ pub fn in_envoy(
     modules: &Path,
     measuring: Duration,
 ) -> Result<Report, NotMeasured> {
-    let none = Listener { name: NONE.into(), filters: Vec::new(), routes: Vec::new() };
+    let none = Listener { name: NONE.into(), filters: Vec::new(), routes: Vec::new(), tls: None };
     let mut listeners = vec![none];
     for (number, subject) in subjects.iter().enumerate() {
         listeners.push(listener_of(number, subject, modules)?);
@@ -122,7 +134,8 @@ fn listener_of(number: usize, subject: &Subject, modules: &Path) -> Result<Liste
     });
     let filters = filters.collect::<Result<Vec<_>, _>>()?;
     // Two subjects may have one name.
-    Ok(Listener { name: format!("{number} {}", subject.name), filters, routes: Vec::new() })
+    let name = format!("{number} {}", subject.name);
+    Ok(Listener { name, filters, routes: Vec::new(), tls: None })
 }
 
 /// What rounds gave: processor time per request in microseconds.
@@ -152,7 +165,7 @@ impl Envoy {
     pub fn start(binary: &Path, listeners: &[Listener]) -> Result<Self, NotMeasured> {
         let folder = TempDir::with_prefix("tollgate-bench-")?;
         let file = |name: &str| folder.path().join(name);
-        fs::write(file("envoy.json"), bootstrap(listeners).to_string())?;
+        fs::write(file("envoy.json"), bootstrap(listeners, folder.path()).to_string())?;
         let mut command = vec![binary.into(), "--config-path".into(), file("envoy.json").into()];
         command.extend(["--admin-address-path".into(), file("admin").into()]);
         let rest = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"];
@@ -265,14 +278,38 @@ fn addresses(admin: &Path, expected: usize) -> Option<HashMap<String, SocketAddr
     (found.len() == expected).then_some(found)
 }
 
-fn bootstrap(listeners: &[Listener]) -> Value {
+fn bootstrap(listeners: &[Listener], folder: &Path) -> Value {
+    let pipe = |number: usize| json!({ "pipe": { "path": folder.join(format!("{number}.sock")) } });
+    let mut rendered = Vec::new();
+    let mut clusters = Vec::new();
+    for (number, listener) in listeners.iter().enumerate() {
+        match &listener.tls {
+            None => rendered.push(listener.to_json(&listener.name, &loopback())),
+            Some(tls) => {
+                rendered.push(listener.before(number));
+                rendered.push(listener.to_json(&number.to_string(), &pipe(number)));
+                clusters.push(tls.cluster(number, &pipe(number)));
+            }
+        }
+    }
     json!({
         "node": { "id": "bench", "cluster": "bench" },
         "admin": { "address": loopback() },
-        "static_resources": {
-            "listeners": listeners.iter().map(Listener::to_json).collect::<Vec<_>>(),
-        },
+        "static_resources": { "listeners": rendered, "clusters": clusters },
     })
+}
+
+impl Secured {
+    fn cluster(&self, number: usize, address: &Value) -> Value {
+        json!({
+            "name": number.to_string(),
+            "load_assignment": {
+                "cluster_name": number.to_string(),
+                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
+            },
+            "transport_socket": self.upstream,
+        })
+    }
 }
 
 impl Listener {
@@ -281,7 +318,26 @@ impl Listener {
         json!({ "status": 200, "body": { "inline_string": "ok\n" } })
     }
 
-    fn to_json(&self) -> Value {
+    /// What begins TLS for the clients of this listener.
+    fn before(&self, number: usize) -> Value {
+        let kind = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+        json!({
+            "name": self.name,
+            "address": loopback(),
+            "filter_chains": [{
+                "filters": [{
+                    "name": "envoy.filters.network.tcp_proxy",
+                    "typed_config": {
+                        "@type": format!("type.googleapis.com/{kind}"),
+                        "stat_prefix": "bench",
+                        "cluster": number.to_string(),
+                    },
+                }],
+            }],
+        })
+    }
+
+    fn to_json(&self, name: &str, address: &Value) -> Value {
         let kind =
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
         let router = json!({
@@ -294,9 +350,10 @@ impl Listener {
         let filters: Vec<&Value> = self.filters.iter().chain([&router]).collect();
         let routes: Vec<&Value> = self.routes.iter().chain([&rest]).collect();
         json!({
-            "name": self.name,
-            "address": loopback(),
+            "name": name,
+            "address": address,
             "filter_chains": [{
+                "transport_socket": self.tls.as_ref().map(|tls| &tls.downstream),
                 "filters": [{
                     "name": "envoy.filters.network.http_connection_manager",
                     "typed_config": {

@@ -20,7 +20,7 @@ mod rounds;
 mod subject;
 mod table;
 
-pub use envoy::{Envoy, Listener, Rounds, in_envoy};
+pub use envoy::{Envoy, Listener, Rounds, Secured, in_envoy};
 pub use error::NotMeasured;
 pub use figures::Spread;
 pub use html::html;
