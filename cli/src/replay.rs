@@ -1,5 +1,6 @@
 //! `tollgate replay`: plays a recording of `serve` again, and compares the decisions.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 use tollgate_host::offline::{Loader, Offline};
 use tollgate_host::proxy::StartError;
-use tollgate_host::recording::{Replayed, Session, replay};
+use tollgate_host::recording::{Refusal, Replayed, Session, as_scenario, replay};
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 
 use crate::chain::{chain, refuse_surplus};
@@ -29,6 +30,20 @@ pub(crate) struct Replay {
     /// so on.
     #[arg(long = "config", value_name = "FILE")]
     configs: Vec<PathBuf>,
+    /// Play nothing: write a proxy of the recording as a scenario, which expects what was decided. Of
+    /// several proxies a number says which; the default is the first. Files in it are named as `serve` was
+    /// given them.
+    #[arg(
+        long,
+        value_name = "PROXY",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        conflicts_with_all = ["filters", "configs", "format", "seed"]
+    )]
+    as_scenario: Option<NonZeroUsize>,
+    /// The seed of what the proxy is free to choose.
+    #[arg(long, value_name = "N", default_value = "0")]
+    seed: u64,
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -53,6 +68,9 @@ impl Replay {
         drop(text);
         if sessions.is_empty() {
             bail!("{name}: it is empty; `tollgate serve --record {name}` writes recordings");
+        }
+        if let Some(number) = self.as_scenario {
+            return self.write(&sessions, number).with_context(|| format!("{name}"));
         }
         let limits = self.limits.read()?;
         let modules = Modules::new(self.built_ins.clone(), limits)?;
@@ -81,6 +99,21 @@ impl Replay {
             print(&serde_json::to_string_pretty(&json!({ "proxies": results }))?)?;
         }
         Ok(if is_same { Outcome::Done } else { Outcome::Failed })
+    }
+
+    /// Writes a session as a scenario.
+    fn write(&self, sessions: &[Session], number: NonZeroUsize) -> Result<Outcome> {
+        let session = sessions.get(number.get() - 1).with_context(|| {
+            format!("--as-scenario {number}: the recording has {} proxies", sessions.len())
+        })?;
+        let name = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        let written = as_scenario(session, &format!("recorded in {name}, proxy {number}"))?;
+        if written.unfinished > 0 {
+            let unfinished = written.unfinished;
+            eprintln!("{unfinished} requests were under way when the recording ended: left out");
+        }
+        print(serde_saphyr::to_string(&written.scenario)?.trim_end())?;
+        Ok(Outcome::Done)
     }
 
     /// Plays a session, or gives the words with which the filters were refused.
@@ -128,6 +161,7 @@ impl Replay {
             scenario.filters = chain(&self.filters, &self.configs, &self.built_ins)?;
         }
         self.imports.add_to(&mut scenario);
+        scenario.seed = self.seed;
         scenario.check()?;
         Ok(scenario)
     }
@@ -151,6 +185,13 @@ fn document(replayed: &Replayed) -> serde_json::Value {
         .iter()
         .map(|(name, (then, now))| json!({ "name": name, "then": then, "now": now }))
         .collect();
+    let refusals: Vec<_> = replayed
+        .refusals
+        .iter()
+        .map(|Refusal { at, then, now }| {
+            json!({ "seconds": at.as_secs_f64(), "then": then, "now": now })
+        })
+        .collect();
     json!({
         "same": replayed.same,
         "changed": replayed.changed(),
@@ -160,6 +201,7 @@ fn document(replayed: &Replayed) -> serde_json::Value {
         "missing_callouts": replayed.missing,
         "otherwise": otherwise,
         "metrics": metrics,
+        "refusals": refusals,
         "first": replayed.first.as_ref().map(|(stream, difference)| {
             json!({ "stream": stream, "difference": difference })
         }),

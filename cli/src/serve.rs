@@ -1,6 +1,7 @@
 //! `tollgate serve`: a local HTTP proxy with filters in it.
 
 mod reload;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::filters::{BuiltIns, DeclaredImports, Modules};
 use crate::limits::LimitOptions;
 use crate::{Outcome, print};
 use reload::Place;
+use tls::TlsOptions;
 
 /// Arguments of `tollgate serve`.
 #[derive(Args)]
@@ -33,7 +35,7 @@ pub(crate) struct Serve {
     /// The configuration of a filter, YAML or JSON: the first file is for the first filter, and so on.
     #[arg(long = "config", value_name = "FILE")]
     configs: Vec<PathBuf>,
-    /// Where requests go that pass, as http://HOST:PORT.
+    /// Where requests go that pass, as http://HOST:PORT or https://HOST:PORT.
     #[arg(long, value_name = "URL")]
     upstream: Origin,
     /// Where to listen. Port 0 is any that is free.
@@ -48,6 +50,8 @@ pub(crate) struct Serve {
     /// Write no line for each request.
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    tls: TlsOptions,
     #[command(flatten)]
     recording: Recording,
     #[command(flatten)]
@@ -106,6 +110,9 @@ impl Serve {
     /// What cannot be read or run, and a filter that does what ends an Envoy.
     pub(crate) fn run(self) -> Result<Outcome> {
         let scenario = self.scenario()?;
+        let tls = self.tls.server()?;
+        let origins = self.clusters.iter().map(|(_, origin)| origin);
+        let trust = self.tls.trust(origins.chain([&self.upstream]))?;
         let limits = self.limits.read()?;
         let modules = Modules::new(self.built_ins.clone(), limits)?;
         let loader = |filter: &FilterUse| modules.for_scenario(filter);
@@ -126,8 +133,10 @@ impl Serve {
         let Self { upstream, listen, clusters, quiet, filters, .. } = self;
         let mut clusters: BTreeMap<String, Origin> = clusters.into_iter().collect();
         clusters.insert("upstream".into(), upstream.clone());
-        let options = Options { listen, upstream, clusters, recorder, changes: Some(changes) };
-        serve(run, options, move |told| tell(&told, &filters, quiet))?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let changes = Some(changes);
+        let options = Options { listen, tls, trust, upstream, clusters, recorder, changes };
+        serve(run, options, move |told| tell(&told, scheme, &filters, quiet))?;
         Ok(Outcome::Done)
     }
 
@@ -169,9 +178,9 @@ impl Serve {
     }
 }
 
-fn tell(told: &Told<'_>, filters: &[String], quiet: bool) {
+fn tell(told: &Told<'_>, scheme: &str, filters: &[String], quiet: bool) {
     match told {
-        Told::Listens(address) => eprintln!("listens on http://{address}"),
+        Told::Listens(address) => eprintln!("listens on {scheme}://{address}"),
         Told::Log(line) => eprintln!("{line}"),
         Told::Exchanged { place, configured } => {
             let filter = filters.get(*place).map_or("", String::as_str);
@@ -182,6 +191,7 @@ fn tell(told: &Told<'_>, filters: &[String], quiet: bool) {
                 }
             }
         }
+        Told::NoHandshake(why) => eprintln!("a client was not let in: {why}"),
         Told::RecordingEnds(why) => eprintln!("warning: {why}"),
         Told::Access(_) if quiet => {}
         Told::Access(Access { method, path, status, went_upstream, micros }) => {

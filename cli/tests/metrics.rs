@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tollgate_host_envoy::{Supervised, find_envoy};
 
-use common::{modules, root, tollgate};
+use common::{is_installed, modules, root, tollgate};
 
 /// How long servers may take to start, and until all queries have data.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -59,19 +59,6 @@ fn written(folder: &Path, what: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether these programs are there; where `CI` is `true`, they have to be.
-fn has(programs: &[&str]) -> bool {
-    programs.iter().all(|program| {
-        let is_there = Command::new(program).arg("--version").output().is_ok();
-        let required = std::env::var_os("CI").is_some_and(|value| value == "true");
-        assert!(is_there || !required, "{program} is not installed");
-        if !is_there {
-            println!("skipped: {program} is not installed");
-        }
-        is_there
-    })
-}
-
 #[test]
 fn proxies_are_told_of_labels_and_bounds() {
     let folder = folder("tags");
@@ -103,7 +90,7 @@ fn what_is_no_policy_of_this_filter_is_told() {
 
 #[test]
 fn promtool_takes_the_rules() {
-    if !has(&["promtool"]) {
+    if !is_installed("promtool") {
         return;
     }
     let folder = folder("rules");
@@ -125,7 +112,7 @@ fn a_real_prometheus_answers_what_dashboard_and_rules_ask_of_a_real_envoy() {
             return println!("skipped: {error}");
         }
     };
-    if !has(&["prometheus"]) {
+    if !is_installed("prometheus") {
         return;
     }
     let folder = folder("prometheus");

@@ -29,3 +29,15 @@ pub fn tollgate(arguments: &[&str]) -> Output {
     let mut command = Command::cargo_bin("tollgate").unwrap();
     command.current_dir(root()).env_remove("TOLLGATE_ENVOY").args(arguments).output().unwrap()
 }
+
+/// Whether the program is there; a test that needs it passes without it, except with `CI=true`.
+pub fn is_installed(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = std::env::split_paths(&paths).any(|folder| folder.join(program).is_file());
+    if !is_found {
+        let required = std::env::var_os("CI").is_some_and(|value| value == "true");
+        assert!(!required, "{program} is not installed");
+        println!("skipped: {program} is not installed");
+    }
+    is_found
+}

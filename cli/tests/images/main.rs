@@ -28,8 +28,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_host_envoy::find_envoy;
 
-use common::{modules, root};
-use registry::{Mode, Registry, is_there};
+use common::{is_installed, modules, root};
+use registry::{Mode, Registry};
 
 /// The command without the credentials and proxies of whoever runs the tests.
 pub(crate) fn command(arguments: &[&str]) -> Asserted {
@@ -207,7 +207,7 @@ fn a_registry_with_tls_is_trusted_by_its_ca_alone() {
 #[test]
 fn other_tools_read_what_is_pushed() {
     let Some(registry) = Registry::start(Mode::Plain) else { return };
-    if !is_there("skopeo") {
+    if !is_installed("skopeo") {
         return;
     }
     let (files, at) = (Files::new(), registry.address());

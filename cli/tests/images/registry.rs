@@ -14,6 +14,8 @@ use tollgate_host::scenario::{
 use tollgate_host::tls::{Credentials, DistinguishedName, TlsVersion};
 use tollgate_host_envoy::Supervised;
 
+use crate::common::is_installed;
+
 const PROGRAM: &str = "docker-registry";
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,21 +40,9 @@ pub(crate) struct Registry {
     running: Mutex<Option<Supervised>>,
 }
 
-/// Whether the program is there; a test that needs it passes without it, except with `CI=true`.
-pub(crate) fn is_there(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let is_found = std::env::split_paths(&paths).any(|folder| folder.join(program).is_file());
-    if !is_found {
-        let required = std::env::var_os("CI").is_some_and(|value| value == "true");
-        assert!(!required, "{program} is not installed");
-        println!("skipped: {program} is not installed");
-    }
-    is_found
-}
-
 impl Registry {
     pub(crate) fn start(mode: Mode) -> Option<Self> {
-        if !is_there(PROGRAM) {
+        if !is_installed(PROGRAM) {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

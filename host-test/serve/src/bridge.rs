@@ -10,18 +10,20 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tollgate_host::offline::{
-    CalloutId, Event, Fed, Head, Incoming, Input, Loader, Outgoing, Output, Over, Part, Run, Sent,
-    StreamId,
+    CalloutId, ConnectionId, Event, Fed, Head, Incoming, Input, Loader, Outgoing, Output, Over,
+    Part, Run, Sent, StreamId,
 };
 use tollgate_host::proxy::{Configured, HostFailure, Response, StartError};
 use tollgate_host::recording::{Record, RecordedFilter};
 use tollgate_host::scenario::{FilterUse, HeaderLine};
+use tollgate_host::tls::Secured;
 
 use crate::callout::{Callout, Services};
 use crate::change::Change;
 use crate::origin::Origin;
 use crate::pipe::{Inlet, Outlet, nothing, pipe};
 use crate::record::Recorder;
+use crate::tls::Trust;
 use crate::upstream::{self, Upstream};
 use crate::{Access, Told, message};
 
@@ -43,9 +45,7 @@ pub(crate) struct Bridge {
     began: Instant,
     streams: RefCell<BTreeMap<StreamId, Ends>>,
     callouts: RefCell<BTreeMap<CalloutId, Callout>>,
-    upstream: Upstream,
-    services: Services,
-    clusters: BTreeMap<String, Origin>,
+    ways: Ways,
     tell: RefCell<Tell>,
     recorder: RefCell<Option<Recorder>>,
     /// What is due next may have changed.
@@ -54,6 +54,19 @@ pub(crate) struct Bridge {
     failed: RefCell<Option<HostFailure>>,
     /// Whose turn it is of the workers.
     next_worker: Cell<usize>,
+}
+
+/// Where what leaves the proxy goes.
+pub(crate) struct Ways {
+    upstream: Upstream,
+    services: Services,
+    clusters: BTreeMap<String, Origin>,
+}
+
+impl Ways {
+    pub(crate) fn new(upstream: Origin, clusters: BTreeMap<String, Origin>, trust: &Trust) -> Self {
+        Self { upstream: Upstream::new(upstream, trust), services: Services::new(trust), clusters }
+    }
 }
 
 /// The two ends of a stream.
@@ -68,13 +81,7 @@ struct Ends {
 }
 
 impl Bridge {
-    pub(crate) fn new(
-        run: Run,
-        origin: Origin,
-        clusters: BTreeMap<String, Origin>,
-        recorder: Option<Recorder>,
-        tell: Tell,
-    ) -> Self {
+    pub(crate) fn new(run: Run, ways: Ways, recorder: Option<Recorder>, tell: Tell) -> Self {
         let mut run = run;
         run.answer_elsewhere();
         Self {
@@ -82,9 +89,7 @@ impl Bridge {
             began: Instant::now(),
             streams: RefCell::default(),
             callouts: RefCell::default(),
-            upstream: Upstream::new(origin),
-            services: Services::new(),
-            clusters,
+            ways,
             tell: RefCell::new(tell),
             recorder: RefCell::new(recorder),
             changed: Notify::new(),
@@ -99,11 +104,11 @@ impl Bridge {
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {
-        &self.upstream
+        &self.ways.upstream
     }
 
     pub(crate) fn services(&self) -> &Services {
-        &self.services
+        &self.ways.services
     }
 
     /// The worker of a new connection.
@@ -113,10 +118,26 @@ impl Bridge {
         worker
     }
 
+    /// A client has shaken hands; nothing when the host cannot go on.
+    pub(crate) fn connect(self: &Rc<Self>, secured: Secured) -> Option<ConnectionId> {
+        let (fed, record) = self.feed(Input::Connect(secured), &no_module)?;
+        self.pump(record);
+        match fed {
+            Fed::Connected(connection) => Some(connection),
+            Fed::Taken | Fed::Began(_) | Fed::Exchanged(_) => None,
+        }
+    }
+
+    /// Its connection is gone.
+    pub(crate) fn disconnect(self: &Rc<Self>, connection: ConnectionId) {
+        self.act(Input::Disconnect(connection));
+    }
+
     /// A request begins; its response comes to the receiver, unless the stream is broken off before.
     pub(crate) fn open(
         self: &Rc<Self>,
         worker: usize,
+        connection: Option<ConnectionId>,
         head: Head,
         end: bool,
     ) -> Option<(StreamId, oneshot::Receiver<Answer>)> {
@@ -127,7 +148,7 @@ impl Bridge {
             went_upstream: false,
             micros: 0,
         };
-        let (fed, record) = self.feed(Input::Open { worker, head, end }, &no_module)?;
+        let (fed, record) = self.feed(Input::Open { worker, connection, head, end }, &no_module)?;
         let Fed::Began(id) = fed else { return None };
         let (client, answer) = oneshot::channel();
         let ends = Ends {
@@ -336,7 +357,7 @@ impl Bridge {
         let mut callouts = self.callouts.borrow_mut();
         match outgoing {
             Outgoing::Head { cluster, kind, headers } => {
-                let origin = self.clusters.get(&cluster).cloned();
+                let origin = self.ways.clusters.get(&cluster).cloned();
                 let callout = Callout::begin(self, id, origin, kind, &headers);
                 callouts.insert(id, callout);
             }

@@ -6,7 +6,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming as Answer;
 use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method, Request, Response};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use tokio::task::{AbortHandle, spawn_local};
@@ -18,6 +17,7 @@ use crate::bridge::Bridge;
 use crate::message;
 use crate::origin::Origin;
 use crate::pipe::{Inlet, Outlet, pipe};
+use crate::tls::{Connector, Trust};
 
 /// The status of gRPC for what cannot be understood.
 const INTERNAL: u32 = 13;
@@ -28,14 +28,14 @@ const MOST_BYTES: usize = 64 << 20;
 /// Clients for callouts, which keep their connections.
 #[derive(Clone)]
 pub(crate) struct Services {
-    http: Client<HttpConnector, Outlet>,
-    grpc: Client<HttpConnector, Outlet>,
+    http: Client<Connector, Outlet>,
+    grpc: Client<Connector, Outlet>,
 }
 
 impl Services {
-    pub(crate) fn new() -> Self {
-        let http = Client::builder(TokioExecutor::new()).build_http();
-        let grpc = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    pub(crate) fn new(trust: &Trust) -> Self {
+        let http = Client::builder(TokioExecutor::new()).build(trust.http1());
+        let grpc = Client::builder(TokioExecutor::new()).http2_only(true).build(trust.http2());
         Self { http, grpc }
     }
 }

@@ -14,15 +14,18 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
-use tollgate_host::offline::{Part, StreamId};
+use tollgate_host::offline::{ConnectionId, Part, StreamId};
 use tollgate_host::proxy::HostFailure;
 
+use crate::Told;
 use crate::bridge::{Answer, Bridge};
 use crate::message::{self, BadHost};
 use crate::pipe::{BrokenOff, Outlet, nothing, pipe};
+use crate::tls::ServerTls;
 
 /// How long to wait when no connection can be taken: out of descriptors, say.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -38,7 +41,11 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Here {
 }
 
 /// Takes connections for ever.
-pub(crate) async fn accept(listener: TcpListener, bridge: Rc<Bridge>) -> HostFailure {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: Option<Rc<ServerTls>>,
+    bridge: Rc<Bridge>,
+) -> HostFailure {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             sleep(AGAIN).await;
@@ -46,15 +53,49 @@ pub(crate) async fn accept(listener: TcpListener, bridge: Rc<Bridge>) -> HostFai
         };
         // Without it an answer may wait for an acknowledgement; that it cannot be set costs time only.
         let _slower = stream.set_nodelay(true);
-        let worker = bridge.next_worker();
-        let bridge = Rc::clone(&bridge);
+        let (bridge, tls) = (Rc::clone(&bridge), tls.clone());
         let _task = spawn_local(async move {
-            let service = service_fn(move |request| exchange(Rc::clone(&bridge), worker, request));
-            let server = auto::Builder::new(Here);
-            // How a connection ends is the client's to know.
-            drop(server.serve_connection(TokioIo::new(stream), service).await);
+            let worker = bridge.next_worker();
+            match tls {
+                None => serve(&Rc::new(Client { bridge, worker, connection: None }), stream).await,
+                Some(tls) => shake(&tls, bridge, worker, stream).await,
+            }
         });
     }
+}
+
+/// Lets a client in with TLS, if its certificate does.
+async fn shake(tls: &ServerTls, bridge: Rc<Bridge>, worker: usize, stream: TcpStream) {
+    match tls.accept(stream).await {
+        Ok((stream, secured)) => {
+            let Some(connection) = bridge.connect(secured) else { return };
+            let client = Client { bridge, worker, connection: Some(connection) };
+            serve(&Rc::new(client), stream).await;
+        }
+        Err(why) => bridge.tell(Told::NoHandshake(&why)),
+    }
+}
+
+/// A connection of a client.
+struct Client {
+    bridge: Rc<Bridge>,
+    worker: usize,
+    connection: Option<ConnectionId>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection {
+            self.bridge.disconnect(connection);
+        }
+    }
+}
+
+async fn serve(client: &Rc<Client>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    let service = service_fn(|request| exchange(Rc::clone(client), request));
+    let server = auto::Builder::new(Here);
+    // How a connection ends is the client's to know.
+    drop(server.serve_connection(TokioIo::new(stream), service).await);
 }
 
 /// The stream was broken off before there was a response: so is the connection, or the stream of HTTP/2.
@@ -104,8 +145,7 @@ impl Body for Present {
 }
 
 async fn exchange(
-    bridge: Rc<Bridge>,
-    worker: usize,
+    client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<Present>, Reset> {
     let (parts, body) = request.into_parts();
@@ -114,10 +154,11 @@ async fn exchange(
         Err(bad) => return Ok(refuse(bad)),
     };
     let end = body.is_end_stream();
-    let (id, answer) = bridge.open(worker, head, end).ok_or(Reset)?;
-    let presence = Presence { bridge: Rc::clone(&bridge), id };
+    let Client { bridge, worker, connection } = &*client;
+    let (id, answer) = bridge.open(*worker, *connection, head, end).ok_or(Reset)?;
+    let presence = Presence { bridge: Rc::clone(bridge), id };
     if !end {
-        let _task = spawn_local(feed(bridge, id, body));
+        let _task = spawn_local(feed(Rc::clone(bridge), id, body));
     }
     let Answer { head, body } = answer.await.map_err(|_| Reset)?;
     let mut response = Response::new(Present { body, _presence: Some(presence) });

@@ -2,7 +2,7 @@
 //!
 //! What filters see and do is decided in `tollgate-host`, as in scenarios; here its streams are fed from
 //! sockets, and its clock follows the time that passes. All runs on one thread. Clients speak HTTP/1.1 or
-//! HTTP/2, services that filters call HTTP/1.1, and HTTP/2 for gRPC.
+//! HTTP/2, in plain text or with TLS; upstreams and services that filters call HTTP/1.1, and HTTP/2 for gRPC.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod message;
 mod origin;
 mod pipe;
 mod record;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -28,15 +29,20 @@ use tokio::task::{LocalSet, spawn_local};
 use tollgate_host::offline::Run;
 use tollgate_host::proxy::{Configured, HostFailure, LogLine};
 
-use bridge::Bridge;
+use bridge::{Bridge, Ways};
 pub use change::{Change, Changer, Changes, changes};
 pub use origin::{InvalidOrigin, Origin};
 pub use record::{Recorder, RecordingEnds};
+pub use tls::{ClientCertificates, InvalidTls, NoHandshake, ServerTls, Trust};
 
 /// What a proxy stands between.
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// How clients are met with TLS; without it they speak plain text.
+    pub tls: Option<ServerTls>,
+    /// Whom it trusts among upstream and services with `https://`.
+    pub trust: Trust,
     /// Where requests go that pass the filters.
     pub upstream: Origin,
     /// Where callouts of filters go, by the name of the cluster.
@@ -63,6 +69,8 @@ pub enum Told<'a> {
     },
     /// Nothing more is recorded.
     RecordingEnds(&'a RecordingEnds),
+    /// A client did not come to shake hands.
+    NoHandshake(&'a NoHandshake),
     /// A stream is over: a line for a log of accesses.
     Access(&'a Access),
 }
@@ -124,11 +132,12 @@ pub fn serve(
         runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let set = LocalSet::new();
     set.block_on(&runtime, async move {
-        let Options { listen, upstream, clusters, recorder, changes } = options;
+        let Options { listen, tls, trust, upstream, clusters, recorder, changes } = options;
         let cannot = |error| ServeError::Listen { to: listen, error };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let bridge = Rc::new(Bridge::new(run, upstream, clusters, recorder, Box::new(tell)));
+        let ways = Ways::new(upstream, clusters, &trust);
+        let bridge = Rc::new(Bridge::new(run, ways, recorder, Box::new(tell)));
         bridge.tell(Told::Listens(address));
         if let Some(mut changes) = changes {
             let bridge = Rc::clone(&bridge);
@@ -140,7 +149,7 @@ pub fn serve(
         }
         let failed = tokio::select! {
             failed = bridge.clone().keep_time() => failed,
-            failed = client::accept(listener, Rc::clone(&bridge)) => failed,
+            failed = client::accept(listener, tls.map(Rc::new), Rc::clone(&bridge)) => failed,
         };
         Err(ServeError::Host(failed))
     })

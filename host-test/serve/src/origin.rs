@@ -6,11 +6,16 @@ use std::str::FromStr;
 use hyper::Uri;
 use hyper::http::uri::PathAndQuery;
 
-/// A server, as `http://HOST:PORT`.
+/// A server, as `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(Uri);
 
 impl Origin {
+    /// Whether it is spoken to over TLS.
+    pub fn is_secured(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+
     /// The address of a path there.
     pub(crate) fn at(&self, path: &[u8]) -> Option<Uri> {
         let mut parts = self.0.clone().into_parts();
@@ -32,8 +37,8 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         let invalid = |why| InvalidOrigin { text: text.to_owned(), why };
         let uri: Uri = text.parse().map_err(|_| invalid("not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(invalid("only http:// is spoken"));
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(invalid("only http:// and https:// are spoken"));
         }
         if !matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("/" | "")) {
             return Err(invalid("a path is not added to requests; leave it out"));
@@ -76,8 +81,9 @@ mod tests {
         };
         check("http://127.0.0.1:9000", Ok("http://127.0.0.1:9000/"));
         check("http://localhost/", Ok("http://localhost/"));
-        check("https://localhost", Err("only http:// is spoken"));
-        check("127.0.0.1:9000", Err("only http:// is spoken"));
+        check("https://localhost", Ok("https://localhost/"));
+        check("ftp://localhost", Err("only http:// and https:// are spoken"));
+        check("127.0.0.1:9000", Err("only http:// and https:// are spoken"));
         check("http://a:1/x", Err("a path is not added to requests; leave it out"));
         check("http://u@a:1", Err("a host, and no user before it"));
         check("http://a b", Err("not a URL"));

@@ -6,7 +6,6 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tollgate_host::offline::{Part, StreamId};
 use tollgate_host::proxy::Received;
@@ -15,16 +14,17 @@ use crate::bridge::Bridge;
 use crate::message;
 use crate::origin::Origin;
 use crate::pipe::Outlet;
+use crate::tls::{Connector, Trust};
 
 /// A way to the upstream.
 pub(crate) struct Upstream {
     origin: Origin,
-    client: Client<HttpConnector, Outlet>,
+    client: Client<Connector, Outlet>,
 }
 
 impl Upstream {
-    pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, client: Client::builder(TokioExecutor::new()).build_http() }
+    pub(crate) fn new(origin: Origin, trust: &Trust) -> Self {
+        Self { origin, client: Client::builder(TokioExecutor::new()).build(trust.http1()) }
     }
 
     fn request(&self, head: &Received, body: Outlet) -> Option<Request<Outlet>> {

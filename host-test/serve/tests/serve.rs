@@ -1,5 +1,10 @@
 //! Real clients and a real upstream, with a filter between them.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -12,8 +17,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tollgate_host::offline::Offline;
+use tollgate_host::recording::{Session, as_scenario, replay};
+use tollgate_host::report::Verdict;
+use tollgate_host::run::run;
+use tollgate_host::scenario::{HostName, Scenario};
 
-use common::{on_sockets, start, upstream};
+use common::{load, on_sockets, scenario, start, start_recorded, upstream};
 
 /// Says what it got; what callouts ask, it grants to `alice`.
 fn answer(path: &str, headers: &HeaderMap, body: &[u8]) -> Response<Full<Bytes>> {
@@ -78,7 +88,7 @@ fn a_service_that_nobody_runs_is_an_answer_of_the_proxy() {
 fn a_filter_asks_over_grpc() {
     let proxy = start("limiting", upstream(answer));
     let answer = talk(proxy.address, get("alice"));
-    assert!(answer.ends_with("\r\n\r\n/orders 8 enough "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n/orders 8 enough{via_upstream} "), "{answer}");
 }
 
 #[test]
@@ -146,4 +156,31 @@ fn a_host_that_is_none_is_refused_before_the_filters_as_envoy_does() {
     check(b"host: a_b~[::1]%zz\r\nx-user: bob\r\n", "403", "no");
     // Those that were refused are no streams.
     assert_eq!(proxy.access().status, Some(403));
+}
+
+#[test]
+fn recorded_callouts_are_answered_in_a_replay_and_in_a_scenario() {
+    for (root_id, users) in [("asking", &["alice", "bob"][..]), ("limiting", &["alice"])] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording.jsonl");
+        let proxy = start_recorded(root_id, upstream(answer), Some(file.clone()));
+        for user in users {
+            talk(proxy.address, get(user));
+            proxy.access();
+        }
+        let sessions = Session::read_all(&std::fs::read(&file).unwrap()).unwrap();
+        let host = Offline::new(HostName::Native, &load);
+        let again = host.start_run(&scenario(root_id)).unwrap();
+        let replayed = replay(&sessions[0], again, None).unwrap();
+        assert!(replayed.is_same() && replayed.same == users.len(), "{replayed}");
+
+        let written = as_scenario(&sessions[0], "recorded").unwrap();
+        assert_eq!(written.unfinished, 0);
+        let text = written.scenario.to_string();
+        let parsed = Scenario::parse(&text).unwrap();
+        // A recording does not tell root ids: `serve` has none.
+        let filters = scenario(root_id).filters;
+        let verdict = run(&Scenario { filters, ..parsed }, &host).unwrap();
+        assert_eq!(verdict, Verdict::Passed, "{text}");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tollgate_abi::{Callback, CallbackKind, Served};
 
 use super::callouts::Clusters;
+use super::feed::Connections;
 use super::peers::Peers;
 use super::streams::Client;
 use super::{Guest, Loader, Run};
@@ -89,6 +90,7 @@ impl Run {
             idle: vec![0; workers],
             clients: (1_u64..).take(workers).map(|number| vec![Client::new(number)]).collect(),
             peers: None,
+            connections: Connections::default(),
             requests: 0,
             flows: BTreeMap::new(),
             events: VecDeque::new(),

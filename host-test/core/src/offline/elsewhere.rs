@@ -135,11 +135,11 @@ impl Run {
             }
             Incoming::InitialMetadata(lines) => vec![Event::InitialMetadata(with_time(lines))],
             Incoming::Message(message) => vec![Event::Message(message)],
-            Incoming::Closed { status, message, .. } if is_call => {
-                vec![Event::Closed { status, message }]
-            }
             Incoming::Closed { trailers, status, message } => {
-                vec![Event::TrailingMetadata(Lines(trailers)), Event::Closed { status, message }]
+                let message = with_details(&message, "via_upstream");
+                let closed = Event::Closed { status, message };
+                let trailers = (!is_call).then_some(Event::TrailingMetadata(Lines(trailers)));
+                trailers.into_iter().chain([closed]).collect()
             }
             Incoming::Refused => return refused(flight, now),
             Incoming::Reset => return reset(flight, now),

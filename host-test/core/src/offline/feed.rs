@@ -1,6 +1,8 @@
 //! What comes to a proxy from outside, and what it does because of it, as values: a proxy on sockets is fed
 //! by them, and so is one that plays a recording.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,15 +11,43 @@ use super::{CalloutId, Event, Head, Incoming, Loader, Outgoing, Part, Run, Strea
 use crate::proxy::{Configured, HostFailure};
 use crate::recording::{RecordedFilter, lines};
 use crate::scenario::HeaderLine;
+use crate::tls::Secured;
+
+/// A connection of a client with TLS: the first is 1, the next one 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ConnectionId(u64);
+
+/// The connections with TLS that are open.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    last: u64,
+    open: BTreeMap<ConnectionId, Arc<Secured>>,
+}
+
+impl Connections {
+    fn add(&mut self, secured: Secured) -> ConnectionId {
+        self.last += 1;
+        let id = ConnectionId(self.last);
+        self.open.insert(id, Arc::new(secured));
+        id
+    }
+}
 
 /// What comes to a running proxy from outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
+    /// A client has shaken hands with TLS.
+    Connect(Secured),
+    /// Its connection is gone, with all that filters kept about it.
+    Disconnect(ConnectionId),
     /// A client begins a request.
     Open {
         /// The worker that has its connection.
         worker: usize,
+        /// Its connection, if that has TLS.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<ConnectionId>,
         /// How it begins.
         head: Head,
         /// Nothing follows.
@@ -73,6 +103,8 @@ pub enum Output {
 pub enum Fed {
     /// Nothing that has to be told.
     Taken,
+    /// A connection with TLS is open.
+    Connected(ConnectionId),
     /// A stream began.
     Began(StreamId),
     /// A filter was exchanged, or not.
@@ -94,8 +126,11 @@ impl Run {
     ) -> Result<Fed, HostFailure> {
         self.pass_until(at)?;
         match input {
-            Input::Open { worker, head, end } => {
-                return self.open(worker, &head, end).map(Fed::Began);
+            Input::Connect(secured) => return Ok(Fed::Connected(self.connections.add(secured))),
+            Input::Disconnect(connection) => drop(self.connections.open.remove(&connection)),
+            Input::Open { worker, connection, head, end } => {
+                let tls = connection.and_then(|id| self.connections.open.get(&id)).cloned();
+                return self.open_on(worker, tls.as_ref(), &head, end).map(Fed::Began);
             }
             Input::Exchange { place, filter } => {
                 let exchanged = self.exchange_filter(place, &filter, loader);

@@ -40,7 +40,7 @@ use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
 use elsewhere::Elsewhere;
 pub use elsewhere::{CalloutId, CalloutKind, Incoming, Outgoing};
-pub use feed::{Fed, Input, Output};
+pub use feed::{ConnectionId, Fed, Input, Output};
 use scripted::Outcomes;
 pub(crate) use scripted::take_part;
 pub(crate) use staged::{Left, Stage};
@@ -131,6 +131,8 @@ pub struct Run {
     clients: Vec<Vec<Client>>,
     /// The peers, when the listener terminates TLS.
     peers: Option<peers::Peers>,
+    /// The connections with TLS of clients that come from elsewhere.
+    connections: feed::Connections,
     requests: u64,
     /// The streams that are under way, but for those that are being acted on.
     flows: BTreeMap<StreamId, Flow>,

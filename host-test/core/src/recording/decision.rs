@@ -47,9 +47,9 @@ impl Decision {
             (None, _) => "unanswered".into(),
             (Some(over), _) if over.is_reset => "reset".into(),
             (Some(_), None) => "left by the client".into(),
-            (Some(over), Some(response)) => {
+            (Some(_), Some(response)) => {
                 let status = response.status;
-                if self.upstream(over).is_some() {
+                if self.upstream().is_some() {
                     format!("passed, {status}")
                 } else {
                     format!("{status} by the proxy")
@@ -58,15 +58,25 @@ impl Decision {
         }
     }
 
-    fn upstream(&self, over: Over) -> Option<&Received> {
-        self.received.as_ref().filter(|_| over.has_arrived)
+    /// The proxy broke the client's connection.
+    pub(super) fn is_reset(&self) -> bool {
+        self.over.is_some_and(|over| over.is_reset)
+    }
+
+    /// What has come to the upstream, of a stream that is over.
+    pub(super) fn upstream(&self) -> Option<&Received> {
+        self.received.as_ref().filter(|_| self.over.is_some_and(|over| over.has_arrived))
+    }
+
+    /// What the client got.
+    pub(super) fn response(&self) -> Option<&Response> {
+        self.response.as_ref()
     }
 
     /// All of it, a line each; values of redacted headers say nothing.
     pub(super) fn lines(&self, redacted: &[String]) -> Vec<String> {
         let mut lines = vec![format!("is {}", self.verdict())];
-        let upstream = self.over.and_then(|over| self.upstream(over));
-        if let Some(Received { cluster, method, path, headers, body, trailers }) = upstream {
+        if let Some(Received { cluster, method, path, headers, body, trailers }) = self.upstream() {
             lines.extend(cluster.as_ref().map(|name| format!("went to cluster {name}")));
             let (method, path) = (method.escape_ascii(), path.escape_ascii());
             lines.push(format!("upstream got {method} {path}"));

@@ -2,6 +2,7 @@
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::scenario::{Bytes, HeaderLine};
 
@@ -32,6 +33,17 @@ pub(crate) mod lines {
         let lines = Vec::<(Bytes, Bytes)>::deserialize(from)?;
         Ok(lines.into_iter().map(|(Bytes(name), Bytes(value))| (name, value)).collect())
     }
+}
+
+/// Bytes as scenarios have them.
+pub(super) fn value(bytes: &[u8]) -> Value {
+    // Text and maps of text can always be written.
+    serde_json::to_value(Written(bytes)).unwrap_or_default()
+}
+
+/// Header lines as scenarios have them.
+pub(super) fn line_values(headers: &[HeaderLine]) -> Value {
+    lines::serialize(headers, serde_json::value::Serializer).unwrap_or_default()
 }
 
 struct Written<'a>(&'a [u8]);

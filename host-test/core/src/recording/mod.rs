@@ -9,6 +9,8 @@ mod decision;
 mod json;
 mod redact;
 mod replay;
+mod told;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +28,8 @@ use crate::scenario::{
 
 pub(crate) use json::{bytes, lines};
 pub use redact::{REDACTED, Redaction};
-pub use replay::{Changed, Replayed, replay};
+pub use replay::{Changed, Refusal, Replayed, replay};
+pub use written::{NotWritten, Written, as_scenario};
 
 /// The version of the format that is written, and the only one that is read.
 const VERSION: u32 = 1;

@@ -57,7 +57,11 @@ impl Redaction {
             | Input::Answer { stream, .. }
             | Input::Response(stream, _)
             | Input::Break(stream) => Some(*stream),
-            Input::Callout(..) | Input::Time | Input::Exchange { .. } => None,
+            Input::Connect(_)
+            | Input::Disconnect(_)
+            | Input::Callout(..)
+            | Input::Time
+            | Input::Exchange { .. } => None,
         };
         self.input(stream, &mut record.input);
         for output in &mut record.outputs {
@@ -90,7 +94,12 @@ impl Redaction {
                 }
                 Incoming::Message(_) | Incoming::Refused | Incoming::Reset | Incoming::Broken => {}
             },
-            Input::Leave(_) | Input::Break(_) | Input::Time | Input::Exchange { .. } => {}
+            Input::Connect(_)
+            | Input::Disconnect(_)
+            | Input::Leave(_)
+            | Input::Break(_)
+            | Input::Time
+            | Input::Exchange { .. } => {}
         }
     }
 
@@ -179,7 +188,7 @@ mod tests {
             authority: "a".into(),
             headers,
         };
-        Record::new(Duration::ZERO, Input::Open { worker: 0, head, end: true })
+        Record::new(Duration::ZERO, Input::Open { worker: 0, connection: None, head, end: true })
     }
 
     fn value(record: &Record) -> String {

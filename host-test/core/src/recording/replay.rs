@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::decision::Decision;
 use super::{Record, Session};
 use crate::offline::{
-    CalloutId, Event, Incoming, Input, Loader, Outgoing, Output, Part, Run, Sent, StreamId,
+    CalloutId, Event, Fed, Incoming, Input, Loader, Outgoing, Output, Part, Run, Sent, StreamId,
 };
-use crate::proxy::HostFailure;
+use crate::proxy::{Configured, HostFailure};
 use crate::report::difference;
 use crate::scenario::HeaderLine;
 
@@ -39,6 +39,8 @@ pub struct Replayed {
     pub missing: usize,
     /// What differs first, line by line.
     pub first: Option<(StreamId, String)>,
+    /// Filters that were taken then and not now, or refused with other words.
+    pub refusals: Vec<Refusal>,
     /// Metrics with another value at the end: then and now.
     pub metrics: BTreeMap<String, (Option<u64>, Option<u64>)>,
 }
@@ -52,6 +54,17 @@ pub struct Changed {
     pub at: Duration,
     /// Method and path.
     pub request: String,
+}
+
+/// What became of a filter that was exchanged: the words with which it was refused, if it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// When it came.
+    pub at: Duration,
+    /// What became of it then.
+    pub then: Option<String>,
+    /// What becomes of it now.
+    pub now: Option<String>,
 }
 
 /// Plays a session on a proxy that has just started. Filters that were exchanged while it was recorded are
@@ -70,7 +83,7 @@ pub fn replay(
     let mut player = Player::new(session, run);
     while let Some((&key @ (at, index, _), _)) = player.due.first_key_value() {
         let Some(due) = player.due.remove(&key) else { break };
-        if index > player.last_told {
+        if player.last_told.is_some_and(|told| index > told) {
             player.note_metrics();
         }
         let input = match due {
@@ -115,11 +128,12 @@ struct Player<'a> {
     upstreams: BTreeMap<StreamId, Answers>,
     callouts: Vec<RecordedCallout>,
     /// The last record that told of metrics, and what they were then and now.
-    last_told: usize,
+    last_told: Option<usize>,
     metrics_then: BTreeMap<String, u64>,
     metrics_now: Option<BTreeMap<String, u64>>,
     made_up: BTreeSet<StreamId>,
     unanswered: usize,
+    refusals: Vec<Refusal>,
 }
 
 /// What came back after something was asked: by records, each so long after.
@@ -187,11 +201,12 @@ impl<'a> Player<'a> {
             now: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             callouts: Vec::new(),
-            last_told: 0,
+            last_told: None,
             metrics_then: BTreeMap::new(),
             metrics_now: None,
             made_up: BTreeSet::new(),
             unanswered: 0,
+            refusals: Vec::new(),
         };
         let mut streams = 0;
         for (index, record) in session.records.iter().enumerate() {
@@ -238,7 +253,7 @@ impl<'a> Player<'a> {
             self.callouts.push(RecordedCallout { id, question, answers, is_used: false });
         }
         if record.outputs.iter().any(|output| matches!(output, Output::Stream(_, Event::Over(_)))) {
-            self.last_told = index;
+            self.last_told = Some(index);
         }
         self.metrics_then.extend(record.metrics.clone());
     }
@@ -260,7 +275,8 @@ impl<'a> Player<'a> {
             self.now.insert(stream, Decision::begin(head));
         }
         let fed = self.run.feed(at, input, loader);
-        let fed = fed.and_then(|_| {
+        let fed = fed.and_then(|fed| {
+            self.note_exchange(at, index, fed);
             let outputs: Vec<Output> = std::iter::from_fn(|| self.run.next_output()).collect();
             self.run.take_logs();
             self.run.check().map(|()| outputs)
@@ -277,6 +293,23 @@ impl<'a> Player<'a> {
             self.answer(at, index, id, &question);
         }
         Ok(())
+    }
+
+    /// Compares what becomes of a filter that is exchanged with what became of it then.
+    fn note_exchange(&mut self, at: Duration, index: usize, fed: Fed) {
+        let Fed::Exchanged(configured) = fed else { return };
+        let outputs = self.session.records.get(index).map_or(&[][..], |record| &record.outputs);
+        let then = outputs.iter().find_map(|output| match output {
+            Output::Refused(words) => Some(words.clone()),
+            Output::Stream(..) | Output::Callout(..) => None,
+        });
+        let now = match configured {
+            Configured::Accepted => None,
+            Configured::Refused { words } => Some(words),
+        };
+        if then != now {
+            self.refusals.push(Refusal { at, then, now });
+        }
     }
 
     /// Takes what the proxy does now, and has the upstream answer what it is asked.
@@ -336,6 +369,7 @@ impl<'a> Player<'a> {
         let mut replayed = Replayed {
             made_up: self.made_up.len(),
             unanswered: self.unanswered,
+            refusals: self.refusals,
             missing: self.callouts.iter().filter(|callout| !callout.is_used).count(),
             ..Replayed::default()
         };
@@ -358,7 +392,9 @@ impl<'a> Player<'a> {
             replayed.otherwise.entry(kind).or_default().push(changed);
         }
         let metrics_now = self.metrics_now.unwrap_or_default();
+        // They are told at the end of a request: when none ended, nothing is known of them.
         let names = self.metrics_then.keys().chain(metrics_now.keys());
+        let names = names.filter(|_| self.last_told.is_some());
         for name in names.collect::<BTreeSet<_>>() {
             let values = (self.metrics_then.get(name).copied(), metrics_now.get(name).copied());
             if values.0.unwrap_or_default() != values.1.unwrap_or_default() {
@@ -384,6 +420,7 @@ impl Replayed {
     pub fn is_same(&self) -> bool {
         self.otherwise.is_empty()
             && self.metrics.is_empty()
+            && self.refusals.is_empty()
             && (self.made_up, self.unanswered, self.missing) == (0, 0, 0)
     }
 }
@@ -421,6 +458,13 @@ impl fmt::Display for Replayed {
         }
         if let Some((stream, difference)) = &self.first {
             write!(f, "\nthe first, #{stream}:\n  {}", difference.replace('\n', "\n  "))?;
+        }
+        for Refusal { at, then, now } in &self.refusals {
+            let word = |refused: &Option<String>| match refused {
+                Some(words) => format!("refused: {words}"),
+                None => "taken".into(),
+            };
+            write!(f, "\nthe filter that came at {at:?} is {}, and was {}", word(now), word(then))?;
         }
         for (name, (then, now)) in &self.metrics {
             let value =

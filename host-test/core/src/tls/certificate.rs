@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{self, Decode};
@@ -15,8 +16,9 @@ use super::DistinguishedName;
 /// How many letters of base64 stand in a line.
 const LINE: usize = 64;
 
-/// A certificate, and what it says.
-#[derive(Clone, Debug)]
+/// A certificate, and what it says; serialised as the base64 of its DER.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Certificate {
     der: Vec<u8>,
     pub(super) parsed: x509_cert::Certificate,
@@ -102,6 +104,21 @@ impl Certificate {
             }
         }
         encoded
+    }
+}
+
+impl From<Certificate> for String {
+    fn from(certificate: Certificate) -> Self {
+        STANDARD.encode(certificate.der)
+    }
+}
+
+impl TryFrom<String> for Certificate {
+    type Error = NotRead;
+
+    fn try_from(text: String) -> Result<Self, NotRead> {
+        let der = STANDARD.decode(text).map_err(|_| NotRead(der::ErrorKind::Failed.into()))?;
+        Self::read(der)
     }
 }
 

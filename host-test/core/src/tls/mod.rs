@@ -15,7 +15,7 @@ mod verify;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use alert::{Alert, NoAlert};
 pub use certificate::{Certificate, NotRead};
@@ -26,7 +26,7 @@ pub use usage::{ExtendedKeyUsage, KeyUsage};
 pub(crate) use verify::Handshake;
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[serde(rename = "TLSv1.2")]
@@ -47,7 +47,8 @@ impl fmt::Display for TlsVersion {
 }
 
 /// A connection of a client, as its handshake has left it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Secured {
     /// The proxy's own certificate.
     pub local: Arc<Certificate>,
@@ -60,6 +61,7 @@ pub struct Secured {
     /// The version that both agreed on.
     pub version: TlsVersion,
     /// The version that filters were told first.
+    #[serde(skip)]
     pub told_version: OnceLock<TlsVersion>,
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,9 +20,11 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tollgate_host::engine::Module;
 use tollgate_host::offline::Offline;
+use tollgate_host::proxy::StartError;
+use tollgate_host::recording::Head;
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_host_native::Filter;
-use tollgate_host_serve::{Access, Options, Told, serve};
+use tollgate_host_serve::{Access, Options, Recorder, Told, Trust, serve};
 
 /// What is told by a proxy that runs.
 pub(crate) struct Proxy {
@@ -36,32 +39,56 @@ impl Proxy {
     }
 }
 
+/// A proxy with the fixture of a root id, which may call two clusters.
+pub(crate) fn scenario(root_id: &str) -> Scenario {
+    let source = FilterSource::BuiltIn("fixtures".into());
+    let plugin = FilterUse {
+        root_id: root_id.into(),
+        allow_on_headers_stop_iteration: true,
+        ..FilterUse::new(source, Vec::new())
+    };
+    let clusters = vec!["authz".into(), "limits".into()];
+    Scenario { clusters, ..Scenario::without_steps(plugin) }
+}
+
+/// All fixtures are one module.
+#[allow(clippy::unnecessary_wraps, reason = "other loaders may fail")]
+pub(crate) fn load(_: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
+    let fixtures = tollgate_fixtures::with_all!(tollgate::registration);
+    let (start, call, callbacks) = (fixtures.start, fixtures.call, fixtures.callbacks);
+    Ok(Arc::new(Filter { start, call, callbacks }))
+}
+
 /// Starts a proxy with the fixture of a root id, before `upstream`, which answers callouts too. It ends
 /// with the test program.
 pub(crate) fn start(root_id: &'static str, upstream: SocketAddr) -> Proxy {
+    start_recorded(root_id, upstream, None)
+}
+
+/// The same, and it records into a file.
+pub(crate) fn start_recorded(
+    root_id: &'static str,
+    upstream: SocketAddr,
+    record: Option<PathBuf>,
+) -> Proxy {
     let (sender, addresses) = channel();
     let (accesses, received) = channel();
     thread::spawn(move || {
-        let fixtures = tollgate_fixtures::with_all!(tollgate::registration);
-        let filter =
-            Filter { start: fixtures.start, call: fixtures.call, callbacks: fixtures.callbacks };
-        let loader = move |_: &FilterUse| Ok(Arc::new(filter) as Arc<dyn Module>);
-        let source = FilterSource::BuiltIn("fixtures".into());
-        let plugin = FilterUse {
-            root_id: root_id.into(),
-            allow_on_headers_stop_iteration: true,
-            ..FilterUse::new(source, Vec::new())
-        };
-        let clusters = vec!["authz".into(), "limits".into()];
-        let scenario = Scenario { clusters, ..Scenario::without_steps(plugin) };
-        let run = Offline::new(HostName::Native, &loader).start_run(&scenario).unwrap();
+        let scenario = scenario(root_id);
+        let mut run = Offline::new(HostName::Native, &load).start_run(&scenario).unwrap();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        run.set_clock(wall);
+        let head = Head::new(&scenario, run.codes(), BTreeMap::new(), wall, Vec::new());
+        let recorder = record.map(|file| Recorder::append(&file, 1 << 20, &head).unwrap());
         let origin: tollgate_host_serve::Origin = format!("http://{upstream}").parse().unwrap();
         let clusters = scenario.clusters.iter().map(|name| (name.clone(), origin.clone()));
         let options = Options {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: None,
+            trust: Trust::nobody().unwrap(),
             upstream: origin.clone(),
             clusters: clusters.collect::<BTreeMap<_, _>>(),
-            recorder: None,
+            recorder,
             changes: None,
         };
         serve(run, options, move |told| match told {
@@ -69,7 +96,7 @@ pub(crate) fn start(root_id: &'static str, upstream: SocketAddr) -> Proxy {
             Told::Log(line) => println!("{line}"),
             // The test may be over.
             Told::Access(access) => drop(accesses.send(access.clone())),
-            Told::Exchanged { .. } | Told::RecordingEnds(_) => {}
+            Told::Exchanged { .. } | Told::RecordingEnds(_) | Told::NoHandshake(_) => {}
         })
         .unwrap();
     });

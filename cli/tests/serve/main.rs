@@ -1,29 +1,28 @@
-//! `tollgate serve` between a real client and a real upstream: filters that change meanwhile, recordings,
+//! `tollgate serve` between a real client and a real upstream: filters that change meanwhile, TLS, recordings,
 //! and what `tollgate replay` makes of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test fails by panicking"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod proxy;
+mod tls;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use common::{root, tollgate};
-
-/// How long anything may take that takes milliseconds.
-const LONGEST: Duration = Duration::from_secs(30);
+use common::envoy::fetched;
+use common::tollgate;
+use proxy::{Serving, get, modules, upstream};
 
 fn policy(requests: u32) -> String {
     format!(
@@ -33,98 +32,17 @@ fn policy(requests: u32) -> String {
     )
 }
 
-/// The folder with the one module that is needed here.
-fn modules() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ratelimit-alone");
-        let output = tollgate(&["build", "ratelimit", "--out", folder.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        folder
-    })
-}
-
-/// A proxy that runs until it is dropped.
-struct Serving {
-    child: Child,
-    address: SocketAddr,
-    told: Receiver<String>,
-}
-
-impl Serving {
-    fn start(config: &Path, upstream: SocketAddr, record: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .current_dir(root())
-            .args(["serve", "--filter", "ratelimit", "--listen", "127.0.0.1:0", "--quiet"])
-            .arg("--modules")
-            .arg(modules())
-            .arg("--config")
-            .arg(config)
-            .arg("--record")
-            .arg(record)
-            .args(["--upstream", &format!("http://{upstream}"), "--redact", "X-Secret"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, told) = channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut serving = Self { child, address: ([127, 0, 0, 1], 0).into(), told };
-        let listens = serving.wait_for("listens on http://");
-        serving.address = listens.rsplit('/').next().unwrap().parse().unwrap();
-        serving
-    }
-
-    fn wait_for(&self, words: &str) -> String {
-        let mut told = Vec::new();
-        loop {
-            let line = self.told.recv_timeout(LONGEST);
-            let line = line.unwrap_or_else(|_| panic!("no `{words}` in {told:#?}"));
-            if line.contains(words) {
-                return line;
-            }
-            told.push(line);
-        }
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // As abruptly as it can be.
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-/// Answers everything, each connection once.
-fn upstream() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            let mut request = [0; 4096];
-            let _begun = connection.read(&mut request).unwrap();
-            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: id=4711-secret\r\n\
-                          connection: close\r\n\r\nok";
-            connection.write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    address
-}
-
-/// The status that a user gets.
-fn get(address: SocketAddr, user: &str) -> u16 {
-    let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(LONGEST)).unwrap();
-    let request = format!(
-        "GET /orders HTTP/1.1\r\nhost: shop\r\nx-user: {user}\r\nauthorization: Bearer s3cret-{user}\r\n\
-         x-secret: s3cret\r\nconnection: close\r\n\r\n"
-    );
-    connection.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+/// A proxy that limits users, and records.
+fn limiting(config: &Path, upstream: SocketAddr, record: &Path) -> Serving {
+    let upstream = format!("http://{upstream}");
+    let (config, record) = (config.to_str().unwrap(), record.to_str().unwrap());
+    Serving::start(
+        &[
+            &["--filter", "ratelimit", "--config", config, "--upstream", &upstream][..],
+            &["--record", record, "--redact", "X-Secret"],
+        ]
+        .concat(),
+    )
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -150,7 +68,7 @@ fn a_recording_of_a_proxy_that_was_killed_is_decided_again_as_it_was() {
     let upstream = upstream();
     // Two proxies, one after the other, in one file.
     for _ in 0..2 {
-        let proxy = Serving::start(&config, upstream, &recording);
+        let proxy = limiting(&config, upstream, &recording);
         let statuses = ["alice", "bob", "alice", "alice"].map(|user| get(proxy.address, user));
         assert_eq!(statuses, [200, 200, 200, 429]);
     }
@@ -183,6 +101,30 @@ fn a_recording_of_a_proxy_that_was_killed_is_decided_again_as_it_was() {
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains(r#""now": "passed, 200""#) && told.contains(r#""made_up_answers": 1"#));
 
+    // It is a scenario, on every host that is there.
+    let (code, scenario) = replay(&recording, &["--as-scenario", "2"]);
+    assert_eq!(code, Some(0), "{scenario}");
+    let file = folder.join("recorded.yaml");
+    fs::write(&file, &scenario).unwrap();
+    let hosts = ["wasmtime", "envoy"].into_iter();
+    for host in hosts.filter(|host| *host != "envoy" || fetched().is_some()) {
+        let file = file.to_str().unwrap();
+        let modules = modules().to_str().unwrap();
+        let played = tollgate(&["test", file, "--on", host, "--seed", "7", "--modules", modules]);
+        let told = String::from_utf8_lossy(&played.stdout);
+        assert!(played.status.success(), "{host}: {told}\n{scenario}");
+    }
+    let (code, told) = replay(&recording, &["--as-scenario", "3"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("--as-scenario 3: the recording has 2 proxies"), "{told}");
+
+    // Cut while a request was under way.
+    let cut = text.find("{\"open\"").and_then(|at| Some(at + text.get(at..)?.find('\n')? + 1));
+    fs::write(&recording, text.get(..cut.unwrap()).unwrap()).unwrap();
+    let (code, told) = replay(&recording, &["--seed", "7"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("1 under way when the recording ended, and not compared"), "{told}");
+
     // The last line may have been half written; one in the midst may not.
     fs::write(&recording, text.get(..text.len() - 30).unwrap()).unwrap();
     let (code, told) = replay(&recording, &[]);
@@ -198,7 +140,7 @@ fn a_policy_that_changes_is_in_force_for_new_requests_and_a_wrong_one_is_not() {
     let folder = folder("reloaded");
     let (config, recording) = (folder.join("policy.yaml"), folder.join("recording.jsonl"));
     fs::write(&config, policy(1)).unwrap();
-    let proxy = Serving::start(&config, upstream(), &recording);
+    let proxy = limiting(&config, upstream(), &recording);
     assert_eq!([get(proxy.address, "alice"), get(proxy.address, "alice")], [200, 429]);
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -226,4 +168,10 @@ fn a_policy_that_changes_is_in_force_for_new_requests_and_a_wrong_one_is_not() {
     drop(proxy);
     let (code, told) = replay(&recording, &[]);
     assert_eq!(code, Some(0), "{told}");
+    // A filter that is refused otherwise is another decision.
+    let text = fs::read_to_string(&recording).unwrap();
+    fs::write(&recording, text.replacen("{\"refused\":\"", "{\"refused\":\"else: ", 1)).unwrap();
+    let (code, told) = replay(&recording, &[]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("and was refused: else: "), "{told}");
 }
