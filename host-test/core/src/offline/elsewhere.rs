@@ -138,7 +138,7 @@ impl Run {
             Incoming::Closed { trailers, status, message } => {
                 let message = with_details(&message, "via_upstream");
                 let closed = Event::Closed { status, message };
-                let trailers = (!is_call).then(|| Event::TrailingMetadata(Lines(trailers)));
+                let trailers = (!is_call).then_some(Event::TrailingMetadata(Lines(trailers)));
                 trailers.into_iter().chain([closed]).collect()
             }
             Incoming::Refused => return refused(flight, now),

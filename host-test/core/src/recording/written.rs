@@ -149,7 +149,7 @@ fn whole(session: &Session, name: &str, steps: Vec<Value>) -> Value {
     if !head.imports.is_empty() {
         put(&mut whole, "imports", json!(head.imports));
     }
-    if session.records.windows(2).any(|pair| is_long(pair)) || !head.imports.is_empty() {
+    if session.records.windows(2).any(is_long) || !head.imports.is_empty() {
         let reason = "a real proxy would be waited for too long, or lacks imports";
         put(&mut whole, "only", json!({ "on": ["wasmtime", "native"], "reason": reason }));
     }
@@ -338,7 +338,7 @@ fn met(callout: &Callout) -> (&'static str, Value) {
     for (_, incoming) in &callout.came {
         match incoming {
             Incoming::InitialMetadata(lines) => {
-                put(&mut answer, "metadata", own_lines(lines, &OF_GRPC))
+                put(&mut answer, "metadata", own_lines(lines, &OF_GRPC));
             }
             Incoming::Message(message) => add(&mut answer, "messages", value(message)),
             Incoming::Closed { trailers, status, message } => {

@@ -52,6 +52,7 @@ pub(crate) fn scenario(root_id: &str) -> Scenario {
 }
 
 /// All fixtures are one module.
+#[allow(clippy::unnecessary_wraps, reason = "other loaders may fail")]
 pub(crate) fn load(_: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
     let fixtures = tollgate_fixtures::with_all!(tollgate::registration);
     let (start, call, callbacks) = (fixtures.start, fixtures.call, fixtures.callbacks);
