@@ -269,6 +269,11 @@ mod tests {
             &[(1, Value::Varint(u64::MAX))],
         );
         check(b"", Writer::new(), &[]);
+        check(
+            b"\x0a\x02\x08\x07\x12\0",
+            Writer::new().message(1, &Writer::new().number(1, 7)).message(2, &Writer::new()),
+            &[(1, Value::Bytes(b"\x08\x07")), (2, Value::Bytes(b""))],
+        );
     }
 
     #[test]

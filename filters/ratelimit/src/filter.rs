@@ -49,7 +49,7 @@ impl OnRequestHeaders for RateLimit {
         if self.rules.are_off() {
             return Ok(());
         }
-        let (headers, now) = match self.rules.read(request, &self.clock) {
+        let (headers, now) = match self.rules.read(request, self.clock) {
             Ok(read) => read,
             Err(outcome) => return outcome,
         };

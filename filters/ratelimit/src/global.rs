@@ -60,6 +60,12 @@ struct Verdict {
     said: Said,
 }
 
+/// A refusal, and what the service says to it.
+struct Refused<'a> {
+    refusal: Refusal<'a>,
+    said: Said,
+}
+
 /// Why a service has not decided.
 #[derive(Debug)]
 enum Unanswered {
@@ -96,7 +102,7 @@ impl OnExchange for GlobalRateLimit {
         if self.rules.are_off() {
             return Ok(());
         }
-        let (headers, now) = match self.rules.read(&mut request, &self.clock) {
+        let (headers, now) = match self.rules.read(&mut request, self.clock) {
             Ok(read) => read,
             Err(outcome) => return outcome,
         };
@@ -105,7 +111,7 @@ impl OnExchange for GlobalRateLimit {
         let dues = self.rules.due(headers, now, Vec::push).map_err(|refusal| refuse(&refusal))?;
         let verdict = match self.decide(&dues.enforced, now).await {
             Ok(verdict) => verdict,
-            Err((refusal, said)) => return Err(self.answer(&refusal, said, is_grpc, now)),
+            Err(refused) => return Err(self.answer(*refused, is_grpc, now)),
         };
         let is_within = self.try_out(&dues.shadowed, now).await;
         self.rules.passed(&dues, verdict.is_within && is_within);
@@ -130,7 +136,7 @@ impl GlobalRateLimit {
         &self,
         due: &[Due<'a>],
         now: UnixNanos,
-    ) -> Result<Verdict, (Refusal<'a>, Said)> {
+    ) -> Result<Verdict, Box<Refused<'a>>> {
         let why = match self.ask(due).await {
             Ok(response) => return judge(due, response),
             Err(why) => why,
@@ -142,13 +148,20 @@ impl GlobalRateLimit {
         };
         self.note(&why, became, now);
         let limits = match self.service.on_error {
-            OnUnanswered::Deny => return Err((Refusal::Undecided, Said::default())),
+            OnUnanswered::Deny => {
+                return Err(Box::new(Refused {
+                    refusal: Refusal::Undecided,
+                    said: Said::default(),
+                }));
+            }
             OnUnanswered::Allow => None,
             OnUnanswered::Local => {
                 let mut limits = Vec::new();
-                due.iter().for_each(|due| add_limits(&mut limits, due));
+                for due in due {
+                    add_limits(&mut limits, due);
+                }
                 let charged = self.local.charge(&self.rules, &limits, now);
-                charged.map_err(|refusal| (refusal, Said::default()))?
+                charged.map_err(|refusal| Box::new(Refused { refusal, said: Said::default() }))?
             }
         };
         let is_within = limits.is_some();
@@ -164,8 +177,8 @@ impl GlobalRateLimit {
                 return false;
             }
         };
-        if let Err((refusal, _)) = &judged {
-            self.rules.shadow(refusal, now);
+        if let Err(refused) = &judged {
+            self.rules.shadow(&refused.refusal, now);
         }
         judged.is_ok()
     }
@@ -219,15 +232,9 @@ impl GlobalRateLimit {
     }
 
     /// The answer to a request that is refused, with what the service says to it.
-    fn answer(
-        &self,
-        refusal: &Refusal<'_>,
-        said: Said,
-        is_grpc: bool,
-        now: UnixNanos,
-    ) -> LocalReply {
-        let Said { headers, body } = said;
-        let mut reply = self.rules.refuse(refusal, is_grpc, now);
+    fn answer(&self, refused: Refused<'_>, is_grpc: bool, now: UnixNanos) -> LocalReply {
+        let Refused { refusal, said: Said { headers, body } } = refused;
+        let mut reply = self.rules.refuse(&refusal, is_grpc, now);
         if !body.is_empty() {
             reply = reply.without_header("content-type").with_body(body);
         }
@@ -239,12 +246,14 @@ impl GlobalRateLimit {
 }
 
 /// What an answer means for these rules.
-fn judge<'a>(due: &[Due<'a>], response: Response) -> Result<Verdict, (Refusal<'a>, Said)> {
+fn judge<'a>(due: &[Due<'a>], response: Response) -> Result<Verdict, Box<Refused<'a>>> {
     let Response { overall, mut statuses, said, request_headers } = response;
     if said.tells_of_limits() {
-        statuses.iter_mut().for_each(|status| status.limit = None);
+        for status in &mut statuses {
+            status.limit = None;
+        }
     }
-    let told = || due.iter().zip(&statuses).map(|(due, status)| (due, status));
+    let told = || due.iter().zip(&statuses);
     match (overall, due.first()) {
         (Code::OverLimit, Some(first)) => {
             let over = told().filter(|(_, status)| status.code == Code::OverLimit);
@@ -257,7 +266,7 @@ fn judge<'a>(due: &[Due<'a>], response: Response) -> Result<Verdict, (Refusal<'a
             }
             let rule = over.first().map_or(first.rule, |(rule, _)| *rule);
             let limits = over.into_iter().map(|(_, limit)| limit).collect();
-            Err((Refusal::BeyondLimit { rule, limits }, said))
+            Err(Box::new(Refused { refusal: Refusal::BeyondLimit { rule, limits }, said }))
         }
         (Code::Ok | Code::OverLimit | Code::Unknown, _) => {
             let limits =

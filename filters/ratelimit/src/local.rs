@@ -82,7 +82,11 @@ impl Local {
 
     /// Charges limits that are not enforced, each for itself, and says whether the request is within all.
     pub(crate) fn try_out(&self, rules: &Rules, due: &[DueLimit<'_>], now: UnixNanos) -> bool {
-        due.iter().fold(true, |is_within, due| self.try_one(rules, due, now) && is_within)
+        let mut is_within = true;
+        for due in due {
+            is_within &= self.try_one(rules, due, now);
+        }
+        is_within
     }
 
     #[cold]

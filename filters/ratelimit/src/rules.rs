@@ -4,10 +4,9 @@
 //! Not here: whether a request is within its limits, which [`crate::local`] and [`crate::global`] know.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
-
-use std::num::NonZeroU64;
 
 use tollgate::log::{info, warn};
 use tollgate::matching::{Ambiguous, ProxyNames, Request};
@@ -28,7 +27,7 @@ use crate::refusal::{Beyond, Refusal, longest_wait};
 /// The rules of a policy, and what they have in common.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    rules: Vec<StoredRule>,
+    list: Vec<StoredRule>,
     mode: Mode,
     sampler: Sampler,
     ambiguous: Ambiguous,
@@ -108,7 +107,7 @@ impl Rules {
         let Policy { rules, mode, ambiguous, on_error, answer, fields } = policy;
         let budget = u16::try_from(rules.len().saturating_mul(REASONS)).unwrap_or(u16::MAX);
         Self {
-            rules: rules.into_iter().map(|rule| StoredRule::new(rule, prefix)).collect(),
+            list: rules.into_iter().map(|rule| StoredRule::new(rule, prefix)).collect(),
             mode,
             sampler: Sampler::new(),
             ambiguous,
@@ -133,7 +132,7 @@ impl Rules {
         let is_off = |rule: &StoredRule| {
             rule.rule.mode.as_ref().unwrap_or(&self.mode).always() == Some(Enforcement::Off)
         };
-        self.rules.iter().all(is_off)
+        self.list.iter().all(is_off)
     }
 
     /// What a request is decided by.
@@ -145,7 +144,7 @@ impl Rules {
     pub(crate) fn read<'a>(
         &self,
         request: &'a mut RequestHeaders,
-        clock: &Clock,
+        clock: Clock,
     ) -> Result<(&'a Headers, UnixNanos), Result<(), LocalReply>> {
         match (request.read(), clock.unix_nanos()) {
             (Ok(headers), Ok(nanos)) => Ok((headers, UnixNanos::new(nanos))),
@@ -172,7 +171,7 @@ impl Rules {
         let shared_mode = self.enforcement(&self.mode, headers);
         let (enforced, shadowed) = (Vec::new(), Vec::new());
         let mut dues = Dues { enforced, shadowed, is_asked: false, is_beyond: false };
-        for (at, stored) in self.rules.iter().enumerate() {
+        for (at, stored) in self.list.iter().enumerate() {
             let own_mode = stored.rule.mode.as_ref().map(|mode| self.enforcement(mode, headers));
             let mode = own_mode.unwrap_or(shared_mode);
             let list = match mode {

@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf as pb;
+use limitador::counter::Counter;
 use limitador::errors::LimitadorError;
 use limitador::limit::{Context, Limit, Namespace};
 use limitador::{CheckResult, RateLimiter};
@@ -108,9 +109,9 @@ fn status(result: &CheckResult) -> DescriptorStatus {
             unit: unit(counter.window()).into(),
         }),
         limit_remaining: nearest
-            .and_then(|counter| counter.remaining())
+            .and_then(Counter::remaining)
             .map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX)),
-        duration_until_reset: nearest.and_then(|counter| counter.expires_in()).map(until_reset),
+        duration_until_reset: nearest.and_then(Counter::expires_in).map(until_reset),
         ..DescriptorStatus::default()
     }
 }

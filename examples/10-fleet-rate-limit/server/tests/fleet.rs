@@ -1,7 +1,7 @@
 //! One limit over two Envoys, through the real server; and what becomes of it when the server dies.
 //!
 //! Needs the command and the module, as `cargo tollgate build ratelimit-global` leaves them, and Envoy.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -111,7 +111,7 @@ impl Envoy {
         let envoy = Self { _process: Process(process), port, admin };
         let started = Instant::now();
         while get(admin, "/ready", "").is_none_or(|answer| !answer.contains(" 200 ")) {
-            assert!(started.elapsed() < Duration::from_secs(60), "see {}", folder.display());
+            assert!(started.elapsed() < Duration::from_mins(1), "see {}", folder.display());
             thread::sleep(Duration::from_millis(100));
         }
         envoy
