@@ -74,7 +74,7 @@ impl Seen {
 
     fn sent(&mut self, now: Duration, limit: Limit) {
         self.first.get_or_insert(now);
-        let earned = (now - self.counted).as_secs_f64() / limit.interval.as_secs_f64();
+        let earned = now.saturating_sub(self.counted).as_secs_f64() / limit.interval.as_secs_f64();
         self.left = (self.left + earned).min(limit.burst.into());
         self.counted = now;
         if self.left >= 1.0 {
@@ -92,7 +92,7 @@ impl Seen {
     /// Whether more was admitted than the burst, and what was earned between its first request and its last
     /// answer.
     fn is_above(&self, limit: Limit) -> bool {
-        let window = self.last - self.first.unwrap_or_default();
+        let window = self.last.saturating_sub(self.first.unwrap_or_default());
         let earned = window.as_secs_f64() / limit.interval.as_secs_f64();
         f64::from(self.admitted) > f64::from(limit.burst) + earned
     }
@@ -145,7 +145,9 @@ fn measure(envoy: &Path, workers: u8, keys: usize, limit: Limit, time: Duration)
         sleep(due.saturating_sub(begin.elapsed()));
         let batch: Vec<usize> = (sent..sent + CONNECTIONS).map(|number| number % keys).collect();
         let now = begin.elapsed();
-        batch.iter().for_each(|&key| seen[key].sent(now, limit));
+        for &key in &batch {
+            seen[key].sent(now, limit);
+        }
         let batched: Vec<&Request> = batch.iter().map(|&key| &requests[key]).collect();
         let statuses = client.exchange(&batched).unwrap();
         let now = begin.elapsed();
