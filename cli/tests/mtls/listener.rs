@@ -66,7 +66,7 @@ fn listener(peers: &Peers, module: &Path, place: usize, drawn: &Drawn) -> Value 
     })
 }
 
-fn wasm(place: usize, module: &Path, policy: &Value) -> Value {
+pub(crate) fn wasm(place: usize, module: &Path, policy: &Value) -> Value {
     json!({
         "name": "envoy.filters.http.wasm",
         "typed_config": {

@@ -19,14 +19,15 @@ mod native;
 mod peers;
 mod policy;
 mod request;
+mod resumption;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use common::{envoy, tollgate};
+use common::{envoy, modules};
 use difference::Difference;
 use listener::Decision;
 use peers::Peers;
@@ -41,6 +42,10 @@ const POLICIES: usize = 10;
 
 /// Requests that are sent under each.
 const REQUESTS: usize = 50;
+
+fn module() -> PathBuf {
+    modules().join("mtls.wasm")
+}
 
 /// What both filters said of a request.
 struct Exchange {
@@ -62,10 +67,7 @@ fn the_filter_decides_as_envoys_own_but_for_what_is_told() {
     let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let ports = listener::free_ports(policies);
     let drawn: Vec<Drawn> = ports.iter().map(|&port| Drawn::new(&mut random, port)).collect();
-    let output = tollgate(&["build", "mtls", "--out", folder.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let module = folder.join("mtls.wasm");
-    let bootstrap = listener::bootstrap(&peers, &module, &drawn);
+    let bootstrap = listener::bootstrap(&peers, &module(), &drawn);
     let options = ["--component-log-level", "wasm:debug"];
     let process = envoy::Envoy::start_with(1, &binary, &folder, &bootstrap, &options);
 

@@ -148,10 +148,11 @@ impl Identity {
         if !presented.is_presented {
             return Ok(None);
         }
-        match (presented.is_valid, self.checks.verified_by) {
-            (Some(false), _) => return Err(Refusal::NotVerified),
-            (None, Verifier::Proxy) => return Err(Refusal::Unverifiable),
-            (Some(true), _) | (None, Verifier::Listener) => {}
+        match (self.checks.verified_by, presented.is_valid) {
+            // What Envoy says is not asked for: of a session that was resumed it says no.
+            (Verifier::Listener, _) | (Verifier::Proxy, Some(true)) => {}
+            (Verifier::Proxy, Some(false)) => return Err(Refusal::NotVerified),
+            (Verifier::Proxy, None) => return Err(Refusal::Unverifiable),
         }
         let caller = match self.checks.reads {
             Reads::Certificate => {
