@@ -53,29 +53,33 @@ fn secured() -> Result<Secured> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let credentials = Credentials::issue(&tls, now)?;
     let web = credentials.peers.first().and_then(Option::as_ref).context("a peer has one")?;
-    let downstream = json!({ "require_client_certificate": true });
-    // Each connection shakes hands anew: one that resumes a session shows no certificate.
-    let whole = json!({ "max_session_keys": 0 });
+    let asking = ("require_client_certificate", json!(true));
+    // Each connection shakes hands anew: of a session that is resumed Envoy says that nothing was verified.
+    let anew = ("max_session_keys", json!(0));
+    let trusted = &credentials.trusted;
     Ok(Secured {
-        downstream: socket(
-            "DownstreamTlsContext",
-            &credentials.own,
-            &credentials.trusted,
-            downstream,
-        ),
-        upstream: socket("UpstreamTlsContext", web, &credentials.trusted, whole),
+        downstream: socket("DownstreamTlsContext", &credentials.own, trusted, asking),
+        upstream: socket("UpstreamTlsContext", web, trusted, anew),
     })
 }
 
-fn socket(kind: &str, own: &Credential, trusted: &Certificate, mut context: Value) -> Value {
+fn socket(
+    kind: &str,
+    own: &Credential,
+    trusted: &Certificate,
+    (name, value): (&str, Value),
+) -> Value {
     let kind = format!("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}");
-    context["@type"] = kind.into();
-    context["common_tls_context"] = json!({
-        "tls_certificates": [{
-            "certificate_chain": { "inline_string": own.certificate.pem() },
-            "private_key": { "inline_string": own.key_pem() },
-        }],
-        "validation_context": { "trusted_ca": { "inline_string": trusted.pem() } },
+    let context = json!({
+        "@type": kind,
+        (name): value,
+        "common_tls_context": {
+            "tls_certificates": [{
+                "certificate_chain": { "inline_string": own.certificate.pem() },
+                "private_key": { "inline_string": own.key_pem() },
+            }],
+            "validation_context": { "trusted_ca": { "inline_string": trusted.pem() } },
+        },
     });
     json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
 }
