@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Args;
 use tollgate_host::scenario::TrustChainVerification;
-use tollgate_host_serve::{ClientCertificates, Origin, ServerTls, Trust};
+use tollgate_host_serve::{ClientCertificates, InvalidTls, Origin, ServerTls, Trust};
 
 /// What is spoken over TLS.
 #[derive(Args)]
@@ -43,7 +43,16 @@ impl TlsOptions {
         };
         let clients = self.clients()?;
         let tls = ServerTls::new(&read(cert)?, &read(key)?, clients.as_ref());
-        tls.map(Some).with_context(|| format!("{} and {}", cert.display(), key.display()))
+        tls.map(Some).map_err(|error| {
+            let place = match (&error, &self.tls_client_ca) {
+                (
+                    InvalidTls::Ca(_) | InvalidTls::RejectedCa(_) | InvalidTls::Verifier(_),
+                    Some(ca),
+                ) => format!("{}", ca.display()),
+                _ => format!("{} and {}", cert.display(), key.display()),
+            };
+            Error::new(error).context(place)
+        })
     }
 
     fn clients(&self) -> Result<Option<ClientCertificates>> {

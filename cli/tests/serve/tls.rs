@@ -153,6 +153,21 @@ fn who_is_let_in_untrusted_is_nobody_to_the_filter() {
 }
 
 #[test]
+fn of_a_resumed_session_nothing_is_verified() {
+    if !is_installed("curl") {
+        return;
+    }
+    let files = Files::issue("resumed");
+    let upstream = secured_upstream(&files);
+    let proxy = files.start(upstream.address, &["--require-client-certificate"]);
+    // A connection for each; the second resumes the session of the first, and is refused as on Envoy.
+    let first = format!("https://{}/first", proxy.address);
+    let apart = ["--http1.1", "--header", "connection: close", &first];
+    let expected = format!("{GRANTED} 1.1 403 1.1");
+    assert_eq!(files.curl(proxy.address, Some("cart"), &apart), (0, expected));
+}
+
+#[test]
 fn an_upstream_that_nobody_vouches_for_gets_nothing() {
     let files = Files::issue("unvouched");
     let secured = secured_upstream(&files);
@@ -192,7 +207,7 @@ fn files_that_tls_cannot_be_spoken_with_are_told_by_name() {
     check([(cert, "proxy.pem"), (key, "ca.pem"), (ca, "ca.pem")], "the key is not read as PEM");
     check(
         [(cert, "proxy.pem"), (key, "proxy.key"), (ca, "policy.yaml")],
-        "the CA is not read as PEM",
+        "policy.yaml: the CA is not read as PEM",
     );
     check([(cert, "proxy.pem"), (key, "absent.key"), (ca, "ca.pem")], "absent.key cannot be read");
 }

@@ -17,8 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, ProtocolVersion, RootCertStore,
-    ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, HandshakeKind, ProtocolVersion,
+    RootCertStore, ServerConfig, SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -102,8 +102,11 @@ impl ServerTls {
     fn secured(&self, stream: &TlsStream<TcpStream>) -> Result<Secured, NotRead> {
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(<[_]>::split_first);
+        // As on Envoy 1.40: of a session that is resumed nothing is said to be verified.
+        let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let verifier = self.verifier.as_ref().filter(|_| !is_resumed);
         let peer_is_valid =
-            self.verifier.as_ref().zip(shown).is_some_and(|(verifier, (certificate, between))| {
+            verifier.zip(shown).is_some_and(|(verifier, (certificate, between))| {
                 verifier.verify_client_cert(certificate, between, UnixTime::now()).is_ok()
             });
         let peer = shown.map(|(certificate, _)| Certificate::read(certificate.to_vec()));
@@ -228,7 +231,7 @@ impl Trust {
 fn roots(ca: &[u8]) -> Result<RootCertStore, InvalidTls> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca).map_err(InvalidTls::Ca)? {
-        roots.add(certificate).map_err(InvalidTls::Rejected)?;
+        roots.add(certificate).map_err(InvalidTls::RejectedCa)?;
     }
     Ok(roots)
 }
@@ -257,6 +260,8 @@ pub enum InvalidTls {
     Key(pem::Error),
     /// A CA is no PEM of certificates.
     Ca(pem::Error),
+    /// A CA is no certificate that can be used.
+    RejectedCa(rustls::Error),
     /// A CA cannot be trusted.
     Verifier(VerifierBuilderError),
     /// A certificate or a key that cannot be used, or two that do not belong together.
@@ -272,6 +277,7 @@ impl fmt::Display for InvalidTls {
             Self::Own(error) => write!(f, "the certificate: {error}"),
             Self::Key(error) => write!(f, "the key is not read as PEM: {error}"),
             Self::Ca(error) => write!(f, "the CA is not read as PEM: {error}"),
+            Self::RejectedCa(error) => write!(f, "the CA cannot be used: {error}"),
             Self::Verifier(error) => write!(f, "the CA cannot be used: {error}"),
             Self::Rejected(error) => write!(f, "{error}"),
             Self::NoSystemRoots => {
