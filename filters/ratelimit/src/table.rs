@@ -39,14 +39,14 @@ use crate::quota::Quota;
 ///
 /// There are at most 3 keys to a record of [`SLOTS`] slots, so that hardly any finds all of them taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "u32")]
-#[schemars(inline, with = "u32", extend("minimum" = 1, "maximum" = 1_000_000))]
+#[serde(try_from = "u64")]
+#[schemars(inline, with = "u64", extend("minimum" = 1, "maximum" = 1_000_000))]
 pub struct Capacity {
     buckets: u32,
 }
 
 /// The most keys that a rule may be told to tell apart.
-pub const MOST_KEYS: u32 = 1_000_000;
+pub const MOST_KEYS: u64 = 1_000_000;
 
 impl Capacity {
     /// How many records there are at most: a power of two, so that half of the keys keep their record
@@ -63,12 +63,12 @@ impl Default for Capacity {
     }
 }
 
-impl TryFrom<u32> for Capacity {
+impl TryFrom<u64> for Capacity {
     type Error = InvalidCapacity;
 
-    fn try_from(keys: u32) -> Result<Self, InvalidCapacity> {
-        match keys {
-            1..=MOST_KEYS => Ok(Self { buckets: keys.div_ceil(3).next_power_of_two() }),
+    fn try_from(keys: u64) -> Result<Self, InvalidCapacity> {
+        match u32::try_from(keys.div_ceil(3).next_power_of_two()) {
+            Ok(buckets) if (1..=MOST_KEYS).contains(&keys) => Ok(Self { buckets }),
             _ => Err(InvalidCapacity { keys }),
         }
     }
@@ -77,7 +77,7 @@ impl TryFrom<u32> for Capacity {
 /// No rule can tell so many keys apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidCapacity {
-    keys: u32,
+    keys: u64,
 }
 
 impl fmt::Display for InvalidCapacity {

@@ -126,6 +126,9 @@ fn a_rule_that_does_not_fit_is_named_with_the_place_the_value_and_the_bound() {
         ("limit", r#"{"per":"1s"}"#, ".limit.requests: missing"),
         ("limit", r#"{"requests":2}"#, ".limit.per: missing"),
         ("keys", "0", ".keys: 0 is not between 1 and 1000000"),
+        ("keys", "5000000000", ".keys: 5000000000 is not between 1 and 1000000"),
+        ("keys", "-1", ".keys: -1 is not a whole number"),
+        ("keys", r#""10""#, r#".keys: "10" is not a whole number"#),
     ] {
         check(rule_with(field, value), &format!("rules[0]{expected}"));
     }
