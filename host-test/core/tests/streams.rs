@@ -82,13 +82,13 @@ const ANSWERED_BY_ANOTHER: Behaviour = |world: &mut World, callback: &Callback| 
 };
 
 fn open(run: &mut Run, worker: usize, path: &str) -> StreamId {
-    run.open(worker, &head("GET", path), true).unwrap()
+    run.open(worker, head("GET", path), true).unwrap()
 }
 
 #[test]
 fn messages_pass_as_they_come_and_the_end_is_told() {
     let mut run = start(PASSING, ONE);
-    let id = run.open(0, &head("POST", "/a"), false).unwrap();
+    let id = run.open(0, head("POST", "/a"), false).unwrap();
     assert_eq!(told(&mut run), ["1: to upstream /a false"]);
     run.connect_upstream(id);
     run.send_request(id, Part::Body(b"ab".to_vec()));
@@ -141,7 +141,7 @@ fn streams_of_two_workers_do_not_know_each_other() {
     open(&mut run, 0, "/held");
     open(&mut run, 1, "/also-held");
     assert_eq!(told(&mut run), [""; 0]);
-    assert!(run.open(2, &head("GET", "/"), true).is_err());
+    assert!(run.open(2, head("GET", "/"), true).is_err());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! An instance of a module: its memory, its limits, and its way to the host.
 
+use std::sync::Arc;
+
 use tollgate_abi::{
     AbiVersion, Call, Callback, CallbackKind, Export, Function, Memory, PointerWidth, Reply,
     Served, Stub,
@@ -19,7 +21,8 @@ use crate::{EPOCH, Limits};
 pub(crate) struct Slot {
     pub(crate) world: Box<World>,
     pub(crate) memory: Option<wasmtime::Memory>,
-    allocate: Option<TypedFunc<u32, u32>>,
+    /// Shared, as a copy of the function itself would be dearer than most allocations.
+    allocate: Option<Arc<TypedFunc<u32, u32>>>,
     bounds: Bounds,
     handed: Handed,
 }
@@ -69,7 +72,7 @@ impl Guest {
             .find_map(|name| instance.get_typed_func::<u32, u32>(&mut store, name).ok());
         let slot = store.data_mut();
         slot.memory = memory.or(slot.memory);
-        slot.allocate = allocate;
+        slot.allocate = allocate.map(Arc::new);
         let fuel_used = used(&store, limits);
         let callbacks = CallbackKind::ALL
             .iter()

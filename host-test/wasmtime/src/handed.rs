@@ -20,7 +20,16 @@ impl Handed {
     /// The guest's allocator gave this memory.
     pub(crate) fn add(&mut self, address: u64, size: u64) {
         let end = address.saturating_add(size);
-        // Pieces do not overlap: from the end backwards, all that reach into this one come first.
+        // Most often the same piece is given out again. Pieces do not overlap, so that none reaches into it.
+        if let Some((&start, piece_end)) = self.pieces.range_mut(..end).next_back()
+            && start == address
+        {
+            let old = piece_end.saturating_sub(address);
+            self.bytes = self.bytes.saturating_sub(old).saturating_add(size);
+            *piece_end = end;
+            return;
+        }
+        // From the end backwards, all that reach into this one come first.
         while let Some((&start, &piece_end)) = self.pieces.range(..end).next_back()
             && piece_end > address
         {
@@ -55,6 +64,9 @@ mod tests {
         check(&[], 0);
         check(&[(8, 8), (8, 8), (8, 8)], 8);
         check(&[(8, 8), (16, 8), (24, 8)], 24);
+        check(&[(8, 8), (16, 8), (8, 4)], 12);
+        check(&[(8, 8), (16, 8), (16, 4), (16, 8)], 16);
+        check(&[(8, 8), (20, 8), (8, 16)], 16);
         check(&[(8, 8), (16, 8), (12, 8)], 8);
         check(&[(8, 32), (16, 8)], 8);
         check(&[(16, 8), (8, 32)], 32);

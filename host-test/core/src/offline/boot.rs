@@ -94,6 +94,7 @@ impl Run {
             requests: 0,
             flows: BTreeMap::new(),
             events: VecDeque::new(),
+            date: super::wire::Date::default(),
             clusters: Clusters::of(scenario),
             elsewhere: None,
             retired_fuel: None,

@@ -75,13 +75,13 @@ impl Carrier<'_> {
         let Some(stream) = self.run.world.streams.get(&self.id) else { return };
         let headers = &stream.request.headers;
         let announced = wire::announced_length(headers);
-        let sent = match piece {
+        match piece {
             Piece::Headers { end } => {
                 let head = Received { cluster, ..wire::received(headers, end) };
                 self.ends.request_begun = true;
                 self.ends.request_whole = end;
                 self.find_way();
-                vec![Sent::Head { head, end }]
+                self.emit(Event::Request(Sent::Head { head, end }));
             }
             Piece::Data { .. } | Piece::Trailers if !self.ends.request_begun => return,
             piece => {
@@ -89,11 +89,10 @@ impl Carrier<'_> {
                 let bytes = &mut self.ends.request_bytes;
                 let (parts, is_whole) = parts(piece, announced, bytes, trailers);
                 self.ends.request_whole = is_whole;
-                parts
+                for part in parts {
+                    self.emit(Event::Request(Sent::Part(part)));
+                }
             }
-        };
-        for sent in sent {
-            self.emit(Event::Request(sent));
         }
         self.ends.upstream_has_all |= self.ends.request_whole;
         self.note_routed();
@@ -193,19 +192,19 @@ impl Carrier<'_> {
             return self.reply(LocalReply::of_proxy(502, details, body));
         }
         let announced = wire::announced_length(headers);
-        let sent = match piece {
+        match piece {
             Piece::Headers { end } => {
                 let body = match (is_head, end) {
                     (true, _) => Body::Omitted,
                     (false, true) => Body::Absent,
                     (false, false) => Body::Follows,
                 };
-                let head = wire::response(headers, now, body, close);
+                let head = wire::response(headers, &mut self.run.date, now, body, close);
                 self.ends.response_begun = true;
                 self.ends.response_whole = end;
-                vec![Sent::Head { head, end }]
+                self.emit(Event::Response(Sent::Head { head, end }));
             }
-            Piece::Data { .. } | Piece::Trailers if !self.ends.response_begun => return,
+            Piece::Data { .. } | Piece::Trailers if !self.ends.response_begun => {}
             piece => {
                 if let Piece::Data { bytes, .. } = &piece {
                     stream.notes.sent = stream.notes.sent.saturating_add(bytes.len());
@@ -214,11 +213,10 @@ impl Carrier<'_> {
                 let bytes = &mut self.ends.response_bytes;
                 let (parts, is_whole) = parts(piece, announced, bytes, trailers);
                 self.ends.response_whole = is_whole;
-                parts
+                for part in parts {
+                    self.emit(Event::Response(Sent::Part(part)));
+                }
             }
-        };
-        for sent in sent {
-            self.emit(Event::Response(sent));
         }
     }
 
@@ -249,12 +247,12 @@ impl Carrier<'_> {
 ///
 /// Of a body, as much goes on as was announced: what a filter makes longer is not read, and of what it
 /// makes shorter the rest is waited for. A message with its length in a header has no place for trailers.
-fn parts<H>(
+fn parts(
     piece: Piece,
     announced: Option<usize>,
     so_far: &mut usize,
     trailers: &[HeaderLine],
-) -> (Vec<Sent<H>>, bool) {
+) -> (Vec<Part>, bool) {
     let mut sent = Vec::new();
     let ends = match piece {
         Piece::Headers { end } => end,
@@ -263,13 +261,13 @@ fn parts<H>(
             bytes.truncate(left.unwrap_or(usize::MAX));
             *so_far = so_far.saturating_add(bytes.len());
             if !bytes.is_empty() {
-                sent.push(Sent::Part(Part::Body(bytes)));
+                sent.push(Part::Body(bytes));
             }
             end
         }
         Piece::Trailers => {
             if announced.is_none() {
-                sent.push(Sent::Part(Part::Trailers(trailers.to_vec())));
+                sent.push(Part::Trailers(trailers.to_vec()));
                 return (sent, true);
             }
             true
@@ -277,7 +275,7 @@ fn parts<H>(
     };
     let is_whole = ends && announced.is_none_or(|announced| *so_far == announced);
     if is_whole {
-        sent.push(Sent::Part(Part::End));
+        sent.push(Part::End);
     }
     (sent, is_whole)
 }

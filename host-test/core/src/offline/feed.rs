@@ -130,7 +130,7 @@ impl Run {
             Input::Disconnect(connection) => drop(self.connections.open.remove(&connection)),
             Input::Open { worker, connection, head, end } => {
                 let tls = connection.and_then(|id| self.connections.open.get(&id)).cloned();
-                return self.open_on(worker, tls.as_ref(), &head, end).map(Fed::Began);
+                return self.open_on(worker, tls.as_ref(), head, end).map(Fed::Began);
             }
             Input::Exchange { place, filter } => {
                 let exchanged = self.exchange_filter(place, &filter, loader);

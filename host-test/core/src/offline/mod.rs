@@ -138,6 +138,7 @@ pub struct Run {
     flows: BTreeMap<StreamId, Flow>,
     /// What was done with streams and not told yet.
     events: VecDeque<(StreamId, Event)>,
+    date: wire::Date,
     /// What callouts meet.
     clusters: callouts::Clusters,
     /// Callouts that are answered from outside, if they are.

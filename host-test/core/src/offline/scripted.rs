@@ -197,7 +197,7 @@ impl Run {
         let has_body = !request.body.is_empty() || request.unfinished;
         let has_trailers = !request.trailers.is_empty();
         let end = !has_body && !has_trailers;
-        let id = self.open_on(worker, secured.as_ref(), &head(request), end)?;
+        let id = self.open_on(worker, secured.as_ref(), head(request), end)?;
         let patience = request.disconnect.unwrap_or(PATIENCE);
         let until = self.now().saturating_add(patience);
         pair.stage = Stage::UnderWay { id, until, upstream: Stand::Waits };

@@ -157,7 +157,7 @@ impl Run {
     /// # Errors
     ///
     /// [`HostFailure::Impossible`] when there is no such worker.
-    pub fn open(&mut self, worker: usize, head: &Head, end: bool) -> Result<StreamId, HostFailure> {
+    pub fn open(&mut self, worker: usize, head: Head, end: bool) -> Result<StreamId, HostFailure> {
         self.open_on(worker, None, head, end)
     }
 
@@ -170,7 +170,7 @@ impl Run {
         &mut self,
         worker: usize,
         tls: Option<&Arc<Secured>>,
-        head: &Head,
+        head: Head,
         end: bool,
     ) -> Result<StreamId, HostFailure> {
         let Some(chain) = self.chains.get(worker).cloned() else {
@@ -179,21 +179,22 @@ impl Run {
         self.requests += 1;
         let id = StreamId(self.requests);
         let client = self.free_client(worker, tls);
+        let mut ends = Ends::default();
+        ends.closes = wire::asks_to_close(&head.headers);
+        ends.request_sent = end;
+        let is_upgrade = wire::asks_to_upgrade(&head.headers);
+        let forwarded = wire::forwarded_for(&head.headers);
         let mut stream = self.new_stream(id, head, tls, &chain);
         let connection = self.clients.get(worker).and_then(|clients| clients.get(client));
         if let Some(connection) = connection {
             stream.state = connection.state.clone();
             stream.notes.connection = connection.number;
         }
-        stream.notes.forwarded = wire::forwarded_for(&head.headers);
+        stream.notes.forwarded = forwarded;
         // Chosen now: what filters keep about the stream does not change it unless it is forgotten.
         stream.notes.route = Some(self.world.choose_route(&stream));
         self.world.streams.insert(id, Box::new(stream));
-        let mut ends = Ends::default();
-        ends.closes = wire::asks_to_close(&head.headers);
-        ends.request_sent = end;
         self.flows.insert(id, Flow { worker, client, filters: chain.len(), ends });
-        let is_upgrade = wire::asks_to_upgrade(&head.headers);
         self.with(id, |carrier| {
             if is_upgrade {
                 carrier.refuse_unseen();
@@ -422,15 +423,15 @@ impl Run {
     fn new_stream(
         &mut self,
         id: StreamId,
-        head: &Head,
+        head: Head,
         tls: Option<&Arc<Secured>>,
         chain: &[Link],
     ) -> Stream {
         let mut stream = Stream::default();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let headers = &mut stream.request.headers.0;
+        let headers = &mut stream.request.headers;
         *headers = wire::request_headers(head, scheme);
-        tls::forward(headers, tls.map(Arc::as_ref), &self.world.proxy);
+        tls::forward(&mut headers.0, tls.map(Arc::as_ref), &self.world.proxy);
         stream.notes = Notes {
             tls: tls.cloned(),
             came: self.world.clock.wall(),

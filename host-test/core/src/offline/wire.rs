@@ -34,11 +34,15 @@ pub(super) fn received(headers: &Lines, end: bool) -> Received {
         _ => None,
     };
     let host = headers.first(b":authority").map(|host| (b"host".to_vec(), host.to_vec()));
+    let mut sent: Vec<HeaderLine> = Vec::with_capacity(headers.0.len());
+    sent.extend(host);
+    sent.extend(lines.cloned());
+    sent.extend(framing);
     Received {
         cluster: None,
         path: pseudo(b":path"),
         method,
-        headers: host.into_iter().chain(lines.cloned()).chain(framing).collect(),
+        headers: sent,
         body: Vec::new(),
         trailers: Vec::new(),
     }
@@ -80,17 +84,42 @@ pub(super) fn announced_length(headers: &Lines) -> Option<usize> {
     str::from_utf8(headers.first(b"content-length")?).ok()?.parse().ok()
 }
 
+/// What `date` says; as in Envoy it is written once for all responses of a second.
+#[derive(Debug, Default)]
+pub(super) struct Date {
+    second: Option<u64>,
+    text: String,
+}
+
+impl Date {
+    fn at(&mut self, now: Duration) -> &[u8] {
+        let second = Some(now.as_secs());
+        if self.second != second {
+            self.second = second;
+            self.text = httpdate::fmt_http_date(UNIX_EPOCH + now);
+        }
+        self.text.as_bytes()
+    }
+}
+
 /// A response as the client gets it, up to its body. `headers` get the lines that a later log sees.
-pub(super) fn response(headers: &mut Lines, now: Duration, body: Body, close: bool) -> Response {
+pub(super) fn response(
+    headers: &mut Lines,
+    date: &mut Date,
+    now: Duration,
+    body: Body,
+    close: bool,
+) -> Response {
     headers.remove(b"transfer-encoding");
     if headers.first(b"date").is_none() {
-        headers.add(b"date", httpdate::fmt_http_date(UNIX_EPOCH + now).as_bytes());
+        headers.add(b"date", date.at(now));
     }
     let status = headers.first(b":status").and_then(|text| str::from_utf8(text).ok());
     let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
     let passed = |name: &[u8]| !name.starts_with(b":") && name != b"connection";
-    let lines = headers.0.iter().filter(|(name, _)| passed(name));
-    let mut lines: Vec<HeaderLine> = lines.cloned().collect();
+    // Room for the two that may come behind them.
+    let mut lines: Vec<HeaderLine> = Vec::with_capacity(headers.0.len().saturating_add(2));
+    lines.extend(headers.0.iter().filter(|(name, _)| passed(name)).cloned());
     if close {
         headers.add(b"connection", b"close");
         lines.push((b"connection".to_vec(), b"close".to_vec()));
@@ -107,29 +136,30 @@ pub(super) fn response(headers: &mut Lines, now: Duration, body: Body, close: bo
 }
 
 /// The request headers as Envoy's filters see them: pseudo-headers first, its own line last.
-pub(super) fn request_headers(head: &Head, own_scheme: &str) -> Vec<HeaderLine> {
+pub(super) fn request_headers(head: Head, own_scheme: &str) -> Lines {
     let own_scheme = own_scheme.as_bytes();
     let forwarded = head.headers.iter().find(|(name, _)| name == b"x-forwarded-proto");
-    let scheme = forwarded.map_or_else(|| own_scheme.to_vec(), |(_, value)| value.clone());
-    let mut headers: Vec<HeaderLine> = [
-        (&b":authority"[..], head.authority.trim_ascii().into()),
-        (b":path", head.path.clone().into_bytes()),
-        (b":method", head.method.clone().into_bytes()),
-        (b":scheme", scheme),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_vec(), value))
-    .collect();
-    let mut lines = Lines::default();
-    for (name, value) in head.headers.iter().filter(|line| !is_dropped(line)) {
-        // Blanks around a value are no part of it.
-        lines.append(name, value.trim_ascii(), Inline::Request);
+    let is_forwarded = forwarded.is_some();
+    let scheme = forwarded.map_or(own_scheme, |(_, value)| value).to_vec();
+    // Room for the five of the proxy and for what a filter adds.
+    let mut headers = Lines(Vec::with_capacity(head.headers.len().saturating_add(8)));
+    headers.add(b":authority", trimmed(head.authority.into_bytes()));
+    headers.add(b":path", head.path);
+    headers.add(b":method", head.method);
+    headers.add(b":scheme", scheme);
+    for (name, value) in head.headers.into_iter().filter(|line| !is_dropped(line)) {
+        headers.append(name, trimmed(value), Inline::Request);
     }
-    headers.extend(lines.0);
-    if forwarded.is_none() {
-        headers.push((b"x-forwarded-proto".to_vec(), own_scheme.to_vec()));
+    if !is_forwarded {
+        headers.add(b"x-forwarded-proto", own_scheme);
     }
     headers
+}
+
+/// A value without the blanks around it, which are no part of it.
+fn trimmed(value: Vec<u8>) -> Vec<u8> {
+    let bare = value.trim_ascii();
+    if bare.len() == value.len() { value } else { bare.to_vec() }
 }
 
 /// The last address that a request was forwarded for, if it is one.
@@ -197,10 +227,11 @@ pub(super) fn answer_headers(answer: &Answer, is_head: bool) -> Vec<HeaderLine> 
 
 /// The lines of a response as Envoy's filters see them.
 pub(super) fn response_headers(status: u16, sent: Vec<HeaderLine>) -> Vec<HeaderLine> {
-    let mut lines = Lines::default();
-    lines.add(b":status", status.to_string().as_bytes());
+    // Room for the date and for what a filter adds.
+    let mut lines = Lines(Vec::with_capacity(sent.len().saturating_add(8)));
+    lines.add(b":status", status.to_string());
     for (name, value) in sent {
-        lines.append(&name, &value, Inline::Response);
+        lines.append(name, value, Inline::Response);
     }
     lines.0
 }

@@ -74,8 +74,8 @@ impl World {
         let path = [b"/", service, b"/", method].concat();
         let mut headers = Lines::default();
         headers.add(b":method", b"POST");
-        headers.add(b":path", &path);
-        headers.add(b":authority", &authority);
+        headers.add(b":path", path);
+        headers.add(b":authority", authority);
         headers.add(b":scheme", b"http");
         headers.add(b"te", b"trailers");
         if let Some(timeout) = timeout {
@@ -83,7 +83,7 @@ impl World {
         }
         headers.add(b"content-type", b"application/grpc");
         for (name, value) in found.metadata.iter().chain(&lines(metadata).0) {
-            headers.append(name, value, Inline::Request);
+            headers.append(name.as_slice(), value.as_slice(), Inline::Request);
         }
         let timeout = timeout.filter(|timeout| !timeout.is_zero());
         mark_internal(&mut headers, timeout);

@@ -17,8 +17,8 @@ impl Lines {
         self.0.iter().find(|(line, _)| line == name).map(|(_, value)| value.as_slice())
     }
 
-    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
-        self.0.push((name.to_vec(), value.to_vec()));
+    pub(crate) fn add(&mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.0.push((name.into(), value.into()));
     }
 
     pub(crate) fn remove(&mut self, name: &[u8]) {
@@ -35,29 +35,34 @@ impl Lines {
 
     /// Adds a line as Envoy does for a client and for a guest: a header that it keeps in a place of its own gets the
     /// value after a comma.
-    pub(crate) fn append(&mut self, name: &[u8], value: &[u8], of: Inline) {
-        let is_inline = of.has(name);
-        let known = self.0.iter_mut().find(|(line, _)| is_inline && line == name);
+    pub(crate) fn append(
+        &mut self,
+        name: impl AsRef<[u8]> + Into<Vec<u8>>,
+        value: impl AsRef<[u8]> + Into<Vec<u8>>,
+        of: Inline,
+    ) {
+        let is_inline = of.has(name.as_ref());
+        let known = self.0.iter_mut().find(|(line, _)| is_inline && line == name.as_ref());
         match known {
             Some((_, old)) => {
                 old.push(b',');
-                old.extend_from_slice(value);
+                old.extend_from_slice(value.as_ref());
             }
-            None => self.insert(name, value),
+            None => self.insert(name.into(), value.into()),
         }
     }
 
     /// Replaces every line of `name` by one as Envoy does for a guest: at the end, a pseudo-header at the
     /// end of the pseudo-headers.
-    fn replace(&mut self, name: &[u8], value: &[u8]) {
-        self.remove(name);
+    fn replace(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        self.remove(&name);
         self.insert(name, value);
     }
 
-    fn insert(&mut self, name: &[u8], value: &[u8]) {
+    fn insert(&mut self, name: Vec<u8>, value: Vec<u8>) {
         if name.starts_with(b":") {
             let end = self.0.iter().take_while(|(line, _)| line.starts_with(b":")).count();
-            self.0.insert(end, (name.to_vec(), value.to_vec()));
+            self.0.insert(end, (name, value));
         } else {
             self.add(name, value);
         }
@@ -142,7 +147,7 @@ impl World {
             _ => Inline::Nothing,
         };
         self.change(scope, map, line_bytes(name, value), |lines| {
-            lines.append(&name.to_ascii_lowercase(), value, inline);
+            lines.append(name.to_ascii_lowercase(), value, inline);
         })
     }
 
@@ -154,7 +159,7 @@ impl World {
         value: &[u8],
     ) -> Reply {
         self.change(scope, map, line_bytes(name, value), |lines| {
-            lines.replace(&name.to_ascii_lowercase(), value);
+            lines.replace(name.to_ascii_lowercase(), value.to_vec());
         })
     }
 
@@ -163,7 +168,7 @@ impl World {
         if self.profile.keeps_removed_headers() {
             return self.change(scope, map, 0, |lines| {
                 if lines.first(&name).is_some() {
-                    lines.replace(&name, b"");
+                    lines.replace(name, Vec::new());
                 }
             });
         }

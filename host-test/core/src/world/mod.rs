@@ -344,9 +344,9 @@ impl World {
     /// Whether Envoy 1.40 crashes by a call. On a connection of TCP it bears those that end it on a stream of
     /// HTTP.
     fn ends_envoy(&self, scope: &Scope, call: &Call) -> bool {
-        let is_tcp = self.at_stage(scope).is_some_and(|(stream, _)| stream.connection.is_some());
-        !is_tcp
-            && (is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(scope, call))
+        let is_tcp = || self.at_stage(scope).is_some_and(|(stream, _)| stream.connection.is_some());
+        (is_deadly(call, scope.callback.as_ref()) || self.resumes_no_response(scope, call))
+            && !is_tcp()
     }
 
     /// Answers a call that this host does not serve, so that whoever runs the guest learns of it.
@@ -382,10 +382,10 @@ impl World {
     }
 
     /// Takes a stream that is over.
-    pub(crate) fn take_stream(&mut self, id: StreamId) -> Option<Stream> {
+    pub(crate) fn take_stream(&mut self, id: StreamId) -> Option<Box<Stream>> {
         let stream = self.streams.remove(&id)?;
         self.let_go(stream.kept_bytes);
-        Some(*stream)
+        Some(stream)
     }
 
     fn armed_fault(&mut self, function: Function) -> Option<Status> {

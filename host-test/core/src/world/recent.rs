@@ -167,9 +167,12 @@ impl Recent {
 
     /// A guest begins to run.
     pub(super) fn begin(&mut self) {
-        while let Some(seen) = self.calls.pop_front() {
-            self.put_aside(seen);
+        if self.calls.iter().any(Seen::is_refused) {
+            while let Some(seen) = self.calls.pop_front() {
+                self.put_aside(seen);
+            }
         }
+        self.calls.clear();
         self.calls_before = 0;
         self.output.clear();
         self.error = None;

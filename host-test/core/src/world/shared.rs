@@ -1,6 +1,6 @@
 //! Shared data: values that all workers of a proxy see, per `vm_id`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tollgate_abi::{Answer, Reply, Status};
 
@@ -13,7 +13,8 @@ const ENTRY_BYTES: usize = 128;
 /// The values by `vm_id` and key, with their compare-and-swap numbers.
 #[derive(Debug, Default)]
 pub(crate) struct SharedData {
-    values: HashMap<Vec<u8>, Values>,
+    /// There are few of these.
+    values: BTreeMap<Vec<u8>, Values>,
     last_cas: u32,
 }
 
