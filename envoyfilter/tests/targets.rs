@@ -80,6 +80,7 @@ fn policies_are_rendered_as_the_golden_files_have_them() {
         check("moving", target, &facts());
     }
     check("front", Istio, &facts());
+    check("front-tcp", Istio, &tcp);
     let old = Facts { abi: "0.2.0".into(), ..facts() };
     check("texts", Mosn, &old);
 }
