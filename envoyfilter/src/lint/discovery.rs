@@ -8,10 +8,34 @@ use super::patch::Patch;
 use super::rules::{
     DEFAULT_CONFIG_TYPE, DUPLICATE_EXTENSION, MISSING_RBAC_TYPE, MISSING_WASM_TYPE,
     NAME_WITHOUT_NAMESPACE, NO_DEFAULT_CONFIG, NOT_OVER_ADS, SHARED_VM_ID, UNASKED_EXTENSION,
-    UNKNOWN_EXTENSION, WARMING,
+    UNKNOWN_ANCHOR, UNKNOWN_EXTENSION, WARMING,
 };
 use super::{Lint, fields, list_at, text_at, type_of, wasm};
+use crate::istio::{CONNECTION_MANAGER, ROUTER, TCP_PROXY, VANISHING};
 
+/// What Istio builds into its chains, whether policies ask for it or not.
+///
+/// Source: Istio 1.32, `pilot/pkg/networking/core`, `listener_builder.go` and its kin.
+const BUILT: [&str; 18] = [
+    ROUTER,
+    CONNECTION_MANAGER,
+    TCP_PROXY,
+    "envoy.filters.http.cors",
+    "envoy.filters.http.fault",
+    "envoy.filters.http.grpc_stats",
+    "envoy.filters.http.peer_metadata",
+    "envoy.filters.http.set_filter_state",
+    "envoy.filters.network.forward_downstream_sni",
+    "envoy.filters.network.mongo_proxy",
+    "envoy.filters.network.mysql_proxy",
+    "envoy.filters.network.redis_proxy",
+    "envoy.filters.network.set_filter_state",
+    "envoy.filters.network.sni_cluster",
+    "envoy.filters.network.sni_dynamic_forward_proxy",
+    "istio.alpn",
+    "istio.metadata_exchange",
+    "istio.stats",
+];
 const RBAC: [(&str, &str); 2] = [
     ("HTTP_FILTER", "envoy.extensions.filters.http.rbac.v3.RBAC"),
     ("NETWORK_FILTER", "envoy.extensions.filters.network.rbac.v3.RBAC"),
@@ -51,7 +75,24 @@ pub(super) fn check(documents: &[&Node], lint: &mut Lint) {
     for (patch, value) in &asked {
         asking(patch, value, &sent, lint);
     }
-    shared(&sent, lint);
+    anchors(&patches, lint);
+    let is_wasm = |patch: &&Patch<'_>| patch.is_filter() || patch.apply_to == "EXTENSION_CONFIG";
+    shared(patches.iter().filter(is_wasm).filter_map(Patch::value), lint);
+}
+
+/// Filters beside which something stands, and that nobody adds.
+fn anchors(patches: &[Patch<'_>], lint: &mut Lint) {
+    let added = |name| {
+        let values = patches.iter().filter(|patch| patch.is_filter()).filter_map(Patch::value);
+        values.into_iter().any(|value| text_at(value, &["name"]) == name)
+    };
+    for patch in patches.iter().filter(|patch| patch.is_filter()) {
+        let Some((name, at)) = patch.beside() else { continue };
+        let is_own = name.starts_with("envoy.filters.") || name.starts_with("istio.");
+        if is_own && !BUILT.contains(&name) && !VANISHING.contains(&name) && !added(name) {
+            lint.found(at, &UNKNOWN_ANCHOR, format!("beside {name}"));
+        }
+    }
 }
 
 /// A filter that asks.
@@ -114,9 +155,9 @@ fn asking(patch: &Patch<'_>, value: &Node, sent: &[&Node], lint: &mut Lint) {
 }
 
 /// Filters that share a VM and do not seem to mean to.
-fn shared(sent: &[&Node], lint: &mut Lint) {
+fn shared<'a>(filters: impl Iterator<Item = &'a Node>, lint: &mut Lint) {
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
-    for extension in sent {
+    for extension in filters {
         let Some(vm) = extension.at(&["typed_config", "config", "vm_config"]) else { continue };
         let (id, name) = (text_at(vm, &["vm_id"]), text_at(extension, &["name"]));
         if id.is_empty() {
