@@ -18,6 +18,7 @@ mod layouts;
 mod logins;
 mod proxy;
 mod registry;
+mod tokens;
 
 use std::fs;
 use std::path::PathBuf;

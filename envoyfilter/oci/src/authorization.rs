@@ -94,3 +94,20 @@ fn place(realm: &str) -> &str {
 fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_leave_tls_for_no_service() {
+        let credential = Credential::IdentityToken("t".into());
+        for realm in ["http://127.0.0.1:1/token", "ftp://a.test/token", "token"] {
+            let challenge = Challenge::Bearer { realm: realm.into(), service: None };
+            let transport =
+                Transport { agent: ureq::Agent::new_with_defaults(), scheme: Scheme::Https };
+            let error = answer(&challenge, Some(&credential), "", &transport).unwrap_err();
+            assert!(error.to_string().contains("not sent there without TLS"), "{realm}: {error}");
+        }
+    }
+}
