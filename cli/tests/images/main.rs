@@ -20,9 +20,10 @@ mod proxy;
 mod registry;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::Command as Asserted;
 use serde_json::Value;
@@ -159,6 +160,45 @@ fn a_tag_that_is_a_version_stays_unless_forced() {
         digest_of(&first),
         "the old image is there by its digest"
     );
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_alone() {
+    let Some(registry) = Registry::start(Mode::Plain) else { return };
+    if !is_installed("script") {
+        return;
+    }
+    let (files, at) = (Files::new(), registry.address());
+    let tollgate = assert_cmd::cargo::cargo_bin("tollgate");
+    let on_a_terminal = |arguments: &str| {
+        let command = format!("{} {arguments}", tollgate.display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).current_dir(root());
+        let output = script.output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments}: {shown}");
+        shown
+    };
+    // Digests whose bars have come to their end, however often they were drawn.
+    let whole = |shown: &str| {
+        let bars = shown.split("sha256:").filter(|bar| bar.contains("=] 100 %  163 B of 163 B"));
+        bars.map(|bar| bar[..12].to_owned()).collect::<BTreeSet<_>>().len()
+    };
+    let (module, image) = (files.module(1), format!("{at}/a:edge"));
+    let shown = on_a_terminal(&format!("push {module} {image}"));
+    // The configuration, and the layer with the module.
+    assert_eq!(whole(&shown), 2, "{shown:?}");
+    assert!(shown.contains("edge  named"), "{shown:?}");
+    let pinned = shown.lines().last().unwrap().trim().to_owned();
+    let shown = on_a_terminal(&format!("push {module} {image}"));
+    assert_eq!(shown.matches("there already").count(), 2, "{shown:?}");
+    let out = files.path("pulled.wasm");
+    let shown = on_a_terminal(&format!("pull {pinned} --out {}", out.display()));
+    assert_eq!(whole(&shown), 1, "{shown:?}");
+    assert_eq!(fs::read(&out).unwrap(), fs::read(&module).unwrap());
+    // Elsewhere nothing is shown.
+    let output = run(&["push", &files.module(2), &image]);
+    assert_eq!((said(&output).as_str(), output.status.code()), ("", Some(0)));
 }
 
 #[test]
