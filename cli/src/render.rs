@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use tollgate_envoyfilter::{Facts, Policy, Rendered, Target, Traffic, render};
+use tollgate_envoyfilter::{Delivery, Facts, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_module::Module;
+use tollgate_oci::{Reference, Refusal, verdict};
 
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
+use crate::images::{RegistryOptions, module};
 use crate::limits::LimitOptions;
 use crate::metrics;
 use crate::{Outcome, print};
@@ -23,9 +25,11 @@ pub(crate) struct Render {
     /// Whose resource.
     #[arg(long, value_enum)]
     target: Mesh,
-    /// The file of the module, where the policy names an image: it is judged, and not pulled.
+    /// The file of the module: it is judged, and an image that the policy names is not pulled.
     #[arg(long, value_name = "FILE.wasm")]
     module: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryOptions,
     /// Write each document into a file of this folder, in place of all to standard output.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -82,17 +86,24 @@ impl Render {
     /// # Errors
     ///
     /// What cannot be read, and a module that no proxy would load.
-    pub(crate) fn run(self) -> Result<Outcome> {
-        let name = self.policy.display();
+    pub(crate) fn run(mut self) -> Result<Outcome> {
+        let file = self.policy.clone();
+        let name = file.display();
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
-        let policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
+        let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
         let source = match &self.module {
             Some(file) => FilterSource::File(file.clone()),
-            None if policy.filter.starts_with("oci://") => bail!(
-                "{name}: {} is not pulled here; name its file with --module FILE.wasm",
-                policy.filter
-            ),
+            None if policy.filter.starts_with("oci://") => {
+                let pulled = self.pull(&mut policy).with_context(|| format!("{name}"))?;
+                match pulled {
+                    Ok(file) => FilterSource::File(file),
+                    Err(refusal) => {
+                        eprintln!("{name}: no mesh takes {}: {refusal}", policy.filter);
+                        return Ok(Outcome::Failed);
+                    }
+                }
+            }
             None => source(&policy.filter, &self.policy).with_context(|| format!("{name}"))?,
         };
         let (file, bytes) = self.built_ins.read(&source).with_context(|| format!("{name}"))?;
@@ -126,6 +137,37 @@ impl Render {
             None => print(rendered.to_text()?.trim_end())?,
         }
         Ok(Outcome::Done)
+    }
+}
+
+impl Render {
+    /// Pulls the image that a policy names, and pins it by the digest that meshes compare with; gives the
+    /// file that its module is held as. An image that a mesh would have to pull may be refused as the mesh
+    /// would.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be pulled, or has no module.
+    fn pull(&mut self, policy: &mut Policy) -> Result<Result<PathBuf, Refusal>> {
+        let reference: Reference = policy.filter.parse()?;
+        let mut image = self.registries.clone().read()?.fetch(&reference)?;
+        let module = module(&image)?;
+        if let (Some((index, _)), Some(_)) = (&image.index, reference.digest()) {
+            eprintln!(
+                "note: {}: filter: {index} is an index; pinned is the image that meshes take from \
+                 it, {}",
+                self.policy.display(),
+                image.digest
+            );
+        }
+        image.reference = reference.pinned(&image.digest);
+        if let (Some(Delivery::Image(_)), Err(refusal)) = (&policy.module, verdict(&image)) {
+            return Ok(Err(refusal));
+        }
+        policy.pin(image.digest.hex())?;
+        let file = PathBuf::from(format!("{}.wasm", image.reference));
+        self.built_ins.hold(file.clone(), module);
+        Ok(Ok(file))
     }
 }
 

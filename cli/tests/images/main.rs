@@ -18,6 +18,7 @@ mod layouts;
 mod logins;
 mod proxy;
 mod registry;
+mod rendering;
 mod tokens;
 
 use std::collections::BTreeSet;
