@@ -196,6 +196,32 @@ fn what_a_target_cannot_express_is_refused_with_its_place() {
 }
 
 #[test]
+fn traps_that_a_policy_leads_into_are_told() {
+    let check = |target: Target, apply: &str, module: &str, rule: &str| {
+        let text = format!("filter: a\nnamespace: b\nmodule: {module}\napply: {apply}");
+        let rendered = render(target, &Policy::parse(&text).unwrap(), &facts()).unwrap();
+        let told = |note: &&String| note.starts_with(&format!("{rule}: "));
+        assert_eq!(rendered.notes.iter().filter(told).count(), 1, "{rule}: {:?}", rendered.notes);
+    };
+    let file = "{ file: /a.wasm }";
+    let waypoint = "{ gateway.networking.k8s.io/gateway-class-name: istio-waypoint }";
+    check(Istio, "{ ports: [ 15006 ] }", file, "capture-port");
+    check(Istio, "{ selector: { istio: ingressgateway } }", file, "target-context");
+    check(Istio, &format!("{{ selector: {waypoint} }}"), file, "waypoint");
+    check(IstioWasmPlugin, &format!("{{ selector: {waypoint} }}"), file, "selector-on-waypoint");
+    let misspelt = "{ anchor: { before: envoy.filters.http.routr } }";
+    check(Istio, misspelt, file, "unknown-anchor");
+    let hex = "a".repeat(64);
+    let image = format!("{{ image: {{ reference: 'oci://169.254.169.254/a@sha256:{hex}' }} }}");
+    check(Istio, "{}", &image, "blocked-address");
+    check(IstioTrafficExtension, "{}", &image, "blocked-address");
+    let class = "{ to: waypoint, targets: [ { kind: GatewayClass, name: istio-waypoint } ] }";
+    check(IstioWasmPlugin, class, file, "target-class");
+    let route = "{ to: gateway, targets: [ { kind: HTTPRoute, name: web } ] }";
+    check(IstioWasmPlugin, route, file, "target-kind");
+}
+
+#[test]
 fn filters_of_one_place_stand_in_the_order_that_is_said() {
     let priority = |anchor: &str, order: u16| {
         let text = format!(
