@@ -1,12 +1,15 @@
 //! Where credentials come from, and how a registry is logged in to with them.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::proxy::{Message, Proxy};
 use crate::registry::{Mode, Registry};
 use crate::tokens::{IDENTITY_TOKEN, TokenService};
 use crate::{Files, command, inspected, said};
@@ -145,6 +148,47 @@ fn tokens_are_fetched_where_the_registry_says() {
     let helper = format!("echo '{{\"Username\":\"<token>\",\"Secret\":\"{IDENTITY_TOKEN}\"}}'");
     executable(&files, "docker-credential-test", &helper);
     with(&json!({ "credHelpers": { &at: "test" } })).unwrap();
+}
+
+#[test]
+fn credentials_stay_with_the_registry() {
+    let Some(registry) = Registry::start(Mode::Basic) else { return };
+    let (files, seen) = (Files::new(), Arc::new(Mutex::new(Vec::new())));
+    // Where clouds keep blobs: what opens it stands in the address.
+    let store = Proxy::start(&registry.address(), {
+        let seen = Arc::clone(&seen);
+        move |mut request, on| {
+            let authorization = request.header("authorization").map(str::to_owned);
+            seen.lock().unwrap().push((request.line().to_owned(), authorization));
+            write!(request.head, "authorization: Basic {}\r\n", auth("secret")).unwrap();
+            Some(on(&request))
+        }
+    });
+    let elsewhere = store.address();
+    let front = Proxy::start(&registry.address(), move |request, on| {
+        let host = request.header("host").unwrap().to_owned();
+        let mut answer = on(&request);
+        if request.is("POST", "/blobs/uploads/") {
+            answer.head = answer.head.replace(&host, &elsewhere);
+        }
+        if request.is("GET", "/blobs/") && answer.line().contains("200") {
+            let path = request.line().split(' ').nth(1).unwrap();
+            let location = format!("location: http://{elsewhere}{path}\r\n");
+            return Some(Message::answer("307 Temporary Redirect", &location, ""));
+        }
+        Some(answer)
+    });
+    let image = format!("{}/a:edge", front.address());
+    let variables =
+        [("TOLLGATE_REGISTRY_USERNAME", "alice"), ("TOLLGATE_REGISTRY_PASSWORD", "secret")];
+    push(&files, &[], &variables, "", &image).unwrap();
+    let mut pull = command(&["pull", &image, "--out", files.path("pulled.wasm").to_str().unwrap()]);
+    let output = pull.envs(variables).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let seen = seen.lock().unwrap();
+    let count = |method: &str| seen.iter().filter(|(line, _)| line.starts_with(method)).count();
+    assert_eq!((count("PUT"), count("GET")), (2, 1), "{seen:?}");
+    assert!(seen.iter().all(|(_, authorization)| authorization.is_none()), "{seen:?}");
 }
 
 fn executable(files: &Files, name: &str, script: &str) {

@@ -233,6 +233,10 @@ fn a_registry_with_tls_is_trusted_by_its_ca_alone() {
     let ca = ca.to_str().unwrap();
     let pinned = printed(&["push", &module, &image, "--ca", ca]);
     assert!(printed(&["verify", &pinned, "--ca", ca]).contains("Istio          takes it"));
+    assert!(printed(&["inspect", &image, "--ca", ca]).contains("layout    compat"));
+    let pulled = files.path("pulled.wasm");
+    printed(&["pull", &image, "--ca", ca, "--out", pulled.to_str().unwrap()]);
+    assert_eq!(fs::read(&pulled).unwrap(), fs::read(&module).unwrap());
     let empty = files.path("empty.pem");
     fs::write(&empty, "").unwrap();
     assert!(

@@ -261,3 +261,28 @@ impl fmt::Display for TransportError {
 }
 
 impl std::error::Error for TransportError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_and_for_those_who_say_so() {
+        let scheme = |image: &str, plain| {
+            let transport = Transport::new(&image.parse().unwrap(), plain, None);
+            // A system without certificates trusts nobody, and speaks no plain HTTP for it.
+            transport.map_or(Scheme::Https, |transport| transport.scheme)
+        };
+        for (image, expected) in [
+            ("localhost:5000/a", Scheme::Http),
+            ("127.0.0.1:5000/a", Scheme::Http),
+            ("[::1]:5000/a", Scheme::Http),
+            ("10.0.0.1:5000/a", Scheme::Https),
+            ("registry.example.com/a", Scheme::Https),
+            ("localhost.example.com/a", Scheme::Https),
+        ] {
+            assert_eq!(scheme(image, PlainHttp::OnLoopback), expected, "{image}");
+            assert_eq!(scheme(image, PlainHttp::Allowed), Scheme::Http, "{image}");
+        }
+    }
+}
