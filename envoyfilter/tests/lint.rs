@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use tollgate_envoyfilter::lint::{RULES, lint};
+use tollgate_envoyfilter::lint::{Finding, RULES, Resources, lint};
 
 fn files(folder: &str) -> Vec<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -56,6 +56,23 @@ fn correct_resources_have_no_traps() {
         let findings = lint(&text).unwrap();
         assert!(findings.is_empty(), "{}: {findings:#?}", file.display());
     }
+}
+
+#[test]
+fn halves_of_a_pair_may_be_in_two_files() {
+    let (_, pair) = files("tests/lint/correct")
+        .into_iter()
+        .find(|(file, _)| file.ends_with("pair.yaml"))
+        .unwrap();
+    let (start, second) = pair.split_at(pair.find("  - applyTo: HTTP_FILTER").unwrap());
+    let (head, _) = start.split_at(start.find("  - applyTo").unwrap());
+    let read = |text: &str| Resources::parse(text).unwrap();
+    let (extension, filter) = (read(start), read(&format!("{head}{second}")));
+    let rules = |findings: Vec<Finding>| findings.iter().map(|it| it.rule).collect::<Vec<_>>();
+    assert_eq!(rules(extension.traps(&[])), ["unasked-extension"]);
+    assert_eq!(rules(filter.traps(&[])), ["unknown-extension"]);
+    let both = [&extension, &filter];
+    assert_eq!(both.map(|file| rules(file.traps(&both)).len()), [0, 0]);
 }
 
 #[test]

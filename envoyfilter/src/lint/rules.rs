@@ -88,7 +88,7 @@ rules! {
         "Istio names the filters of its plugins by itself, and otherwise from 1.30 on; then the patch does nothing, in silence."
         => "stand before envoy.filters.http.router, or order plugins by phase and priority";
     UNKNOWN_ANCHOR "unknown-anchor":
-        "Istio builds no such filter into its chains, and no patch of this file adds it; then the patch does nothing, in silence."
+        "Istio builds no such filter into its chains, and no patch here adds it; then this one does nothing, in silence."
         => "stand before envoy.filters.http.router, or write INSERT_FIRST";
     OLD_FILTER_NAME "old-filter-name":
         "Names are compared as they are, and Istio builds its chains with the names of v3; the patch does nothing, in silence."
@@ -160,10 +160,10 @@ rules! {
         "The filter takes no configuration of a type that it does not list: every request gets 500."
         => "add the type of the extension to type_urls";
     UNKNOWN_EXTENSION "unknown-extension":
-        "The filter asks for a name that no patch of this file adds; the listener waits for it, or answers with 500."
+        "The filter asks for a name that no patch here adds; the listener waits for it, or answers with 500."
         => "give both the same name";
     UNASKED_EXTENSION "unasked-extension":
-        "No filter of this file asks for this name, so that Istio does not send it."
+        "No filter here asks for this name, so that Istio does not send it."
         => "give both the same name";
     DUPLICATE_EXTENSION "duplicate-extension":
         "Names over ECDS are one space for all of a proxy; which of two it gets is not said."
