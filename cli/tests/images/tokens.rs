@@ -1,6 +1,6 @@
 //! A service that gives tokens for a registry: signed, for one repository, and for a minute.
 //!
-//! Source: the distribution project's pages "Token Authentication Implementation" and "OAuth2 Token
+//! Source: the distribution project's pages "Token Authentication Implementation" and "`OAuth2` Token
 //! Authentication".
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
