@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use tollgate_envoyfilter::{Delivery, Facts, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_module::Module;
-use tollgate_oci::{Reference, Refusal, verdict};
+use tollgate_oci::{Digest, Fetched, Refusal, verdict};
 
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
@@ -94,17 +94,24 @@ impl Render {
         let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
         let source = match &self.module {
             Some(file) => FilterSource::File(file.clone()),
-            None if policy.filter.starts_with("oci://") => {
-                let pulled = self.pull(&mut policy).with_context(|| format!("{name}"))?;
-                match pulled {
-                    Ok(file) => FilterSource::File(file),
-                    Err(refusal) => {
+            None => {
+                let (registries, built_ins) = (self.registries.clone(), &mut self.built_ins);
+                let (source, image) = source(&policy.filter, &file, registries, built_ins)
+                    .with_context(|| format!("{name}"))?;
+                let judged = image.map(|image| pin(&mut policy, image)).transpose();
+                match judged.with_context(|| format!("{name}"))? {
+                    Some(Judged::Refused(refusal)) => {
                         eprintln!("{name}: no mesh takes {}: {refusal}", policy.filter);
                         return Ok(Outcome::Failed);
                     }
+                    Some(Judged::FromIndex { index, pinned }) => eprintln!(
+                        "note: {name}: filter: {index} is an index; pinned is the image that meshes \
+                         take from it, {pinned}"
+                    ),
+                    Some(Judged::Taken) | None => {}
                 }
+                source
             }
-            None => source(&policy.filter, &self.policy).with_context(|| format!("{name}"))?,
         };
         let (file, bytes) = self.built_ins.read(&source).with_context(|| format!("{name}"))?;
 
@@ -140,35 +147,33 @@ impl Render {
     }
 }
 
-impl Render {
-    /// Pulls the image that a policy names, and pins it by the digest that meshes compare with; gives the
-    /// file that its module is held as. An image that a mesh would have to pull may be refused as the mesh
-    /// would.
-    ///
-    /// # Errors
-    ///
-    /// What cannot be pulled, or has no module.
-    fn pull(&mut self, policy: &mut Policy) -> Result<Result<PathBuf, Refusal>> {
-        let reference: Reference = policy.filter.parse()?;
-        let mut image = self.registries.clone().read()?.fetch(&reference)?;
-        let module = module(&image)?;
-        if let (Some((index, _)), Some(_)) = (&image.index, reference.digest()) {
-            eprintln!(
-                "note: {}: filter: {index} is an index; pinned is the image that meshes take from \
-                 it, {}",
-                self.policy.display(),
-                image.digest
-            );
-        }
-        image.reference = reference.pinned(&image.digest);
-        if let (Some(Delivery::Image(_)), Err(refusal)) = (&policy.module, verdict(&image)) {
-            return Ok(Err(refusal));
-        }
-        policy.pin(image.digest.hex())?;
-        let file = PathBuf::from(format!("{}.wasm", image.reference));
-        self.built_ins.hold(file.clone(), module);
-        Ok(Ok(file))
+/// What is said of the image that a policy names.
+enum Judged {
+    /// It is what it was called.
+    Taken,
+    /// What was pinned is an index, and now the image that meshes take from it.
+    FromIndex { index: Digest, pinned: Digest },
+    /// The mesh that would have to pull it does not take it.
+    Refused(Refusal),
+}
+
+/// Pins the image that a policy names, by the digest that meshes compare with.
+///
+/// # Errors
+///
+/// When the policy names another one for the mesh.
+fn pin(policy: &mut Policy, mut image: Fetched) -> Result<Judged> {
+    let named = image.reference.digest().cloned();
+    image.reference = image.reference.pinned(&image.digest);
+    if let (Some(Delivery::Image(_)), Err(refusal)) = (&policy.module, verdict(&image)) {
+        return Ok(Judged::Refused(refusal));
     }
+    policy.pin(image.digest.hex())?;
+    let pinned = image.digest;
+    Ok(match named.filter(|named| *named != pinned) {
+        Some(index) => Judged::FromIndex { index, pinned },
+        None => Judged::Taken,
+    })
 }
 
 fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
@@ -182,18 +187,26 @@ fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The module of a policy; a path is meant from the folder of the policy.
+/// The module of a policy: a path is meant from the folder of the policy, and an image is pulled, whose
+/// module `built_ins` then has.
 ///
 /// # Errors
 ///
-/// A text that names no filter.
-pub(crate) fn source(filter: &str, policy: &Path) -> Result<FilterSource> {
-    Ok(match FilterSource::parse(filter)? {
-        FilterSource::File(file) => {
-            FilterSource::File(policy.parent().unwrap_or(Path::new("")).join(file))
-        }
-        built_in @ FilterSource::BuiltIn(_) => built_in,
-    })
+/// A text that names no filter, and an image that cannot be pulled.
+pub(crate) fn source(
+    filter: &str,
+    policy: &Path,
+    registries: RegistryOptions,
+    built_ins: &mut BuiltIns,
+) -> Result<(FilterSource, Option<Fetched>)> {
+    if filter.starts_with("oci://") {
+        let image = registries.read()?.fetch(&filter.parse()?)?;
+        let file = PathBuf::from(format!("{}.wasm", image.reference.pinned(&image.digest)));
+        built_ins.hold(file.clone(), module(&image)?);
+        return Ok((FilterSource::File(file), Some(image)));
+    }
+    let folder = policy.parent().unwrap_or(Path::new(""));
+    Ok((FilterSource::parse(filter)?.within(folder), None))
 }
 
 fn facts(file: &Path, bytes: Vec<u8>) -> Result<Facts> {

@@ -231,6 +231,12 @@ fn of_an_index_meshes_take_one_image_and_compare_its_digest() {
     let index = |children: &[&Value]| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": children });
     let both = store.manifest("both", INDEX, &index(&[&arm, &amd]));
     store.manifest("arm-only", INDEX, &index(&[&arm]));
+    // The CNCF's form beside the other is left to others.
+    let (cncf, cncf_config) = (module(3), "application/vnd.wasm.config.v0+json");
+    let mut wasm = store.image("wasm", OCI, cncf_config, &[("application/wasm", &cncf)]);
+    wasm["platform"] = json!({ "os": "wasip1", "architecture": "wasm" });
+    store.manifest("both-forms", INDEX, &index(&[&wasm, &amd]));
+    store.check("both-forms", &json!("oci-compat"), "");
     // One that names no platform is for all.
     let mut any = amd.clone();
     any.as_object_mut().unwrap().remove("platform");

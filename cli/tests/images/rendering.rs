@@ -1,6 +1,7 @@
 //! `tollgate render` of a policy whose filter is an image: pulled, judged, and pinned.
 
 use std::fs;
+use std::process::Output;
 
 use serde_json::json;
 
@@ -10,17 +11,29 @@ use crate::{Files, command, digest_of, module, said};
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// What is rendered of a policy, and what is said on the way; the code when that is not 0.
-fn render(files: &Files, policy: &str, target: &str) -> Result<(String, String), (i32, String)> {
+/// Runs a command on a policy, as alice.
+fn ran(files: &Files, arguments: &[&str], policy: &str) -> Output {
     let file = files.path("policy.yaml");
     fs::write(&file, policy).unwrap();
-    let mut command = command(&["render", file.to_str().unwrap(), "--target", target]);
+    let mut command = command(arguments);
+    if !policy.is_empty() {
+        command.arg(&file);
+    }
     command.env("TOLLGATE_REGISTRY_USERNAME", "alice").env("TOLLGATE_REGISTRY_PASSWORD", "secret");
-    let output = command.env("TOLLGATE_CACHE", files.path("cache")).output().unwrap();
+    command.env("TOLLGATE_CACHE", files.path("cache")).output().unwrap()
+}
+
+/// What is rendered of a policy, and what is said on the way; the code when that is not 0.
+fn render(files: &Files, policy: &str, target: &str) -> Result<(String, String), (i32, String)> {
+    let output = ran(files, &["render", "--target", target], policy);
     match output.status.code() {
-        Some(0) => Ok((String::from_utf8(output.stdout.clone()).unwrap(), said(&output))),
+        Some(0) => Ok((printed(&output), said(&output))),
         code => Err((code.unwrap(), said(&output))),
     }
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn policy(image: &str, more: &str) -> String {
@@ -53,6 +66,13 @@ fn an_image_is_pinned_by_the_digest_that_meshes_compare_with() {
     let (rendered, words) = render(&files, &policy(&tag, &followed), "istio").unwrap();
     assert!(rendered.contains(&format!("uri: oci://{tag}\n")), "{rendered}");
     assert!(words.contains("is not pinned"), "{words}");
+
+    // What else takes a policy, or a module.
+    let explained = ran(&files, &["explain"], &policy(&tag, ""));
+    assert!(explained.status.success(), "{}", said(&explained));
+    let checked = printed(&ran(&files, &["check", &format!("oci://{tag}")], ""));
+    assert!(checked.starts_with(&format!("{pinned}.wasm\n")), "{checked}");
+    assert!(checked.contains("Envoy 1.40     loads it"), "{checked}");
 
     let absent = format!("{at}/filters/absent:1.0.0");
     let (code, words) = render(&files, &policy(&absent, ""), "istio").unwrap_err();
