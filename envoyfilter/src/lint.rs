@@ -79,13 +79,19 @@ pub fn lint(text: &str) -> Result<Vec<Finding>, Invalid> {
 pub struct Resources(Vec<Node>);
 
 impl Resources {
-    /// Reads them.
+    /// Reads them: documents, and what is in lists of them.
     ///
     /// # Errors
     ///
     /// [`Invalid`] where the file is no YAML.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        tollgate_tree::parse(text).map(Self)
+        let documents = tollgate_tree::parse(text)?.into_iter();
+        // As `kubectl get` writes several.
+        let opened = documents.flat_map(|document| match text_at(&document, &["kind"]) {
+            kind if kind.ends_with("List") => list_at(&document, &["items"]).to_vec(),
+            _ => vec![document],
+        });
+        Ok(Self(opened.collect()))
     }
 
     /// Finds the traps in them, in the order in which they stand. What they name may be added by others,

@@ -267,6 +267,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn patience_is_asked_for_in_seconds_or_by_a_date() {
+        assert_eq!(patience(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(patience("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(patience("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_hours(1));
+        for text in ["", "-1", "soon", "1.5"] {
+            assert_eq!(patience(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn plain_http_is_for_this_machine_and_for_those_who_say_so() {
         let scheme = |image: &str, plain| {
             let transport = Transport::new(&image.parse().unwrap(), plain, None);
