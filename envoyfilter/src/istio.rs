@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::companions::Variants;
+use crate::placement::whole_mesh;
 use crate::rendered::{Document, Rendered, put};
 use crate::wasm::{self, sha256};
 use crate::{Anchor, Delivery, Direction, Facts, InvalidPolicy, Phase, Policy, Pull, PullPolicy};
@@ -48,6 +49,7 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
         }
     }
     let mut rendered = Rendered::default();
+    rendered.notes.extend(whole_mesh(policy));
     let code = code(policy, facts, &mut rendered)?;
     let name = format!("{namespace}/{}", policy.plugin_name());
     let mut filter = wasm::filter(policy, facts, &name, &code.value);

@@ -12,6 +12,7 @@ mod companions;
 mod image;
 pub mod istiod;
 pub mod lint;
+mod pin;
 mod placement;
 mod policy;
 mod rendered;

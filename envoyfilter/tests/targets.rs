@@ -222,6 +222,22 @@ fn traps_that_a_policy_leads_into_are_told() {
 }
 
 #[test]
+fn a_resource_for_the_whole_mesh_is_told() {
+    let told = |target: Target, namespace: &str, apply: &str| {
+        let text = format!(
+            "filter: a\nnamespace: {namespace}\nmodule: {{ file: /a.wasm }}\napply: {apply}"
+        );
+        let rendered = render(target, &Policy::parse(&text).unwrap(), &facts()).unwrap();
+        rendered.notes.iter().any(|note| note.contains("every proxy of the mesh"))
+    };
+    for target in [Istio, IstioWasmPlugin, IstioTrafficExtension] {
+        assert!(told(target, "istio-system", "{}"), "{target:?}");
+        assert!(!told(target, "istio-system", "{ selector: { app: a } }"), "{target:?}");
+        assert!(!told(target, "shop", "{}"), "{target:?}");
+    }
+}
+
+#[test]
 fn filters_of_one_place_stand_in_the_order_that_is_said() {
     let priority = |anchor: &str, order: u16| {
         let text = format!(

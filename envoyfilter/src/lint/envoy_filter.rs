@@ -8,9 +8,8 @@ use super::rules::{
     TARGET_COUNT, TARGET_KIND, TARGET_NAMESPACE, TARGETS_ON_SIDECAR, WAYPOINT,
 };
 use super::{Lint, fields, list_at, text_at};
+use crate::placement::ROOT_NAMESPACE;
 
-/// Where policies are that are for the whole mesh, unless it was installed with another.
-const ROOT_NAMESPACE: &str = "istio-system";
 /// What policies are attached to: group and kind.
 ///
 /// Source: Istio, `pkg/config/validation`, `validatePolicyTargetReference`.
