@@ -92,26 +92,25 @@ impl Render {
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
         let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
-        let source = match &self.module {
-            Some(file) => FilterSource::File(file.clone()),
-            None => {
-                let (registries, built_ins) = (self.registries.clone(), &mut self.built_ins);
-                let (source, image) = source(&policy.filter, &file, registries, built_ins)
-                    .with_context(|| format!("{name}"))?;
-                let judged = image.map(|image| pin(&mut policy, image)).transpose();
-                match judged.with_context(|| format!("{name}"))? {
-                    Some(Judged::Refused(refusal)) => {
-                        eprintln!("{name}: no mesh takes {}: {refusal}", policy.filter);
-                        return Ok(Outcome::Failed);
-                    }
-                    Some(Judged::FromIndex { index, pinned }) => eprintln!(
-                        "note: {name}: filter: {index} is an index; pinned is the image that meshes \
-                         take from it, {pinned}"
-                    ),
-                    Some(Judged::Taken) | None => {}
+        let source = if let Some(file) = &self.module {
+            FilterSource::File(file.clone())
+        } else {
+            let (registries, built_ins) = (self.registries.clone(), &mut self.built_ins);
+            let (source, image) = source(&policy.filter, &file, registries, built_ins)
+                .with_context(|| format!("{name}"))?;
+            let judged = image.map(|image| pin(&mut policy, image)).transpose();
+            match judged.with_context(|| format!("{name}"))? {
+                Some(Judged::Refused(refusal)) => {
+                    eprintln!("{name}: no mesh takes {}: {refusal}", policy.filter);
+                    return Ok(Outcome::Failed);
                 }
-                source
+                Some(Judged::FromIndex { index, pinned }) => eprintln!(
+                    "note: {name}: filter: {index} is an index; pinned is the image that meshes \
+                     take from it, {pinned}"
+                ),
+                Some(Judged::Taken) | None => {}
             }
+            source
         };
         let (file, bytes) = self.built_ins.read(&source).with_context(|| format!("{name}"))?;
 
