@@ -8,19 +8,21 @@ use serde::Serialize;
 use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Imports, Scenario};
+use tollgate_host::scenario::{FilterUse, HostName, Imports, Scenario};
 use tollgate_module::{Module, StatsTag};
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, DeclaredImports, Modules, read_configuration};
+use crate::images::RegistryOptions;
 use crate::limits::LimitOptions;
 use crate::loading::Loading;
+use crate::render::source;
 use crate::{Format, Outcome, print};
 
 /// Arguments of `tollgate check`.
 #[derive(Args)]
 pub(crate) struct Check {
-    /// The module: a file, or the name of a built-in filter.
+    /// The module: a file, the name of a built-in filter, or an image `oci://…`, which is pulled.
     #[arg(value_name = "FILE.wasm", conflicts_with = "from")]
     file: Option<String>,
     /// Its configuration, YAML or JSON; the module itself judges it.
@@ -34,6 +36,8 @@ pub(crate) struct Check {
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    #[command(flatten)]
+    registries: RegistryOptions,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -74,11 +78,13 @@ impl Check {
     /// # Errors
     ///
     /// What cannot be read.
-    pub(crate) fn run(self) -> Result<Outcome> {
+    pub(crate) fn run(mut self) -> Result<Outcome> {
         let deployed = self.from.filter()?;
         let source = match (&deployed, &self.file) {
             (Some(filter), _) => filter.source.clone(),
-            (None, Some(file)) => FilterSource::parse(file)?,
+            (None, Some(file)) => {
+                source(file, Path::new(""), self.registries, &mut self.built_ins)?.0
+            }
             (None, None) => bail!("name a module, or with --from the file that deploys one"),
         };
         let (file, bytes) = self.built_ins.read(&source)?;

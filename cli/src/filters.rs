@@ -36,6 +36,9 @@ pub(crate) struct BuiltIns {
     /// Folder of the built-in filters' modules, as `tollgate build` writes them.
     #[arg(long, value_name = "DIR", default_value = "target/filters")]
     modules: PathBuf,
+    /// Modules that come from registries, by the file that they would be.
+    #[arg(skip)]
+    pulled: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl BuiltIns {
@@ -46,6 +49,9 @@ impl BuiltIns {
     /// One that names the file, and what to run when it was not built yet.
     pub(crate) fn read(&self, source: &FilterSource) -> Result<(PathBuf, Vec<u8>)> {
         let file = self.file(source);
+        if let Some(bytes) = self.pulled.get(&file) {
+            return Ok((file, bytes.clone()));
+        }
         let bytes = std::fs::read(&file).with_context(|| match source {
             FilterSource::BuiltIn(name) => format!(
                 "filter `{name}`: {} cannot be read; build it with `tollgate build {name}`",
@@ -54,6 +60,11 @@ impl BuiltIns {
             FilterSource::File(_) => format!("{} cannot be read", file.display()),
         })?;
         Ok((file, bytes))
+    }
+
+    /// Takes a module for the one of a file, which need not exist.
+    pub(crate) fn hold(&mut self, file: PathBuf, bytes: Vec<u8>) {
+        self.pulled.insert(file, bytes);
     }
 
     /// The folder.

@@ -1,13 +1,18 @@
-//! What `push`, `pull`, `inspect` and `verify` share: the way to a registry, and what is told on it.
+//! What commands share that speak to registries: the way there, and what is told on it.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tollgate_oci::{
-    Access, Credential, Event, Fetched, Login, PlainHttp, Reference, Repository, Retry, Transport,
+    Access, Credential, Descriptor, Event, Fetched, Login, PlainHttp, Reference, Repository, Retry,
+    Transport,
 };
+
+/// How many letters of a digest a bar has.
+const SHOWN_OF_DIGEST: usize = 19;
 
 /// How to speak to registries.
 #[derive(Args, Clone, Debug)]
@@ -76,7 +81,9 @@ impl Registries {
         access: Access,
         transport: &'a Transport,
     ) -> Repository<'a> {
-        Repository::new(reference, access, &self.login, transport, Retry::default(), tell)
+        let mut progress = Progress::default();
+        let listener = move |event: &Event<'_>| progress.tell(event);
+        Repository::new(reference, access, &self.login, transport, Retry::default(), listener)
     }
 
     /// Reads an image.
@@ -91,20 +98,68 @@ impl Registries {
     }
 }
 
+/// The module of an image.
+///
+/// # Errors
+///
+/// When it has none, or not where its layout says.
+pub(crate) fn module(image: &Fetched) -> Result<Vec<u8>> {
+    let module = image.module().context("no module in it; see `tollgate inspect`");
+    let module = module.and_then(|module| Ok(module?));
+    module.with_context(|| image.reference.to_string())
+}
+
 /// Progress goes to a terminal only; that something is tried again, everywhere.
-fn tell(event: &Event<'_>) {
-    let is_watched = io::stderr().is_terminal();
-    match event {
-        Event::Retrying { failure, pause } => {
-            eprintln!("{failure}; trying again in {:.1} s", pause.as_secs_f32());
+#[derive(Default)]
+struct Progress {
+    /// That of the blob which moves.
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn tell(&mut self, event: &Event<'_>) {
+        let is_watched = io::stderr().is_terminal();
+        if let Event::Moved { bytes, .. } = event {
+            return self.bar.iter().for_each(|bar| bar.set_position(*bytes));
         }
-        Event::Present(blob) if is_watched => {
-            eprintln!("{}  {} bytes, there already", blob.digest, blob.size);
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
         }
-        Event::Sending(blob) if is_watched => {
-            eprintln!("{}  {} bytes, sending", blob.digest, blob.size);
+        match event {
+            Event::Retrying { failure, pause } => {
+                eprintln!("{failure}; trying again in {:.1} s", pause.as_secs_f32());
+            }
+            Event::Present(blob) if is_watched => {
+                eprintln!("{}  {} bytes, there already", blob.digest, blob.size);
+            }
+            Event::Named(name) if is_watched => eprintln!("{name}  named"),
+            Event::Sending(blob) | Event::Reading(blob) if is_watched => {
+                self.bar = Some(bar(blob));
+            }
+            Event::Present(_)
+            | Event::Named(_)
+            | Event::Sending(_)
+            | Event::Reading(_)
+            | Event::Moved { .. } => {}
         }
-        Event::Named(name) if is_watched => eprintln!("{name}  named"),
-        Event::Present(_) | Event::Sending(_) | Event::Named(_) => {}
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
+        }
+    }
+}
+
+/// A line of the terminal with a part of the blob's digest, which grows until all of it has moved.
+fn bar(blob: &Descriptor) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(blob.size), ProgressDrawTarget::stderr());
+    let style = "{msg}  [{bar:24}] {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}";
+    let message: String = blob.digest.as_str().chars().take(SHOWN_OF_DIGEST).collect();
+    match ProgressStyle::with_template(style) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")).with_message(message),
+        Err(_) => bar.with_message(message),
     }
 }

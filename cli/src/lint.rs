@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use tollgate_envoyfilter::lint::{Finding, lint};
+use tollgate_envoyfilter::lint::{Finding, Resources};
 
 use crate::{Format, Outcome, print};
 
@@ -13,7 +13,7 @@ use crate::{Format, Outcome, print};
 #[derive(Args)]
 pub(crate) struct Lint {
     /// Resources: `EnvoyFilter`, `WasmPlugin`, `TrafficExtension` and their kin; other documents are passed
-    /// over.
+    /// over. Files that are named together are looked at as deployed together.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// How the result is written.
@@ -36,14 +36,19 @@ impl Lint {
     ///
     /// A file that cannot be read, or is no YAML.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let mut found = Vec::new();
-        for path in &self.files {
+        let read = |path: &PathBuf| {
             let file = path.display().to_string();
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("{file} cannot be read"))?;
-            let findings = lint(&text).with_context(|| file.clone())?;
-            let here = findings.into_iter().map(|finding| Found { file: file.clone(), finding });
-            found.extend(here);
+            let resources = Resources::parse(&text).with_context(|| file.clone())?;
+            Ok((file, resources))
+        };
+        let files = self.files.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let all: Vec<&Resources> = files.iter().map(|(_, resources)| resources).collect();
+        let mut found = Vec::new();
+        for (file, resources) in &files {
+            let here = resources.traps(&all).into_iter();
+            found.extend(here.map(|finding| Found { file: file.clone(), finding }));
         }
         match self.format {
             Format::Json => {

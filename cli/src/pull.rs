@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use tollgate_oci::{Digest, Reference};
 
-use crate::images::RegistryOptions;
+use crate::images::{RegistryOptions, module};
 use crate::{Outcome, print};
 
 /// Arguments of `tollgate pull`.
@@ -30,10 +30,7 @@ impl Pull {
     /// What cannot be read or written; an image without a module.
     pub(crate) fn run(self) -> Result<Outcome> {
         let image = self.registries.read()?.fetch(&self.image)?;
-        let Some(module) = image.module() else {
-            bail!("{}: no module in it; see `tollgate inspect`", self.image);
-        };
-        let module = module.with_context(|| self.image.to_string())?;
+        let module = module(&image)?;
         let last = self.image.name().rsplit('/').next().unwrap_or_default();
         let file = self.out.unwrap_or_else(|| PathBuf::from(format!("{last}.wasm")));
         std::fs::write(&file, &module).with_context(|| format!("{}", file.display()))?;

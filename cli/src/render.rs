@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use tollgate_envoyfilter::{Facts, Policy, Rendered, Target, Traffic, render};
+use tollgate_envoyfilter::{Delivery, Facts, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_module::Module;
+use tollgate_oci::{Digest, Fetched, Refusal, verdict};
 
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
+use crate::images::{RegistryOptions, module};
 use crate::limits::LimitOptions;
 use crate::metrics;
 use crate::{Outcome, print};
@@ -23,9 +25,11 @@ pub(crate) struct Render {
     /// Whose resource.
     #[arg(long, value_enum)]
     target: Mesh,
-    /// The file of the module, where the policy names an image: it is judged, and not pulled.
+    /// The file of the module: it is judged, and an image that the policy names is not pulled.
     #[arg(long, value_name = "FILE.wasm")]
     module: Option<PathBuf>,
+    #[command(flatten)]
+    registries: RegistryOptions,
     /// Write each document into a file of this folder, in place of all to standard output.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -82,18 +86,31 @@ impl Render {
     /// # Errors
     ///
     /// What cannot be read, and a module that no proxy would load.
-    pub(crate) fn run(self) -> Result<Outcome> {
-        let name = self.policy.display();
+    pub(crate) fn run(mut self) -> Result<Outcome> {
+        let file = self.policy.clone();
+        let name = file.display();
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
-        let policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
-        let source = match &self.module {
-            Some(file) => FilterSource::File(file.clone()),
-            None if policy.filter.starts_with("oci://") => bail!(
-                "{name}: {} is not pulled here; name its file with --module FILE.wasm",
-                policy.filter
-            ),
-            None => source(&policy.filter, &self.policy).with_context(|| format!("{name}"))?,
+        let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
+        let source = if let Some(file) = &self.module {
+            FilterSource::File(file.clone())
+        } else {
+            let (registries, built_ins) = (self.registries.clone(), &mut self.built_ins);
+            let (source, image) = source(&policy.filter, &file, registries, built_ins)
+                .with_context(|| format!("{name}"))?;
+            let judged = image.map(|image| pin(&mut policy, image)).transpose();
+            match judged.with_context(|| format!("{name}"))? {
+                Some(Judged::Refused(refusal)) => {
+                    eprintln!("{name}: no mesh takes {}: {refusal}", policy.filter);
+                    return Ok(Outcome::Failed);
+                }
+                Some(Judged::FromIndex { index, pinned }) => eprintln!(
+                    "note: {name}: filter: {index} is an index; pinned is the image that meshes \
+                     take from it, {pinned}"
+                ),
+                Some(Judged::Taken) | None => {}
+            }
+            source
         };
         let (file, bytes) = self.built_ins.read(&source).with_context(|| format!("{name}"))?;
 
@@ -129,6 +146,35 @@ impl Render {
     }
 }
 
+/// What is said of the image that a policy names.
+enum Judged {
+    /// It is what it was called.
+    Taken,
+    /// What was pinned is an index, and now the image that meshes take from it.
+    FromIndex { index: Digest, pinned: Digest },
+    /// The mesh that would have to pull it does not take it.
+    Refused(Refusal),
+}
+
+/// Pins the image that a policy names, by the digest that meshes compare with.
+///
+/// # Errors
+///
+/// When the policy names another one for the mesh.
+fn pin(policy: &mut Policy, mut image: Fetched) -> Result<Judged> {
+    let named = image.reference.digest().cloned();
+    image.reference = image.reference.pinned(&image.digest);
+    if let (Some(Delivery::Image(_)), Err(refusal)) = (&policy.module, verdict(&image)) {
+        return Ok(Judged::Refused(refusal));
+    }
+    policy.pin(image.digest.hex())?;
+    let pinned = image.digest;
+    Ok(match named.filter(|named| *named != pinned) {
+        Some(index) => Judged::FromIndex { index, pinned },
+        None => Judged::Taken,
+    })
+}
+
 fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     for document in &rendered.documents {
@@ -140,18 +186,26 @@ fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The module of a policy; a path is meant from the folder of the policy.
+/// The module of a policy: a path is meant from the folder of the policy, and an image is pulled, whose
+/// module `built_ins` then has.
 ///
 /// # Errors
 ///
-/// A text that names no filter.
-pub(crate) fn source(filter: &str, policy: &Path) -> Result<FilterSource> {
-    Ok(match FilterSource::parse(filter)? {
-        FilterSource::File(file) => {
-            FilterSource::File(policy.parent().unwrap_or(Path::new("")).join(file))
-        }
-        built_in @ FilterSource::BuiltIn(_) => built_in,
-    })
+/// A text that names no filter, and an image that cannot be pulled.
+pub(crate) fn source(
+    filter: &str,
+    policy: &Path,
+    registries: RegistryOptions,
+    built_ins: &mut BuiltIns,
+) -> Result<(FilterSource, Option<Fetched>)> {
+    if filter.starts_with("oci://") {
+        let image = registries.read()?.fetch(&filter.parse()?)?;
+        let file = PathBuf::from(format!("{}.wasm", image.reference.pinned(&image.digest)));
+        built_ins.hold(file.clone(), module(&image)?);
+        return Ok((FilterSource::File(file), Some(image)));
+    }
+    let folder = policy.parent().unwrap_or(Path::new(""));
+    Ok((FilterSource::parse(filter)?.within(folder), None))
 }
 
 fn facts(file: &Path, bytes: Vec<u8>) -> Result<Facts> {

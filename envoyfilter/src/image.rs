@@ -57,6 +57,11 @@ impl Image {
         Ok(Self { repository: repository.to_owned(), tag: tag.map(str::to_owned), digest })
     }
 
+    /// The same name, for the image of this digest.
+    pub(crate) fn pinned(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
     /// Registry and repository, without tag and digest.
     pub fn repository(&self) -> &str {
         &self.repository

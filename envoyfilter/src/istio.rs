@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::companions::Variants;
+use crate::placement::whole_mesh;
 use crate::rendered::{Document, Rendered, put};
 use crate::wasm::{self, sha256};
 use crate::{Anchor, Delivery, Direction, Facts, InvalidPolicy, Phase, Policy, Pull, PullPolicy};
@@ -19,13 +20,15 @@ pub(crate) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connecti
 /// The filter that ends every chain of TCP.
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 /// What stands in a chain only while some policy asks for it.
-pub(crate) const VANISHING: [&str; 6] = [
+pub(crate) const VANISHING: [&str; 8] = [
     "envoy.filters.http.jwt_authn",
     "istio_authn",
     "envoy.filters.http.rbac",
     "envoy.filters.http.ext_authz",
     "envoy.filters.http.ext_proc",
     "envoy.filters.http.grpc_web",
+    "envoy.filters.network.rbac",
+    "envoy.filters.network.ext_authz",
 ];
 /// How the names of filters begin that Istio makes of its own plugins; they change with its version.
 pub(crate) const GENERATED: &str = "extensions.istio.io/";
@@ -46,6 +49,7 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
         }
     }
     let mut rendered = Rendered::default();
+    rendered.notes.extend(whole_mesh(policy));
     let code = code(policy, facts, &mut rendered)?;
     let name = format!("{namespace}/{}", policy.plugin_name());
     let mut filter = wasm::filter(policy, facts, &name, &code.value);
@@ -54,6 +58,9 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
     }
 
     let place = place(policy, facts.traffic)?;
+    if place.beside.is_none() {
+        rendered.note("the front is that of every chain, also of those of HTTP; name `ports`");
+    }
     let context = context(policy);
     let extension = json!({ "name": name, "typed_config": filter });
     let mut patches = vec![json!({
@@ -70,10 +77,16 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
         if let Some(port) = port {
             put(&mut listener, "portNumber", json!(port));
         }
-        put(&mut listener, "filterChain", json!({ "filter": place.beside }));
+        if let Some(beside) = &place.beside {
+            put(&mut listener, "filterChain", json!({ "filter": beside }));
+        }
+        let mut matched = json!({ "context": context });
+        if listener != json!({}) {
+            put(&mut matched, "listener", listener);
+        }
         patches.push(json!({
             "applyTo": place.apply_to,
-            "match": { "context": context, "listener": listener },
+            "match": matched,
             "patch": { "operation": place.operation, "value": discovered },
         }));
     }
@@ -223,7 +236,8 @@ fn for_the_agent(filter: &mut Value, pull: &Pull, version: &str) {
 struct Place {
     apply_to: &'static str,
     operation: &'static str,
-    beside: Value,
+    /// The filter that it is beside, or whose chain it is in; none for the front of every chain.
+    beside: Option<Value>,
     is_reversed: bool,
 }
 
@@ -259,13 +273,15 @@ fn place(policy: &Policy, traffic: Traffic) -> Result<Place, InvalidPolicy> {
     }
     let is_reversed = operation != "INSERT_BEFORE";
     let (apply_to, beside) = match (traffic, name) {
-        (Traffic::Http, "") => ("HTTP_FILTER", json!({ "name": CONNECTION_MANAGER })),
+        (Traffic::Http, "") => ("HTTP_FILTER", Some(json!({ "name": CONNECTION_MANAGER }))),
         (Traffic::Http, name) => {
-            ("HTTP_FILTER", json!({ "name": CONNECTION_MANAGER, "subFilter": { "name": name } }))
+            let sub_filter = json!({ "name": name });
+            let beside = json!({ "name": CONNECTION_MANAGER, "subFilter": sub_filter });
+            ("HTTP_FILTER", Some(beside))
         }
-        // The chain is known by its end.
-        (Traffic::Tcp, "") => ("NETWORK_FILTER", json!({ "name": TCP_PROXY })),
-        (Traffic::Tcp, name) => ("NETWORK_FILTER", json!({ "name": name })),
+        // Istio looks at no filter then.
+        (Traffic::Tcp, "") => ("NETWORK_FILTER", None),
+        (Traffic::Tcp, name) => ("NETWORK_FILTER", Some(json!({ "name": name }))),
     };
     Ok(Place { apply_to, operation, beside, is_reversed })
 }

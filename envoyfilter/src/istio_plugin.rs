@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::istio::{clusters_alone, companions, pinned, tags_comment, target_refs, unpinned};
+use crate::placement::whole_mesh;
 use crate::rendered::{Document, Rendered, put};
 use crate::wasm::sha256;
 use crate::{Delivery, Direction, Facts, FailurePolicy, InvalidPolicy, Policy, Traffic, Workload};
@@ -56,6 +57,7 @@ fn finish(
     rendered.documents.push(Document::new(&file, &comment, resource));
     rendered.documents.extend(clusters_alone(policy, namespace)?);
     rendered.documents.extend(companions(policy, namespace));
+    rendered.notes.extend(whole_mesh(policy));
     rendered.note(format!("a {kind} restricts no capabilities: the filter may call any function"));
     Ok(rendered)
 }

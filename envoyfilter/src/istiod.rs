@@ -220,7 +220,9 @@ impl<'a> Patch<'a> {
                 "/listener/filterChain/destinationPort",
                 chain.pointer("/filter_chain_match/destination_port"),
             )
-            && self.matched.pointer("/listener/filterChain/filter/name").is_none_or(has)
+            // The filter of a patch of network filters says where in a chain, not in which.
+            && (self.apply_to == "NETWORK_FILTER"
+                || self.matched.pointer("/listener/filterChain/filter/name").is_none_or(has))
     }
 
     fn change(&self, filters: &mut Vec<Value>, beside: Option<&str>) -> Result<(), NotApplied> {

@@ -12,6 +12,7 @@ mod companions;
 mod image;
 pub mod istiod;
 pub mod lint;
+mod pin;
 mod placement;
 mod policy;
 mod rendered;
@@ -87,14 +88,14 @@ pub enum Target {
     Mosn,
 }
 
-/// Renders a policy.
+/// Renders a policy. Traps that it leads into are among the notes, by the rules of [`lint`].
 ///
 /// # Errors
 ///
 /// [`InvalidPolicy`] with the place of what the target needs and the policy lacks, or of what the policy says
 /// and the target cannot do.
 pub fn render(target: Target, policy: &Policy, facts: &Facts) -> Result<Rendered, InvalidPolicy> {
-    match target {
+    let mut rendered = match target {
         Target::Envoy => envoy::snippet(policy, facts),
         Target::EnvoyBootstrap => envoy::bootstrap(policy, facts),
         Target::EnvoyXds => envoy::discovered(policy, facts),
@@ -105,5 +106,7 @@ pub fn render(target: Target, policy: &Policy, facts: &Facts) -> Result<Rendered
         Target::Higress => higress::render(policy, facts),
         Target::Kuma => kuma::render(policy, facts),
         Target::Mosn => mosn::render(policy, facts),
-    }
+    }?;
+    rendered.note_traps();
+    Ok(rendered)
 }

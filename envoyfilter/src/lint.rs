@@ -71,24 +71,53 @@ impl fmt::Display for Finding {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn lint(text: &str) -> Result<Vec<Finding>, Invalid> {
-    let documents = tollgate_tree::parse(text)?;
-    let mut lint = Lint::default();
-    let of_kind = |kind: &'static str| {
-        documents.iter().filter(move |document| text_at(document, &["kind"]) == kind)
-    };
-    let envoy_filters: Vec<&Node> = of_kind("EnvoyFilter").collect();
-    for document in &envoy_filters {
-        envoy_filter::check(document, &mut lint);
+    Ok(Resources::parse(text)?.traps(&[]))
+}
+
+/// The resources of a file.
+#[derive(Clone, Debug)]
+pub struct Resources(Vec<Node>);
+
+impl Resources {
+    /// Reads them: documents, and what is in lists of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] where the file is no YAML.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let documents = tollgate_tree::parse(text)?.into_iter();
+        // As `kubectl get` writes several.
+        let opened = documents.flat_map(|document| match text_at(&document, &["kind"]) {
+            kind if kind.ends_with("List") => list_at(&document, &["items"]).to_vec(),
+            _ => vec![document],
+        });
+        Ok(Self(opened.collect()))
     }
-    discovery::check(&envoy_filters, &mut lint);
-    for document in of_kind("WasmPlugin").chain(of_kind("TrafficExtension")) {
-        plugin::check(document, &mut lint);
+
+    /// Finds the traps in them, in the order in which they stand. What they name may be added by others,
+    /// which are deployed beside them.
+    pub fn traps(&self, others: &[&Self]) -> Vec<Finding> {
+        let mut lint = Lint::default();
+        let envoy_filters: Vec<&Node> = self.of_kind("EnvoyFilter").collect();
+        for document in &envoy_filters {
+            envoy_filter::check(document, &mut lint);
+        }
+        let others: Vec<&Node> =
+            others.iter().flat_map(|others| others.of_kind("EnvoyFilter")).collect();
+        discovery::check(&envoy_filters, &others, &mut lint);
+        for document in self.of_kind("WasmPlugin").chain(self.of_kind("TrafficExtension")) {
+            plugin::check(document, &mut lint);
+        }
+        self.of_kind("EnvoyExtensionPolicy")
+            .for_each(|document| siblings::envoy_gateway(document, &mut lint));
+        self.of_kind("MeshProxyPatch").for_each(|document| siblings::kuma(document, &mut lint));
+        lint.findings.sort_by_key(|finding| (finding.line, finding.column));
+        lint.findings
     }
-    of_kind("EnvoyExtensionPolicy")
-        .for_each(|document| siblings::envoy_gateway(document, &mut lint));
-    of_kind("MeshProxyPatch").for_each(|document| siblings::kuma(document, &mut lint));
-    lint.findings.sort_by_key(|finding| (finding.line, finding.column));
-    Ok(lint.findings)
+
+    fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Node> {
+        self.0.iter().filter(move |document| text_at(document, &["kind"]) == kind)
+    }
 }
 
 /// What was found so far.

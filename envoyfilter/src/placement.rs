@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::Policy;
+
+/// Where resources are for the whole mesh, unless Istio was installed with another.
+pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+
 /// Where a filter applies.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -124,4 +129,16 @@ pub struct RouteName {
     /// The name of the route.
     #[serde(default)]
     pub route: Option<String>,
+}
+
+/// What is to be said of a resource of the root namespace that chooses nothing.
+pub(crate) fn whole_mesh(policy: &Policy) -> Option<String> {
+    let chooses_none = policy.apply.selector.is_empty() && policy.apply.targets.is_empty();
+    let is_root = policy.namespace.as_deref() == Some(ROOT_NAMESPACE);
+    (is_root && chooses_none).then(|| {
+        format!(
+            "{ROOT_NAMESPACE} is Istio's root namespace, and `apply` chooses nothing: this is for \
+             every proxy of the mesh"
+        )
+    })
 }

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::lint::{Finding, lint};
+
 /// What comes of a policy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rendered {
@@ -70,6 +72,19 @@ impl Rendered {
 
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    /// Notes the traps in what is rendered. Those are the policy's: no target makes any of its own.
+    pub(crate) fn note_traps(&mut self) {
+        // What cannot be written is told to who writes it.
+        let text = self.to_text().unwrap_or_default();
+        for Finding { rule, what, why, fix, .. } in lint(&text).unwrap_or_default() {
+            let note = format!("{rule}: {what}. {why} So {fix}.");
+            // Each patch of a filter may lead into the same one.
+            if !self.notes.contains(&note) {
+                self.note(note);
+            }
+        }
     }
 
     /// All documents as one text.

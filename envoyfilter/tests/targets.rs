@@ -80,6 +80,7 @@ fn policies_are_rendered_as_the_golden_files_have_them() {
         check("moving", target, &facts());
     }
     check("front", Istio, &facts());
+    check("front-tcp", Istio, &tcp);
     let old = Facts { abi: "0.2.0".into(), ..facts() };
     check("texts", Mosn, &old);
 }
@@ -192,6 +193,48 @@ fn what_a_target_cannot_express_is_refused_with_its_place() {
     let url = "filter: a\nmodule: { url: https://a/b.wasm }";
     refuses(Envoy, url, &here, &["module.url", "crash"]);
     refuses(EnvoyXds, "filter: a", &here, &["proxy: missing"]);
+}
+
+#[test]
+fn traps_that_a_policy_leads_into_are_told() {
+    let check = |target: Target, apply: &str, module: &str, rule: &str| {
+        let text = format!("filter: a\nnamespace: b\nmodule: {module}\napply: {apply}");
+        let rendered = render(target, &Policy::parse(&text).unwrap(), &facts()).unwrap();
+        let told = |note: &&String| note.starts_with(&format!("{rule}: "));
+        assert_eq!(rendered.notes.iter().filter(told).count(), 1, "{rule}: {:?}", rendered.notes);
+    };
+    let file = "{ file: /a.wasm }";
+    let waypoint = "{ gateway.networking.k8s.io/gateway-class-name: istio-waypoint }";
+    check(Istio, "{ ports: [ 15006 ] }", file, "capture-port");
+    check(Istio, "{ selector: { istio: ingressgateway } }", file, "target-context");
+    check(Istio, &format!("{{ selector: {waypoint} }}"), file, "waypoint");
+    check(IstioWasmPlugin, &format!("{{ selector: {waypoint} }}"), file, "selector-on-waypoint");
+    let misspelt = "{ anchor: { before: envoy.filters.http.routr } }";
+    check(Istio, misspelt, file, "unknown-anchor");
+    let hex = "a".repeat(64);
+    let image = format!("{{ image: {{ reference: 'oci://169.254.169.254/a@sha256:{hex}' }} }}");
+    check(Istio, "{}", &image, "blocked-address");
+    check(IstioTrafficExtension, "{}", &image, "blocked-address");
+    let class = "{ to: waypoint, targets: [ { kind: GatewayClass, name: istio-waypoint } ] }";
+    check(IstioWasmPlugin, class, file, "target-class");
+    let route = "{ to: gateway, targets: [ { kind: HTTPRoute, name: web } ] }";
+    check(IstioWasmPlugin, route, file, "target-kind");
+}
+
+#[test]
+fn a_resource_for_the_whole_mesh_is_told() {
+    let told = |target: Target, namespace: &str, apply: &str| {
+        let text = format!(
+            "filter: a\nnamespace: {namespace}\nmodule: {{ file: /a.wasm }}\napply: {apply}"
+        );
+        let rendered = render(target, &Policy::parse(&text).unwrap(), &facts()).unwrap();
+        rendered.notes.iter().any(|note| note.contains("every proxy of the mesh"))
+    };
+    for target in [Istio, IstioWasmPlugin, IstioTrafficExtension] {
+        assert!(told(target, "istio-system", "{}"), "{target:?}");
+        assert!(!told(target, "istio-system", "{ selector: { app: a } }"), "{target:?}");
+        assert!(!told(target, "shop", "{}"), "{target:?}");
+    }
 }
 
 #[test]

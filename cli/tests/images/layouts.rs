@@ -9,10 +9,10 @@ use crate::proxy::{Message, exchange};
 use crate::registry::{Mode, Registry};
 use crate::{Files, command, module, printed, refused, run};
 
-const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const SOLO_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
 
@@ -20,7 +20,7 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
@@ -46,8 +46,8 @@ fn unpacked(layer: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Stores what other tools would have stored.
-struct Store {
-    registry: Registry,
+pub(crate) struct Store {
+    pub(crate) registry: Registry,
 }
 
 impl Store {
@@ -71,7 +71,13 @@ impl Store {
     }
 
     /// Gives the descriptor of the manifest.
-    fn image(&self, tag: &str, media_type: &str, config: &str, layers: &[(&str, &[u8])]) -> Value {
+    pub(crate) fn image(
+        &self,
+        tag: &str,
+        media_type: &str,
+        config: &str,
+        layers: &[(&str, &[u8])],
+    ) -> Value {
         let layers: Vec<Value> =
             layers.iter().map(|(media_type, bytes)| self.blob(media_type, bytes)).collect();
         let manifest = json!({
@@ -83,13 +89,13 @@ impl Store {
         self.manifest(tag, media_type, &manifest)
     }
 
-    fn manifest(&self, tag: &str, media_type: &str, manifest: &Value) -> Value {
+    pub(crate) fn manifest(&self, tag: &str, media_type: &str, manifest: &Value) -> Value {
         let bytes = serde_json::to_vec(manifest).unwrap();
         self.put(&format!("/v2/a/manifests/{tag}"), media_type, &bytes);
         json!({ "mediaType": media_type, "digest": digest(&bytes), "size": bytes.len() })
     }
 
-    fn reference(&self, tag: &str) -> String {
+    pub(crate) fn reference(&self, tag: &str) -> String {
         format!("{}/a:{tag}", self.registry.address())
     }
 
@@ -147,12 +153,20 @@ fn layouts_of_all_tools_are_known_and_judged_as_meshes_do() {
     store.image("wasm-to-oci", OCI, "application/vnd.wasm.config.v1+json", &[to_oci]);
 
     // What packs in parallel writes several members, which count as one.
+    // OCI's manifests need not say what they are.
+    let silent = json!({
+        "schemaVersion": 2,
+        "config": store.blob(unknown, b"{}"),
+        "layers": [store.blob(OCI_LAYER, &compat)],
+    });
+    store.manifest("silent", OCI, &silent);
     let (front, back) = unpacked(&compat);
     let members = [gzip(&front), gzip(&back)].concat();
     store.image("members", OCI, unknown, &[(OCI_LAYER, &members)]);
 
     for (tag, layout) in [
         ("members", "oci-compat"),
+        ("silent", "oci-compat"),
         ("docker", "docker-compat"),
         ("buildah", "oci-compat"),
         ("higress", "oci-compat"),
@@ -189,6 +203,17 @@ fn layouts_of_all_tools_are_known_and_judged_as_meshes_do() {
         &Value::Null,
         "invalid media type application/vnd.oci.image.layer.v1.tar+zstd",
     );
+    let plain_tar = "application/vnd.oci.image.layer.v1.tar";
+    store.image("plain-tar", OCI, unknown, &[(plain_tar, b"none")]);
+    store.check("plain-tar", &Value::Null, &format!("invalid media type {plain_tar} (expect"));
+    store.image("none", OCI, unknown, &[]);
+    store.check("none", &Value::Null, "number of layers must be greater than zero");
+    store.image("other-layer", DOCKER, container, &[(OCI_LAYER, &compat)]);
+    store.check("other-layer", &json!("oci-compat"), &format!("invalid media type {OCI_LAYER}"));
+    store.image("two", OCI, unknown, &[words, config]);
+    store.check("two", &Value::Null, "could not find the layer of type");
+    store.image("no-wasm", OCI, unknown, &[(OCI_LAYER, &packed(&[("plugin.wasm", b"\0asm")]))]);
+    assert!(refused(&["verify", &store.reference("no-wasm")], 2).contains("its module"));
     store.image("three", OCI, unknown, &[words, (SOLO_LAYER, &module), config]);
     store.check("three", &json!("solo-artifact"), "number of layers must be 2 but got 3");
 }
@@ -206,6 +231,17 @@ fn of_an_index_meshes_take_one_image_and_compare_its_digest() {
     let index = |children: &[&Value]| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": children });
     let both = store.manifest("both", INDEX, &index(&[&arm, &amd]));
     store.manifest("arm-only", INDEX, &index(&[&arm]));
+    // The CNCF's form beside the other is left to others.
+    let (cncf, cncf_config) = (module(3), "application/vnd.wasm.config.v0+json");
+    let mut wasm = store.image("wasm", OCI, cncf_config, &[("application/wasm", &cncf)]);
+    wasm["platform"] = json!({ "os": "wasip1", "architecture": "wasm" });
+    store.manifest("both-forms", INDEX, &index(&[&wasm, &amd]));
+    store.check("both-forms", &json!("oci-compat"), "");
+    // One that names no platform is for all.
+    let mut any = amd.clone();
+    any.as_object_mut().unwrap().remove("platform");
+    store.manifest("any", INDEX, &index(&[&arm, &any]));
+    store.check("any", &json!("oci-compat"), "");
 
     store.check("both", &json!("oci-compat"), "");
     let image = store.reference("both");

@@ -1,7 +1,9 @@
 //! Where credentials come from, and how a registry is logged in to with them.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::proxy::{Message, Proxy};
 use crate::registry::{Mode, Registry};
-use crate::{Files, command, said};
+use crate::tokens::{IDENTITY_TOKEN, TokenService};
+use crate::{Files, command, inspected, said};
 
 fn auth(password: &str) -> String {
     STANDARD.encode(format!("alice:{password}"))
@@ -28,7 +31,7 @@ fn push(
     command.args(options).envs(variables.iter().copied()).write_stdin(input);
     let output = command.output().unwrap();
     let words = said(&output);
-    for secret in ["secret", "wrong", &auth("secret"), "refresh-me"] {
+    for secret in ["secret", "wrong", &auth("secret"), IDENTITY_TOKEN] {
         assert!(!words.contains(secret), "{words}");
     }
     if output.status.success() { Ok(()) } else { Err(words) }
@@ -88,9 +91,7 @@ fn credential_helpers_are_asked() {
     let (files, at) = (Files::new(), registry.address());
     let image = format!("{at}/a:edge");
     let helper = |helpers: &Value, script: &str| {
-        let file = files.path("docker-credential-test");
-        fs::write(&file, format!("#!/bin/sh\nread -r registry\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&files, "docker-credential-test", script);
         fs::write(files.path("config.json"), helpers.to_string()).unwrap();
         let folder = files.path("");
         let path = format!("{}:/usr/bin:/bin", folder.display());
@@ -118,43 +119,80 @@ fn credential_helpers_are_asked() {
 
 #[test]
 fn tokens_are_fetched_where_the_registry_says() {
-    let Some(registry) = Registry::start(Mode::Plain) else { return };
+    let service = TokenService::start();
+    let Some(registry) = Registry::start(Mode::Token(service.trust())) else { return };
     let files = Files::new();
-    // A registry behind a service that gives tokens, for a password and for an identity token.
-    let proxy = Proxy::start(&registry.address(), |request, on| {
-        let host = request.header("host").unwrap().to_owned();
-        let authorization = request.header("authorization").unwrap_or_default();
-        let scope = "scope=repository%3Aa%3Apull%2Cpush";
-        if request.is("GET", "/token?") && authorization == format!("Basic {}", auth("secret")) {
-            assert!(request.line().contains("service=registry.test"), "{}", request.line());
-            assert!(request.line().contains(scope), "{}", request.line());
-            return Some(Message::answer("200 OK", "", r#"{"token":"t1"}"#));
-        }
-        if request.is("POST", "/token") {
-            let form = String::from_utf8(request.body).unwrap();
-            assert!(form.contains("grant_type=refresh_token") && form.contains(scope), "{form}");
-            assert!(form.contains("refresh_token=refresh-me"), "{form}");
-            return Some(Message::answer("200 OK", "", r#"{"access_token":"t2"}"#));
-        }
-        if request.is("GET", "/token?") {
-            return Some(Message::answer("401 Unauthorized", "", "who?"));
-        }
-        if authorization == "Bearer t1" || authorization == "Bearer t2" {
-            return Some(on(&request));
-        }
-        let challenge = format!(
-            "www-authenticate: Bearer realm=\"http://{host}/token\",service=\"registry.test\"\r\n"
-        );
-        Some(Message::answer("401 Unauthorized", &challenge, ""))
-    });
-    let image = format!("{}/a:edge", proxy.address());
+    let image = format!("{}/team/a:edge", registry.address());
+    let words = push(&files, &[], &[], "", &image).unwrap_err();
+    assert!(words.contains("wants a login, and there are no credentials"), "{words}");
     let stdin = ["--username", "alice", "--password-stdin"];
-    push(&files, &stdin, &[], "secret", &image).unwrap();
     let words = push(&files, &stdin, &[], "wrong", &image).unwrap_err();
     assert!(words.contains("refuses the credentials from the command line: who?"), "{words}");
+    push(&files, &stdin, &[], "secret", &image).unwrap();
+    // Whoever reads needs a token, too, and no credentials for it.
+    assert_eq!(inspected(&image)["layout"], "oci-compat");
 
-    let identity = json!({ "auths": { proxy.address(): { "identitytoken": "refresh-me" } } });
-    fs::write(files.path("config.json"), identity.to_string()).unwrap();
-    let folder = files.path("");
-    push(&files, &[], &[("DOCKER_CONFIG", folder.to_str().unwrap())], "", &image).unwrap();
+    let with = |configuration: &Value| {
+        fs::write(files.path("config.json"), configuration.to_string()).unwrap();
+        let folder = files.path("");
+        let path = format!("{}:/usr/bin:/bin", folder.display());
+        let variables = [("DOCKER_CONFIG", folder.to_str().unwrap()), ("PATH", &path)];
+        push(&files, &[], &variables, "", &image)
+    };
+    let at = registry.address();
+    let identity = |token: &str| json!({ "auths": { &at: { "identitytoken": token } } });
+    with(&identity(IDENTITY_TOKEN)).unwrap();
+    let words = with(&identity("forgotten")).unwrap_err();
+    assert!(words.contains("config.json: who?"), "{words}");
+    // How helpers hand out identity tokens.
+    let helper = format!("echo '{{\"Username\":\"<token>\",\"Secret\":\"{IDENTITY_TOKEN}\"}}'");
+    executable(&files, "docker-credential-test", &helper);
+    with(&json!({ "credHelpers": { &at: "test" } })).unwrap();
+}
+
+#[test]
+fn credentials_stay_with_the_registry() {
+    let Some(registry) = Registry::start(Mode::Basic) else { return };
+    let (files, seen) = (Files::new(), Arc::new(Mutex::new(Vec::new())));
+    // Where clouds keep blobs: what opens it stands in the address.
+    let store = Proxy::start(&registry.address(), {
+        let seen = Arc::clone(&seen);
+        move |mut request, on| {
+            let authorization = request.header("authorization").map(str::to_owned);
+            seen.lock().unwrap().push((request.line().to_owned(), authorization));
+            write!(request.head, "authorization: Basic {}\r\n", auth("secret")).unwrap();
+            Some(on(&request))
+        }
+    });
+    let elsewhere = store.address();
+    let front = Proxy::start(&registry.address(), move |request, on| {
+        let host = request.header("host").unwrap().to_owned();
+        let mut answer = on(&request);
+        if request.is("POST", "/blobs/uploads/") {
+            answer.head = answer.head.replace(&host, &elsewhere);
+        }
+        if request.is("GET", "/blobs/") && answer.line().contains("200") {
+            let path = request.line().split(' ').nth(1).unwrap();
+            let location = format!("location: http://{elsewhere}{path}\r\n");
+            return Some(Message::answer("307 Temporary Redirect", &location, ""));
+        }
+        Some(answer)
+    });
+    let image = format!("{}/a:edge", front.address());
+    let variables =
+        [("TOLLGATE_REGISTRY_USERNAME", "alice"), ("TOLLGATE_REGISTRY_PASSWORD", "secret")];
+    push(&files, &[], &variables, "", &image).unwrap();
+    let mut pull = command(&["pull", &image, "--out", files.path("pulled.wasm").to_str().unwrap()]);
+    let output = pull.envs(variables).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let seen = seen.lock().unwrap();
+    let count = |method: &str| seen.iter().filter(|(line, _)| line.starts_with(method)).count();
+    assert_eq!((count("PUT"), count("GET")), (2, 1), "{seen:?}");
+    assert!(seen.iter().all(|(_, authorization)| authorization.is_none()), "{seen:?}");
+}
+
+fn executable(files: &Files, name: &str, script: &str) {
+    let file = files.path(name);
+    fs::write(&file, format!("#!/bin/sh\nread -r registry\n{script}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -18,10 +18,13 @@ mod layouts;
 mod logins;
 mod proxy;
 mod registry;
+mod rendering;
+mod tokens;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::Command as Asserted;
 use serde_json::Value;
@@ -161,6 +164,45 @@ fn a_tag_that_is_a_version_stays_unless_forced() {
 }
 
 #[test]
+fn progress_is_shown_on_a_terminal_alone() {
+    let Some(registry) = Registry::start(Mode::Plain) else { return };
+    if !is_installed("script") {
+        return;
+    }
+    let (files, at) = (Files::new(), registry.address());
+    let tollgate = assert_cmd::cargo::cargo_bin("tollgate");
+    let on_a_terminal = |arguments: &str| {
+        let command = format!("{} {arguments}", tollgate.display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).current_dir(root());
+        let output = script.output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments}: {shown}");
+        shown
+    };
+    // Digests whose bars have come to their end, however often they were drawn.
+    let whole = |shown: &str| {
+        let bars = shown.split("sha256:").filter(|bar| bar.contains("=] 100 %  163 B of 163 B"));
+        bars.filter_map(|bar| bar.split(' ').next()).collect::<BTreeSet<_>>().len()
+    };
+    let (module, image) = (files.module(1), format!("{at}/a:edge"));
+    let shown = on_a_terminal(&format!("push {module} {image}"));
+    // The configuration, and the layer with the module.
+    assert_eq!(whole(&shown), 2, "{shown:?}");
+    assert!(shown.contains("edge  named"), "{shown:?}");
+    let pinned = shown.lines().last().unwrap().trim().to_owned();
+    let shown = on_a_terminal(&format!("push {module} {image}"));
+    assert_eq!(shown.matches("there already").count(), 2, "{shown:?}");
+    let out = files.path("pulled.wasm");
+    let shown = on_a_terminal(&format!("pull {pinned} --out {}", out.display()));
+    assert_eq!(whole(&shown), 1, "{shown:?}");
+    assert_eq!(fs::read(&out).unwrap(), fs::read(&module).unwrap());
+    // Elsewhere nothing is shown.
+    let output = run(&["push", &files.module(2), &image]);
+    assert_eq!((said(&output).as_str(), output.status.code()), ("", Some(0)));
+}
+
+#[test]
 fn wrong_usage_is_told_before_anything_is_asked() {
     let files = Files::new();
     let module = files.module(1);
@@ -191,6 +233,10 @@ fn a_registry_with_tls_is_trusted_by_its_ca_alone() {
     let ca = ca.to_str().unwrap();
     let pinned = printed(&["push", &module, &image, "--ca", ca]);
     assert!(printed(&["verify", &pinned, "--ca", ca]).contains("Istio          takes it"));
+    assert!(printed(&["inspect", &image, "--ca", ca]).contains("layout    compat"));
+    let pulled = files.path("pulled.wasm");
+    printed(&["pull", &image, "--ca", ca, "--out", pulled.to_str().unwrap()]);
+    assert_eq!(fs::read(&pulled).unwrap(), fs::read(&module).unwrap());
     let empty = files.path("empty.pem");
     fs::write(&empty, "").unwrap();
     assert!(

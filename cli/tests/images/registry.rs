@@ -23,13 +23,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ALICE: &str = "alice:$2b$04$1gU5pyunPqKB1xsBR8/IAu/k2aS160lp0pi83dM69LbViLs94BA0G\n";
 
 /// Whom a registry lets in, and how it is spoken to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) enum Mode {
     Plain,
     /// With a certificate for `localhost` of a CA of its own.
     Tls,
     /// Alice, with the password `secret`.
     Basic,
+    /// Who comes with a token of a service.
+    Token(Trust),
+}
+
+/// A service whose tokens a registry takes.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// Where it is.
+    pub(crate) realm: String,
+    /// What it calls itself, and the registry.
+    pub(crate) issuer: &'static str,
+    pub(crate) service: &'static str,
+    /// The CA of the certificate that comes with its tokens, as PEM.
+    pub(crate) ca: String,
 }
 
 pub(crate) struct Registry {
@@ -48,8 +62,11 @@ impl Registry {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let registry = Self { folder, mode, port, running: Mutex::new(None) };
-        if mode == Mode::Tls {
+        if registry.mode == Mode::Tls {
             registry.write_certificates();
+        }
+        if let Mode::Token(trust) = &registry.mode {
+            fs::write(registry.ca(), &trust.ca).unwrap();
         }
         fs::write(registry.file("users"), ALICE).unwrap();
         registry.run();
@@ -80,13 +97,22 @@ impl Registry {
         let file = |name: &str| self.file(name).to_str().unwrap().to_owned();
         let tls =
             format!("  tls: {{ certificate: {}, key: {} }}", file("own.pem"), file("key.pem"));
-        let auth = format!("auth: {{ htpasswd: {{ realm: test, path: {} }} }}", file("users"));
+        let auth = match &self.mode {
+            Mode::Plain | Mode::Tls => String::new(),
+            Mode::Basic => {
+                format!("auth: {{ htpasswd: {{ realm: test, path: {} }} }}", file("users"))
+            }
+            Mode::Token(Trust { realm, issuer, service, .. }) => format!(
+                "auth: {{ token: {{ realm: '{realm}', service: {service}, issuer: {issuer}, rootcertbundle: {} }} }}",
+                file("ca.pem")
+            ),
+        };
         let configuration = [
             "version: 0.1",
             &format!("storage: {{ filesystem: {{ rootdirectory: {} }} }}", file("storage")),
             &format!("http:\n  addr: 127.0.0.1:{}", self.port),
             if self.mode == Mode::Tls { &tls } else { "" },
-            if self.mode == Mode::Basic { &auth } else { "" },
+            &auth,
         ];
         fs::write(self.file("registry.yaml"), configuration.join("\n")).unwrap();
         // What runs takes its folder with it.

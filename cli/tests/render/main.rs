@@ -208,7 +208,6 @@ fn what_is_wrong_is_told_and_nothing_rendered() {
     check("filter: ratelimit\nconfg: {}", "envoy", 2, "confg");
     check("filter: ''", "envoy", 2, "filter: empty");
     check("filter: no-such-filter", "envoy", 2, "no-such-filter");
-    check("filter: oci://a.io/b", "istio", 2, "--module FILE.wasm");
     let policy = fs::read_to_string(root().join("examples/01-rate-limit/deployed.yaml")).unwrap();
     check(&policy, "istio", 2, "namespace: missing");
 }

@@ -73,7 +73,8 @@ fn token(
             ("refresh_token", token),
         ]),
     };
-    let answer = Answer::read(format!("token at {}", place(realm)), response, MAX_TOKEN_BYTES)?;
+    let name = format!("token at {}", place(realm));
+    let answer = Answer::read(name, response, MAX_TOKEN_BYTES, &mut |_| {})?;
     if !answer.status.is_success() {
         return Err(answer.into_failure());
     }
@@ -93,4 +94,21 @@ fn place(realm: &str) -> &str {
 
 fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_leave_tls_for_no_service() {
+        let credential = Credential::IdentityToken("t".into());
+        for realm in ["http://127.0.0.1:1/token", "ftp://a.test/token", "token"] {
+            let challenge = Challenge::Bearer { realm: realm.into(), service: None };
+            let transport =
+                Transport { agent: ureq::Agent::new_with_defaults(), scheme: Scheme::Https };
+            let error = answer(&challenge, Some(&credential), "", &transport).unwrap_err();
+            assert!(error.to_string().contains("not sent there without TLS"), "{realm}: {error}");
+        }
+    }
 }

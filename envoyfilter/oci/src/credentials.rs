@@ -218,3 +218,32 @@ impl fmt::Display for CredentialError {
 }
 
 impl std::error::Error for CredentialError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_key_that_is_written_comes_first() {
+        let check = |image: &str, written: &[&str], expected: &[&str]| {
+            let auths = written.iter().map(|key| ((*key).to_owned(), serde_json::Value::Null));
+            let written = Written { auths: auths.collect() };
+            assert_eq!(keys(&image.parse().unwrap(), &written), expected, "{image}");
+        };
+        check("a.io/b/c:1", &[], &["a.io"]);
+        check("a.io/b/c:1", &["a.io/b", "a.io/b/c", "a.io/c"], &["a.io/b/c", "a.io/b", "a.io"]);
+        check("localhost:5000/b", &["localhost:5000/b"], &["localhost:5000/b", "localhost:5000"]);
+        check("docker.io/b", &["docker.io/library"], &["docker.io/library", DOCKER_HUB_KEY]);
+    }
+
+    #[test]
+    fn no_credential_is_shown() {
+        let (username, password) = ("alice".to_owned(), "secret".to_owned());
+        for credential in [
+            Credential::Password { username, password },
+            Credential::IdentityToken("secret".to_owned()),
+        ] {
+            assert!(!format!("{credential:?}").contains("secret"), "{credential:?}");
+        }
+    }
+}

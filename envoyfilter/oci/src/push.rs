@@ -127,7 +127,9 @@ impl Repository<'_> {
         let digest = blob.descriptor.digest.as_str().replace(':', "%3A");
         let url = format!("{location}{separator}digest={digest}");
         let content = [("content-type", "application/octet-stream")];
-        let answer = self.request(&Method::PUT, &url, &content, &blob.bytes, MAX_IGNORED_BYTES)?;
+        let (moved, bytes) = (Some(&blob.descriptor), &blob.bytes);
+        let answer =
+            self.transfer(moved, &Method::PUT, &url, &content, bytes, MAX_IGNORED_BYTES)?;
         match answer.status {
             StatusCode::CREATED => Ok(()),
             StatusCode::NOT_FOUND => Err(Failure::UploadLost { request: answer.request }),

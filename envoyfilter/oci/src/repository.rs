@@ -40,6 +40,15 @@ pub enum Event<'a> {
     Present(&'a Descriptor),
     /// A blob is about to be sent.
     Sending(&'a Descriptor),
+    /// A blob is about to be read.
+    Reading(&'a Descriptor),
+    /// A part of a blob has gone to the registry, or has come from it.
+    Moved {
+        /// The blob.
+        blob: &'a Descriptor,
+        /// How many bytes of it, in this attempt.
+        bytes: u64,
+    },
     /// The manifest stands under this tag or digest.
     Named(&'a str),
     /// It failed, and is tried again after a pause.
@@ -108,8 +117,10 @@ impl<'a> Repository<'a> {
             return Err(Failure::TooLarge { what, bound });
         }
         let bytes = self.retrying(|this| {
+            this.tell(&Event::Reading(descriptor));
             let url = this.url(&format!("blobs/{}", descriptor.digest));
-            let answer = this.request(&Method::GET, &url, &[], &[], descriptor.size)?;
+            let size = descriptor.size;
+            let answer = this.transfer(Some(descriptor), &Method::GET, &url, &[], &[], size)?;
             if answer.status == StatusCode::OK {
                 Ok(answer.body)
             } else {
@@ -174,9 +185,28 @@ impl<'a> Repository<'a> {
         body: &[u8],
         most: u64,
     ) -> Result<Answer, Failure> {
+        self.transfer(None, method, url, headers, body, most)
+    }
+
+    /// As [`Self::request`], and tells how much of a blob it has moved.
+    pub(crate) fn transfer(
+        &mut self,
+        blob: Option<&Descriptor>,
+        method: &Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        most: u64,
+    ) -> Result<Answer, Failure> {
         let mut was_asked = false;
         loop {
-            let answer = self.transport.call(self.build(method, url, headers, body)?, most)?;
+            let request = self.build(method, url, headers, body)?;
+            let listener = &mut self.listener;
+            let answer = self.transport.call(request, most, &mut |bytes| {
+                if let Some(blob) = blob {
+                    listener(&Event::Moved { blob, bytes });
+                }
+            })?;
             match answer.status {
                 StatusCode::UNAUTHORIZED if !was_asked => {
                     was_asked = true;

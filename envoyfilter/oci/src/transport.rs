@@ -1,14 +1,16 @@
 //! Requests to a registry: TLS, time limits and sizes. Nothing here logs in or asks again.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use ureq::Agent;
+use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{HeaderMap, Request, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, SendBody};
 
 use crate::failure::Failure;
 use crate::reference::Reference;
@@ -111,10 +113,24 @@ impl Transport {
         format!("{}://{}", self.scheme.as_str(), reference.api_host())
     }
 
-    /// Makes a request and reads all of the answer, whatever its status.
-    pub(crate) fn call(&self, request: Request<&[u8]>, most: u64) -> Result<Answer, Failure> {
+    /// Makes a request and reads all of the answer, whatever its status. How many bytes of the body were
+    /// sent, or of the answer were read, is told as they move.
+    pub(crate) fn call(
+        &self,
+        request: Request<&[u8]>,
+        most: u64,
+        moved: &mut dyn FnMut(u64),
+    ) -> Result<Answer, Failure> {
         let name = format!("{} {}", request.method(), without_query(&request.uri().to_string()));
-        Answer::read(name, self.agent.run(request), most)
+        let response = if request.body().is_empty() {
+            self.agent.run(request)
+        } else {
+            let (mut head, body) = request.into_parts();
+            head.headers.insert(CONTENT_LENGTH, body.len().into());
+            let mut body = Counted { inner: body, bytes: 0, moved };
+            self.agent.run(Request::from_parts(head, SendBody::from_reader(&mut body)))
+        };
+        Answer::read(name, response, most, moved)
     }
 }
 
@@ -126,6 +142,24 @@ fn builder() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
         .timeout_recv_response(Some(ANSWER))
         .timeout_send_body(Some(BODY))
         .timeout_recv_body(Some(BODY))
+}
+
+/// Tells how much of something was read.
+struct Counted<'a, R> {
+    inner: R,
+    bytes: u64,
+    moved: &'a mut dyn FnMut(u64),
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes = self.bytes.saturating_add(read as u64);
+        if read > 0 {
+            (self.moved)(self.bytes);
+        }
+        Ok(read)
+    }
 }
 
 /// An answer, read to its end.
@@ -144,18 +178,20 @@ impl Answer {
         request: String,
         response: Result<Response<ureq::Body>, ureq::Error>,
         most: u64,
+        moved: &mut dyn FnMut(u64),
     ) -> Result<Self, Failure> {
         let unreachable = |error| Failure::Unreachable { request: request.clone(), error };
         let (head, mut body) = response.map_err(unreachable)?.into_parts();
         let most = if head.status.is_success() { most } else { MAX_ERROR_BYTES };
-        let body = match body.with_config().limit(most).read_to_vec() {
-            Ok(body) => body,
+        let inner = body.with_config().limit(most).reader();
+        let mut body = Vec::new();
+        match (Counted { inner, bytes: 0, moved }).read_to_end(&mut body).map_err(Into::into) {
+            Ok(_) => Ok(Self { request, status: head.status, headers: head.headers, body }),
             Err(ureq::Error::BodyExceedsLimit(bound)) => {
-                return Err(Failure::TooLarge { what: request, bound });
+                Err(Failure::TooLarge { what: request, bound })
             }
-            Err(error) => return Err(unreachable(error)),
-        };
-        Ok(Self { request, status: head.status, headers: head.headers, body })
+            Err(error) => Err(unreachable(error)),
+        }
     }
 
     /// A header as text, the first line of it.
@@ -225,3 +261,38 @@ impl fmt::Display for TransportError {
 }
 
 impl std::error::Error for TransportError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_asked_for_in_seconds_or_by_a_date() {
+        assert_eq!(patience(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(patience("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(patience("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_hours(1));
+        for text in ["", "-1", "soon", "1.5"] {
+            assert_eq!(patience(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_and_for_those_who_say_so() {
+        let scheme = |image: &str, plain| {
+            let transport = Transport::new(&image.parse().unwrap(), plain, None);
+            // A system without certificates trusts nobody, and speaks no plain HTTP for it.
+            transport.map_or(Scheme::Https, |transport| transport.scheme)
+        };
+        for (image, expected) in [
+            ("localhost:5000/a", Scheme::Http),
+            ("127.0.0.1:5000/a", Scheme::Http),
+            ("[::1]:5000/a", Scheme::Http),
+            ("10.0.0.1:5000/a", Scheme::Https),
+            ("registry.example.com/a", Scheme::Https),
+            ("localhost.example.com/a", Scheme::Https),
+        ] {
+            assert_eq!(scheme(image, PlainHttp::OnLoopback), expected, "{image}");
+            assert_eq!(scheme(image, PlainHttp::Allowed), Scheme::Http, "{image}");
+        }
+    }
+}

@@ -74,6 +74,18 @@ fn filters_are_patched_as_istiod_does() {
 }
 
 #[test]
+fn a_filter_of_tcp_is_put_to_the_front_of_every_chain() {
+    let tcp = json!({ "listener": { "filterChain": { "filter": { "name": "tcp" } } } });
+    for (operation, expected) in [("INSERT_FIRST", "x"), ("INSERT_BEFORE", CONNECTION_MANAGER)] {
+        let mut bootstrap = bootstrap();
+        let resources = [resource(10, &[("NETWORK_FILTER", operation, "x", tcp.clone())])];
+        apply(&mut bootstrap, Context::SidecarInbound, &resources).unwrap();
+        let first = "/static_resources/listeners/0/filter_chains/0/filters/0/name";
+        assert_eq!(bootstrap.pointer(first), Some(&json!(expected)), "{operation}");
+    }
+}
+
+#[test]
 fn patches_are_applied_by_priority() {
     let before = |priority, name| {
         resource(priority, &[("HTTP_FILTER", "INSERT_BEFORE", name, beside("router"))])

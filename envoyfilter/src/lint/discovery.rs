@@ -8,33 +8,45 @@ use super::patch::Patch;
 use super::rules::{
     DEFAULT_CONFIG_TYPE, DUPLICATE_EXTENSION, MISSING_RBAC_TYPE, MISSING_WASM_TYPE,
     NAME_WITHOUT_NAMESPACE, NO_DEFAULT_CONFIG, NOT_OVER_ADS, SHARED_VM_ID, UNASKED_EXTENSION,
-    UNKNOWN_EXTENSION, WARMING,
+    UNKNOWN_ANCHOR, UNKNOWN_EXTENSION, WARMING,
 };
 use super::{Lint, fields, list_at, text_at, type_of, wasm};
+use crate::istio::{CONNECTION_MANAGER, ROUTER, TCP_PROXY, VANISHING};
 
+/// What Istio builds into its chains, whether policies ask for it or not.
+///
+/// Source: Istio 1.32, `pilot/pkg/networking/core`, `listener_builder.go` and its kin.
+const BUILT: [&str; 18] = [
+    ROUTER,
+    CONNECTION_MANAGER,
+    TCP_PROXY,
+    "envoy.filters.http.cors",
+    "envoy.filters.http.fault",
+    "envoy.filters.http.grpc_stats",
+    "envoy.filters.http.peer_metadata",
+    "envoy.filters.http.set_filter_state",
+    "envoy.filters.network.forward_downstream_sni",
+    "envoy.filters.network.mongo_proxy",
+    "envoy.filters.network.mysql_proxy",
+    "envoy.filters.network.redis_proxy",
+    "envoy.filters.network.set_filter_state",
+    "envoy.filters.network.sni_cluster",
+    "envoy.filters.network.sni_dynamic_forward_proxy",
+    "istio.alpn",
+    "istio.metadata_exchange",
+    "istio.stats",
+];
 const RBAC: [(&str, &str); 2] = [
     ("HTTP_FILTER", "envoy.extensions.filters.http.rbac.v3.RBAC"),
     ("NETWORK_FILTER", "envoy.extensions.filters.network.rbac.v3.RBAC"),
 ];
 
-/// Looks at all resources of a file together.
-pub(super) fn check(documents: &[&Node], lint: &mut Lint) {
-    let patches: Vec<Patch<'_>> = documents
-        .iter()
-        .flat_map(|document| list_at(document, &["spec", "configPatches"]))
-        .map(Patch::read)
-        .collect();
-    let sent: Vec<&Node> = patches
-        .iter()
-        .filter(|patch| patch.apply_to == "EXTENSION_CONFIG")
-        .filter_map(Patch::value)
-        .collect();
-    let asked: Vec<(&Patch<'_>, &Node)> = patches
-        .iter()
-        .filter(|patch| patch.is_filter())
-        .filter_map(|patch| Some((patch, patch.value()?)))
-        .filter(|(_, value)| value.find("config_discovery").is_some())
-        .collect();
+/// Looks at all resources of a file together; `others` are deployed beside them.
+pub(super) fn check(own: &[&Node], others: &[&Node], lint: &mut Lint) {
+    let (own, others) = (patches(own), patches(others));
+    let all = || own.iter().chain(&others);
+    let (sent, sent_at_all): (Vec<_>, Vec<_>) = (sent(own.iter()).collect(), sent(all()).collect());
+    let is_asked = |name: &str| asked(all()).any(|(_, value)| text_at(value, &["name"]) == name);
     for (index, extension) in sent.iter().enumerate() {
         let name = text_at(extension, &["name"]);
         let at = extension.find("name").unwrap_or(extension);
@@ -44,14 +56,46 @@ pub(super) fn check(documents: &[&Node], lint: &mut Lint) {
         if !name.contains('/') {
             lint.found(at, &NAME_WITHOUT_NAMESPACE, format!("`{name}`"));
         }
-        if !asked.iter().any(|(_, value)| text_at(value, &["name"]) == name) {
+        if !is_asked(name) {
             lint.found(at, &UNASKED_EXTENSION, format!("`{name}`"));
         }
     }
-    for (patch, value) in &asked {
-        asking(patch, value, &sent, lint);
+    for (patch, value) in asked(own.iter()) {
+        asking(patch, value, &sent_at_all, lint);
     }
-    shared(&sent, lint);
+    let added = |name: &str| {
+        let filters = all().filter(|patch| patch.is_filter()).filter_map(Patch::value);
+        filters.into_iter().any(|value| text_at(value, &["name"]) == name)
+    };
+    for (name, at) in own.iter().filter(|patch| patch.is_filter()).filter_map(Patch::beside) {
+        let is_own = name.starts_with("envoy.filters.") || name.starts_with("istio.");
+        if is_own && !BUILT.contains(&name) && !VANISHING.contains(&name) && !added(name) {
+            lint.found(at, &UNKNOWN_ANCHOR, format!("beside {name}"));
+        }
+    }
+    let is_wasm = |patch: &&Patch<'_>| patch.is_filter() || patch.apply_to == "EXTENSION_CONFIG";
+    shared(own.iter().filter(is_wasm).filter_map(Patch::value), lint);
+}
+
+fn patches<'a>(documents: &[&'a Node]) -> Vec<Patch<'a>> {
+    let patches = documents.iter().flat_map(|node| list_at(node, &["spec", "configPatches"]));
+    patches.map(Patch::read).collect()
+}
+
+/// The extensions that are sent.
+fn sent<'a: 'b, 'b>(
+    patches: impl Iterator<Item = &'b Patch<'a>>,
+) -> impl Iterator<Item = &'a Node> {
+    patches.filter(|patch| patch.apply_to == "EXTENSION_CONFIG").filter_map(Patch::value)
+}
+
+/// The filters that ask for one.
+fn asked<'a: 'b, 'b>(
+    patches: impl Iterator<Item = &'b Patch<'a>>,
+) -> impl Iterator<Item = (&'b Patch<'a>, &'a Node)> {
+    let filters = patches.filter(|patch| patch.is_filter());
+    let filters = filters.filter_map(|patch| Some((patch, patch.value()?)));
+    filters.filter(|(_, value)| value.find("config_discovery").is_some())
 }
 
 /// A filter that asks.
@@ -114,9 +158,9 @@ fn asking(patch: &Patch<'_>, value: &Node, sent: &[&Node], lint: &mut Lint) {
 }
 
 /// Filters that share a VM and do not seem to mean to.
-fn shared(sent: &[&Node], lint: &mut Lint) {
+fn shared<'a>(filters: impl Iterator<Item = &'a Node>, lint: &mut Lint) {
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
-    for extension in sent {
+    for extension in filters {
         let Some(vm) = extension.at(&["typed_config", "config", "vm_config"]) else { continue };
         let (id, name) = (text_at(vm, &["vm_id"]), text_at(extension, &["name"]));
         if id.is_empty() {

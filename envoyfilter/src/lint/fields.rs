@@ -3,7 +3,7 @@
 use tollgate_tree::Node;
 
 use super::Lint;
-use super::rules::UNKNOWN_FIELD;
+use super::rules::{Rule, UNKNOWN_FIELD};
 
 /// `EnvoyFilter.spec`.
 pub(super) const SPEC: &[&str] =
@@ -62,13 +62,24 @@ pub(super) const CODE: &[&str] = &["local", "remote"];
 /// `envoy.config.core.v3.RemoteDataSource`.
 pub(super) const REMOTE: &[&str] = &["http_uri", "sha256", "retry_policy"];
 
-/// Finds the fields of a message that are not known.
+/// Finds the fields of a message that are not known, and are dropped.
 pub(super) fn check(node: &Node, message: &str, known: &[&str], lint: &mut Lint) {
+    check_by(&UNKNOWN_FIELD, node, message, known, lint);
+}
+
+/// Finds the fields of a message that are not known, with the rule that says what comes of them.
+pub(super) fn check_by(
+    rule: &'static Rule,
+    node: &Node,
+    message: &str,
+    known: &[&str],
+    lint: &mut Lint,
+) {
     for (name, value) in node.entries() {
         let is_known =
             known.iter().any(|known| known == name || tollgate_tree::camel_case(known) == *name);
         if !is_known {
-            lint.found(value, &UNKNOWN_FIELD, format!("{message} has no field `{name}`"));
+            lint.found(value, rule, format!("{message} has no field `{name}`"));
         }
     }
 }

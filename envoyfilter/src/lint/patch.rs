@@ -4,10 +4,11 @@ use regex::Regex;
 use tollgate_tree::Node;
 
 use super::rules::{
-    ADD_AFTER_ROUTER, AFTER_LAST, APPLY_TO, BOOTSTRAP, CLUSTER_INBOUND, CONTEXT, EMPTY_PATCH,
-    EXTENSION_OPERATION, FILTER_CLASS, FIRST_WITH_ANCHOR, GENERATED_ANCHOR, INSERT_ELSEWHERE,
-    LISTENER_SCOPE, MANAGER_ANCHOR, MERGE_LIST_SCOPE, NO_ANCHOR, NO_MATCH, OLD_FILTER_NAME,
-    OPERATION, PORT_NAME, REPLACE_SCOPE, SUB_FILTER, VANISHING_ANCHOR, VERSION_EXPRESSION,
+    ADD_AFTER_ROUTER, AFTER_LAST, APPLY_TO, BOOTSTRAP, CAPTURE_PORT, CLUSTER_INBOUND, CONTEXT,
+    EMPTY_PATCH, EXTENSION_OPERATION, FILTER_CLASS, FIRST_WITH_ANCHOR, GENERATED_ANCHOR,
+    INSERT_ELSEWHERE, LISTENER_SCOPE, MANAGER_ANCHOR, MATCH_KIND, MERGE_EVERYWHERE,
+    MERGE_LIST_SCOPE, METADATA_PATTERN, NO_ANCHOR, NO_MATCH, OLD_FILTER_NAME, OPERATION, PORT_NAME,
+    REPLACE_SCOPE, ROUTES_OPERATION, SUB_FILTER, VANISHING_ANCHOR, VERSION_EXPRESSION,
     VERSION_TOO_LONG, VERSION_UNANCHORED, WAYPOINT,
 };
 use super::{Lint, fields, text_at, wasm};
@@ -50,6 +51,14 @@ const OLD_NAMES: [(&str, &str); 8] = [
     ("envoy.grpc_http1_bridge", "envoy.filters.http.grpc_http1_bridge"),
     ("envoy.lua", "envoy.filters.http.lua"),
 ];
+/// Where each part of the configuration is matched.
+const MATCHES: [(&str, &[&str]); 3] = [
+    ("listener", &["LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"]),
+    ("routeConfiguration", &["ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"]),
+    ("cluster", &["CLUSTER"]),
+];
+/// The ports of the listeners that capture what a sidecar sends and gets.
+const CAPTURES: [i64; 2] = [15001, 15006];
 /// The longest expression that Istio compiles.
 const VERSION_LIMIT: usize = 1024;
 
@@ -85,6 +94,14 @@ impl<'a> Patch<'a> {
         self.node.at(&["patch", "value"])
     }
 
+    /// The filter beside which the patch stands, or that it changes: its name, and where that is said.
+    pub(super) fn beside(&self) -> Option<(&'a str, &'a Node)> {
+        let filter = self.node.at(&["match", "listener", "filterChain", "filter"])?;
+        let node = if self.apply_to == "HTTP_FILTER" { filter.find("subFilter")? } else { filter };
+        let name = text_at(node, &["name"]);
+        (!name.is_empty()).then_some((name, node))
+    }
+
     pub(super) fn is_filter(&self) -> bool {
         matches!(self.apply_to, "HTTP_FILTER" | "NETWORK_FILTER")
     }
@@ -97,6 +114,13 @@ impl<'a> Patch<'a> {
             "EXTENSION_CONFIG" if self.operation != "ADD" => {
                 let what = format!("{} of an extension", self.operation);
                 lint.found(self.operation_node(), &EXTENSION_OPERATION, what);
+            }
+            "ROUTE_CONFIGURATION"
+                if matches!(self.operation, "ADD" | "REMOVE")
+                    || self.operation.starts_with("INSERT_") =>
+            {
+                let what = format!("{} of ROUTE_CONFIGURATION", self.operation);
+                lint.found(self.operation_node(), &ROUTES_OPERATION, what);
             }
             "CLUSTER" if self.operation == "ADD" && self.context() == "SIDECAR_INBOUND" => {
                 lint.found(self.node, &CLUSTER_INBOUND, "a cluster for SIDECAR_INBOUND");
@@ -139,13 +163,14 @@ impl<'a> Patch<'a> {
         let at = self.operation_node();
         if self.operation.starts_with("INSERT_") && !ORDERED.contains(&self.apply_to) {
             let is_known = APPLY_TOS.contains(&self.apply_to);
-            // Of extensions it is told with a rule of its own.
-            if is_known && self.apply_to != "EXTENSION_CONFIG" {
+            let has_own_rule = ["EXTENSION_CONFIG", "ROUTE_CONFIGURATION"];
+            if is_known && !has_own_rule.contains(&self.apply_to) {
                 let what = format!("{} of {}", self.operation, self.apply_to);
                 lint.found(at, &INSERT_ELSEWHERE, what);
             }
         }
-        if self.operation == "MERGE_AND_REPLACE_LIST" && ORDERED[..2].contains(&self.apply_to) {
+        let is_filter = self.is_filter() || self.apply_to == "LISTENER_FILTER";
+        if self.operation == "MERGE_AND_REPLACE_LIST" && is_filter {
             lint.found(at, &MERGE_LIST_SCOPE, format!("on {}", self.apply_to));
         }
         if self.operation == "REPLACE"
@@ -164,6 +189,24 @@ impl<'a> Patch<'a> {
             waypoint.or(matched.find("context").filter(|_| self.context() == "WAYPOINT"))
         {
             lint.found(at, &WAYPOINT, "a patch for waypoints");
+        }
+        for (part, apply_tos) in MATCHES {
+            let is_elsewhere = MATCHES.iter().any(|(_, all)| all.contains(&self.apply_to))
+                && !apply_tos.contains(&self.apply_to);
+            if let Some(at) = matched.find(part).filter(|_| is_elsewhere) {
+                lint.found(at, &MATCH_KIND, format!("{part} for {}", self.apply_to));
+            }
+        }
+        for (name, value) in matched.at(&["proxy", "metadata"]).map_or(&[][..], Node::entries) {
+            if value.text().is_ok_and(|text| text.contains('*')) {
+                lint.found(value, &METADATA_PATTERN, format!("{name} of the proxy"));
+            }
+        }
+        if let Some(port) = matched.at(&["listener", "portNumber"])
+            && self.apply_to != "LISTENER"
+            && port.number().is_ok_and(|port| CAPTURES.contains(&port))
+        {
+            lint.found(port, &CAPTURE_PORT, "the port of a listener that captures traffic");
         }
         if let Some(listener) = matched.find("listener") {
             fields::check(listener, "listener", fields::LISTENER, lint);
@@ -212,17 +255,16 @@ impl<'a> Patch<'a> {
                 lint.found(sub, &SUB_FILTER, "a subFilter in a patch of NETWORK_FILTER");
             } else if sub_name.is_empty() {
                 lint.found(sub, &SUB_FILTER, "a subFilter without a name");
-            } else if name != CONNECTION_MANAGER && !is_old(name) {
-                lint.found(
-                    filter.unwrap_or(sub),
-                    &MANAGER_ANCHOR,
-                    format!("a subFilter of `{name}`"),
-                );
             }
         }
-        let beside = if self.apply_to == "HTTP_FILTER" { sub_name } else { name };
-        let node = if self.apply_to == "HTTP_FILTER" { sub } else { filter };
-        if let Some(node) = node.filter(|_| self.operation != "REMOVE") {
+        if let Some(filter) = filter
+            && self.apply_to == "HTTP_FILTER"
+            && name != CONNECTION_MANAGER
+            && !is_old(name)
+        {
+            return lint.found(filter, &MANAGER_ANCHOR, format!("a filter of HTTP in `{name}`"));
+        }
+        if let Some((beside, node)) = self.beside().filter(|_| self.operation != "REMOVE") {
             if VANISHING.contains(&beside) {
                 lint.found(node, &VANISHING_ANCHOR, format!("beside {beside}"));
             }
@@ -230,6 +272,7 @@ impl<'a> Patch<'a> {
                 lint.found(node, &GENERATED_ANCHOR, format!("beside {beside}"));
             }
         }
+        let (beside, _) = self.beside().unwrap_or(("", self.node));
         match self.operation {
             "ADD" => lint.found(at, &ADD_AFTER_ROUTER, format!("ADD of {}", self.apply_to)),
             "INSERT_AFTER" if [ROUTER, TCP_PROXY].contains(&beside) => {
@@ -238,8 +281,11 @@ impl<'a> Patch<'a> {
             "INSERT_BEFORE" | "INSERT_AFTER" if beside.is_empty() => {
                 lint.found(at, &NO_ANCHOR, format!("{} nothing", self.operation));
             }
-            "INSERT_FIRST" if !sub_name.is_empty() => {
-                lint.found(at, &FIRST_WITH_ANCHOR, format!("INSERT_FIRST beside {sub_name}"));
+            "INSERT_FIRST" if !beside.is_empty() => {
+                lint.found(at, &FIRST_WITH_ANCHOR, format!("INSERT_FIRST beside {beside}"));
+            }
+            "MERGE" if beside.is_empty() => {
+                lint.found(at, &MERGE_EVERYWHERE, format!("MERGE into {}", self.apply_to));
             }
             "REPLACE" | "REMOVE" if beside.is_empty() => {
                 lint.found(at, &NO_MATCH, format!("{} of nothing", self.operation));

@@ -2,10 +2,10 @@
 
 use tollgate_tree::Node;
 
-use super::envoy_filter::{targets, version, wildcards};
+use super::envoy_filter::{is_waypoint, targets, version, wildcards};
 use super::rules::{
-    BOTH_SELECTORS, EMPTY_CONFIG, HOST_VALUE, NO_FAIL_STRATEGY, NO_URL, PHASE, TARGET_REF,
-    URL_SCHEME, VERIFICATION_KEY, WASM_AND_LUA,
+    BOTH_SELECTORS, EMPTY_CONFIG, HOST_VALUE, NO_FAIL_STRATEGY, NO_URL, PHASE,
+    SELECTOR_ON_WAYPOINT, TARGET_REF, URL_SCHEME, VERIFICATION_KEY, WASM_AND_LUA,
 };
 use super::{Lint, list_at, text_at, wasm};
 
@@ -22,8 +22,12 @@ pub(super) fn check(document: &Node, lint: &mut Lint) {
     if let Some(target) = spec.find("targetRef") {
         lint.found(target, &TARGET_REF, "targetRef");
     }
-    targets(spec, lint);
-    wildcards(spec.at(&["selector", "matchLabels"]), lint);
+    targets(document, lint);
+    let labels = spec.at(&["selector", "matchLabels"]);
+    wildcards(labels, lint);
+    if let Some(labels) = labels.filter(|labels| is_waypoint(labels)) {
+        lint.found(labels, &SELECTOR_ON_WAYPOINT, "labels of a waypoint");
+    }
     if let Some(phase) = spec.find("phase")
         && !["AUTHN", "AUTHZ", "STATS", "UNSPECIFIED_PHASE"]
             .contains(&phase.text().unwrap_or_default())
@@ -43,6 +47,9 @@ pub(super) fn check(document: &Node, lint: &mut Lint) {
         spec
     };
     module(wasm, lint);
+    if let Some(at) = wasm.find("url").filter(|_| !is_higress) {
+        wasm::check_address(at.text().unwrap_or_default(), at, lint);
+    }
     for variable in list_at(wasm, &["vmConfig", "env"]) {
         if let Some(value) = variable.find("value")
             && text_at(variable, &["valueFrom"]) == "HOST"
@@ -71,6 +78,7 @@ fn module(wasm: &Node, lint: &mut Lint) {
     {
         return lint.found(at, &URL_SCHEME, format!("`{scheme}://`"));
     }
+    wasm::check_pull_policy(wasm.find("imagePullPolicy"), lint);
     // Istio itself says what changes, and so what is pulled again.
     let is_followed = text_at(wasm, &["imagePullPolicy"]) == "Always";
     wasm::check_digest(wasm, url, at, is_followed, lint);

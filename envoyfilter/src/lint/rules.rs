@@ -36,6 +36,15 @@ rules! {
     TARGET_COUNT "target-count":
         "Istio takes at most 16 targets."
         => "write a second resource";
+    TARGET_KIND "target-kind":
+        "Istio attaches policies to a Gateway or a GatewayClass of the Gateway API, a Service, or a ServiceEntry; a reference to anything else is refused."
+        => "name one of these, with its group";
+    TARGET_CLASS "target-class":
+        "A GatewayClass is followed in Istio's root namespace alone, and only for istio-waypoint; elsewhere the policy applies to nothing."
+        => "put the resource into istio-system, or name the Gateway";
+    SELECTOR_ON_WAYPOINT "selector-on-waypoint":
+        "Waypoints ignore policies that choose them by labels alone."
+        => "write targetRefs";
     SELECTOR_WILDCARD "selector-wildcard":
         "Labels are compared as they are; a wildcard is refused."
         => "write the label's value";
@@ -70,25 +79,31 @@ rules! {
         "Without a filter to stand beside, INSERT_BEFORE is the front of the chain and INSERT_AFTER its end, after the router."
         => "name the filter, or write INSERT_FIRST";
     FIRST_WITH_ANCHOR "first-with-anchor":
-        "INSERT_FIRST puts the filter to the front of every chain; the subFilter is not looked at."
-        => "leave the subFilter out, or write INSERT_BEFORE";
+        "INSERT_FIRST puts the filter to the front of every chain; whether the filter that is named is in it is not looked at."
+        => "leave the name out, or write INSERT_BEFORE";
     VANISHING_ANCHOR "vanishing-anchor":
         "This filter is in the chain only while some policy asks for it. Without it the patch does nothing, in silence."
         => "stand before envoy.filters.http.router, or write INSERT_FIRST";
     GENERATED_ANCHOR "generated-anchor":
         "Istio names the filters of its plugins by itself, and otherwise from 1.30 on; then the patch does nothing, in silence."
         => "stand before envoy.filters.http.router, or order plugins by phase and priority";
+    UNKNOWN_ANCHOR "unknown-anchor":
+        "Istio builds no such filter into its chains, and no patch here adds it; then this one does nothing, in silence."
+        => "stand before envoy.filters.http.router, or write INSERT_FIRST";
     OLD_FILTER_NAME "old-filter-name":
         "Names are compared as they are, and Istio builds its chains with the names of v3; the patch does nothing, in silence."
         => "write the name that the text names";
     MANAGER_ANCHOR "manager-anchor":
-        "A subFilter is a filter of the connection manager; beside another filter Istio refuses it."
-        => "write filter.name: envoy.filters.network.http_connection_manager";
+        "Filters of HTTP are in the connection manager: beside another filter the patch does nothing, and with a subFilter Istio refuses it."
+        => "write filter.name: envoy.filters.network.http_connection_manager, and the filter of HTTP as subFilter";
     SUB_FILTER "sub-filter":
         "A subFilter belongs to patches of HTTP_FILTER, and needs a name."
         => "name the filter, in a patch of HTTP_FILTER";
     NO_MATCH "no-match":
         "REPLACE and REMOVE without a filter are skipped."
+        => "name the filter that is meant";
+    MERGE_EVERYWHERE "merge-everywhere":
+        "MERGE without a filter is merged into every filter of the chain, whatever its type."
         => "name the filter that is meant";
     REPLACE_SCOPE "replace-scope":
         "REPLACE works on filters only (IST0152)."
@@ -102,12 +117,24 @@ rules! {
     MERGE_LIST_SCOPE "merge-list-scope":
         "MERGE_AND_REPLACE_LIST is not there for filters."
         => "write MERGE, or REPLACE";
+    ROUTES_OPERATION "routes-operation":
+        "Of patches of ROUTE_CONFIGURATION only MERGE is followed; all others are skipped (IST0153, IST0154)."
+        => "write MERGE, or patch VIRTUAL_HOST or HTTP_ROUTE";
     EXTENSION_OPERATION "extension-operation":
         "Of patches of EXTENSION_CONFIG only ADD is followed; all others are ignored."
         => "write operation: ADD";
     PORT_NAME "port-name":
         "portName is not implemented: the patch is applied to all ports."
         => "write portNumber";
+    CAPTURE_PORT "capture-port":
+        "On the listeners that capture traffic, portNumber is the port that a chain is for; with the listener's own port the patch meets no traffic."
+        => "write the port of the workload, or leave it out";
+    MATCH_KIND "match-kind":
+        "Istio refuses a patch that is matched by another part of the configuration than it changes."
+        => "match filters and chains by listener, routes by routeConfiguration, clusters by cluster";
+    METADATA_PATTERN "metadata-pattern":
+        "Metadata of proxies is compared as it is; a pattern matches none."
+        => "write the whole value";
     LISTENER_SCOPE "listener-scope":
         "Istio does not look at the listener of an extension: whoever asks for the name gets it."
         => "leave it out; the patch of the filter says where";
@@ -133,10 +160,10 @@ rules! {
         "The filter takes no configuration of a type that it does not list: every request gets 500."
         => "add the type of the extension to type_urls";
     UNKNOWN_EXTENSION "unknown-extension":
-        "The filter asks for a name that no patch of this file adds; the listener waits for it, or answers with 500."
+        "The filter asks for a name that no patch here adds; the listener waits for it, or answers with 500."
         => "give both the same name";
     UNASKED_EXTENSION "unasked-extension":
-        "No filter of this file asks for this name, so that Istio does not send it."
+        "No filter here asks for this name, so that Istio does not send it."
         => "give both the same name";
     DUPLICATE_EXTENSION "duplicate-extension":
         "Names over ECDS are one space for all of a proxy; which of two it gets is not said."
@@ -168,6 +195,12 @@ rules! {
     NOT_REWRITTEN "not-rewritten":
         "Istio's agent opens TypedStruct of udpa, not of xds: the module is not fetched."
         => "write the message itself, or udpa.type.v1.TypedStruct";
+    UNKNOWN_TYPE "unknown-type":
+        "Istio refuses a message whose type it does not know, and Envoy too."
+        => "write type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, or that of network";
+    BLOCKED_ADDRESS "blocked-address":
+        "Istio's agent opens no connections to link-local addresses and to those of clouds' metadata: the module never comes."
+        => "name the registry or server by another address";
     NO_TIMEOUT "no-timeout":
         "Without a timeout Istio's agent takes 5 seconds for manifest and module together."
         => "write http_uri.timeout: 30s";
@@ -186,6 +219,9 @@ rules! {
     NEVER_PULLED_AGAIN "never-pulled-again":
         "With Always the agent pulls again when ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION changes, and here it never does."
         => "set it to the digest of the image";
+    PULL_POLICY "pull-policy":
+        "There is no such policy of pulling images."
+        => "write IfNotPresent or Always";
     NO_CODE "no-code":
         "Neither a local nor a remote module is named: the agent refuses the whole answer."
         => "write code.local or code.remote";
@@ -221,6 +257,9 @@ rules! {
         => "write the type of the chain";
     UNKNOWN_FIELD "unknown-field":
         "istiod drops fields that it does not know, in silence."
+        => "correct the name";
+    REFUSED_FIELD "refused-field":
+        "A TypedStruct is read strictly: over ECDS the agent refuses the whole answer, and no filter of the proxy is updated."
         => "correct the name";
     DUPLICATE_VARIABLE "duplicate-variable":
         "Envoy refuses a variable that is both in host_env_keys and in key_values."

@@ -24,6 +24,7 @@ pub(super) fn envoy_gateway(document: &Node, lint: &mut Lint) {
                 lint.found(at, &GATEWAY_PLACE, place);
             }
         }
+        wasm::check_pull_policy(code.find("pullPolicy"), lint);
         for kind in ["image", "http"] {
             let Some(source) = code.find(kind) else { continue };
             let url = text_at(source, &["url"]);

@@ -1,18 +1,26 @@
 //! A filter in Wasm inside a patch: its plugin, its VM, its module.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use tollgate_tree::Node;
 
 use super::patch::Patch;
 use super::rules::{
-    BAD_DIGEST, CAPABILITY_PLACE, CONFIGURATION_TYPE, DIGEST_MISMATCH, DUPLICATE_VARIABLE,
-    FAIL_OPEN, INLINE_IMAGE, INLINE_REMOTE, INLINE_TOO_LARGE, NEVER_PULLED_AGAIN, NO_CLUSTER,
-    NO_CODE, NO_FAILURE_POLICY, NO_TIMEOUT, NO_VM_ID, NOT_REWRITTEN, RUNTIME, SECRET_IN_CLEAR,
-    TRAFFIC, TYPED_AND_DISCOVERED, UNPINNED,
+    BAD_DIGEST, BLOCKED_ADDRESS, CAPABILITY_PLACE, CONFIGURATION_TYPE, DIGEST_MISMATCH,
+    DUPLICATE_VARIABLE, FAIL_OPEN, INLINE_IMAGE, INLINE_REMOTE, INLINE_TOO_LARGE,
+    NEVER_PULLED_AGAIN, NO_CLUSTER, NO_CODE, NO_FAILURE_POLICY, NO_TIMEOUT, NO_VM_ID,
+    NOT_REWRITTEN, PULL_POLICY, REFUSED_FIELD, RUNTIME, Rule, SECRET_IN_CLEAR, TRAFFIC,
+    TYPED_AND_DISCOVERED, UNKNOWN_FIELD, UNKNOWN_TYPE, UNPINNED,
 };
 use super::{Lint, fields, list_at, text_at, type_of};
 
 const HTTP: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 const NETWORK: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
+/// Where clouds tell machines of themselves, beside link-local addresses.
+const ALIBABA_METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// When an image is pulled, as Istio's agent knows it.
+const PULL_POLICIES: [&str; 3] = ["IfNotPresent", "Always", "UNSPECIFIED_POLICY"];
 /// The largest text of a module, in bytes, that leaves a resource within what etcd stores.
 const INLINE_LIMIT: usize = 1_500_000;
 
@@ -49,7 +57,12 @@ pub(super) fn check(patch: &Patch<'_>, value: &Node, lint: &mut Lint) {
     }
     let (kind, config) = opened(typed);
     let expected = match (patch.apply_to, kind) {
-        (_, kind) if ![HTTP, NETWORK].contains(&kind) => return,
+        (_, kind) if ![HTTP, NETWORK].contains(&kind) => {
+            if kind.is_empty() || kind.to_lowercase().contains(".wasm.") {
+                lint.found(typed, &UNKNOWN_TYPE, format!("`{kind}`"));
+            }
+            return;
+        }
         ("HTTP_FILTER", _) => HTTP,
         ("NETWORK_FILTER", _) => NETWORK,
         (_, kind) => kind,
@@ -57,10 +70,12 @@ pub(super) fn check(patch: &Patch<'_>, value: &Node, lint: &mut Lint) {
     if kind != expected {
         lint.found(typed, &TRAFFIC, format!("{kind} in a patch of {}", patch.apply_to));
     }
+    let outer = type_of(typed);
+    let unknown = if outer.ends_with(".TypedStruct") { &REFUSED_FIELD } else { &UNKNOWN_FIELD };
     if let Some(plugin) = config.find("config") {
-        check_plugin(plugin, lint);
+        check_plugin(plugin, unknown, lint);
         if let Some(code) = plugin.at(&["vm_config", "code"]) {
-            let outer = type_of(typed);
+            fields::check_by(unknown, code, "code", fields::CODE, lint);
             if fetcher == Fetcher::Agent
                 && outer.starts_with("xds.")
                 && code.find("remote").is_some()
@@ -72,8 +87,9 @@ pub(super) fn check(patch: &Patch<'_>, value: &Node, lint: &mut Lint) {
     }
 }
 
-fn check_plugin(plugin: &Node, lint: &mut Lint) {
-    fields::check(plugin, "PluginConfig", fields::PLUGIN, lint);
+/// Looks at a plugin and its VM; `unknown` says what comes of fields that are not known.
+fn check_plugin(plugin: &Node, unknown: &'static Rule, lint: &mut Lint) {
+    fields::check_by(unknown, plugin, "PluginConfig", fields::PLUGIN, lint);
     match (plugin.find("fail_open"), plugin.find("failure_policy")) {
         (Some(at), _) => lint.found(at, &FAIL_OPEN, "fail_open"),
         (None, None) => lint.found(plugin, &NO_FAILURE_POLICY, "no failure_policy"),
@@ -89,7 +105,7 @@ fn check_plugin(plugin: &Node, lint: &mut Lint) {
     let Some(vm) = plugin.find("vm_config") else {
         return lint.found(plugin, &NO_CODE, "no vm_config");
     };
-    fields::check(vm, "VmConfig", fields::VM, lint);
+    fields::check_by(unknown, vm, "VmConfig", fields::VM, lint);
     check_configuration(vm, lint);
     if text_at(vm, &["vm_id"]).is_empty() {
         lint.found(vm, &NO_VM_ID, "no vm_id");
@@ -110,11 +126,42 @@ fn check_plugin(plugin: &Node, lint: &mut Lint) {
     if let Some(secret) = own.find("ISTIO_META_WASM_IMAGE_PULL_SECRET") {
         lint.found(secret, &SECRET_IN_CLEAR, "ISTIO_META_WASM_IMAGE_PULL_SECRET");
     }
+    check_pull_policy(own.find("ISTIO_META_WASM_IMAGE_PULL_POLICY"), lint);
     if let Some(policy) = own.find("ISTIO_META_WASM_IMAGE_PULL_POLICY")
         && policy.text() == Ok("Always")
         && text_at(own, &["ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION"]).is_empty()
     {
         lint.found(policy, &NEVER_PULLED_AGAIN, "ISTIO_META_WASM_IMAGE_PULL_POLICY: Always");
+    }
+}
+
+/// When an image is pulled, of the agent's variables or of a plugin.
+pub(super) fn check_pull_policy(policy: Option<&Node>, lint: &mut Lint) {
+    let Some(policy) = policy else { return };
+    let text = policy.text().unwrap_or_default();
+    if !PULL_POLICIES.contains(&text) {
+        lint.found(policy, &PULL_POLICY, format!("`{text}`"));
+    }
+}
+
+/// Whether Istio's agent connects to where a module is.
+pub(super) fn check_address(url: &str, at: &Node, lint: &mut Lint) {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    if host.parse().is_ok_and(is_blocked) {
+        lint.found(at, &BLOCKED_ADDRESS, host);
+    }
+}
+
+/// Source: Istio, `pkg/wasm/ssrf.go`.
+fn is_blocked(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local() || address == ALIBABA_METADATA,
+        IpAddr::V6(address) => address.is_unicast_link_local() || address == AWS_METADATA,
     }
 }
 
@@ -128,7 +175,6 @@ fn check_configuration(node: &Node, lint: &mut Lint) {
 }
 
 fn check_code(plugin: &Node, code: &Node, fetcher: Fetcher, lint: &mut Lint) {
-    fields::check(code, "code", fields::CODE, lint);
     if let Some(inline) = code.at(&["local", "inline_bytes"]) {
         let size = inline.text().unwrap_or_default().len();
         if size > INLINE_LIMIT {
@@ -148,6 +194,7 @@ fn check_code(plugin: &Node, code: &Node, fetcher: Fetcher, lint: &mut Lint) {
         let rule = if uri.starts_with("oci://") { &INLINE_IMAGE } else { &INLINE_REMOTE };
         return lint.found(at, rule, format!("{uri} in the chain itself"));
     }
+    check_address(uri, at, lint);
     if let Some(http_uri) = remote.find("http_uri") {
         if http_uri.find("timeout").is_none() {
             lint.found(http_uri, &NO_TIMEOUT, "no timeout");
