@@ -103,7 +103,14 @@ impl Carrier<'_> {
                 Direction::Response => self.at_client(piece),
             },
             Some(stage) => {
-                stage.lane_mut(direction).waiting.push_back(piece);
+                let lane = stage.lane_mut(direction);
+                // Most often nothing waits before it.
+                if lane.waiting.is_empty() && matches!(lane.hold, Hold::Nothing | Hold::Body) {
+                    self.deliver(direction, at, piece);
+                    self.resume_asked();
+                } else {
+                    lane.waiting.push_back(piece);
+                }
                 self.drain(direction, at);
             }
         }

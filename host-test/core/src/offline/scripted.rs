@@ -129,10 +129,12 @@ impl Run {
                 continue;
             }
             self.world.clock.advance_to(due);
-            let is_due = |pair: &&mut Pair<'_>| pair.next().is_some_and(|(at, _)| at == due);
-            let mut next: Vec<&mut Pair<'_>> = pairs.iter_mut().filter(is_due).collect();
-            let pair = next.swap_remove(self.world.chance.one_of(next.len()));
-            if let Some((_, act)) = pair.next() {
+            let is_due = |pair: &Pair<'_>| pair.next().is_some_and(|(at, _)| at == due);
+            let how_many = pairs.iter().filter(|pair| is_due(pair)).count();
+            let first = self.world.chance.one_of(how_many);
+            let pair = pairs.iter_mut().filter(|pair| is_due(pair)).nth(first);
+            if let Some((pair, (_, act))) = pair.and_then(|pair| pair.next().map(|next| (pair, next)))
+            {
                 self.act(pair, act)?;
             }
         }

@@ -438,6 +438,7 @@ impl Run {
             began: self.world.clock.passed(),
             ..Notes::default()
         };
+        stream.stages.reserve_exact(chain.len());
         for (at, &link) in chain.iter().enumerate() {
             let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
             let context = Context::Stream { stream: id, at, root: link.root };
