@@ -24,6 +24,9 @@ pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
 /// behind the filters, and our upstream takes it off again.
 pub(crate) const CLIENT: &str = "x-tollgate-client";
 
+/// The name of the listener with the filters.
+pub(crate) const LISTENER: &str = "listener";
+
 /// What the configuration is made from.
 pub(crate) struct Bootstrap<'a> {
     /// What the filters stand in front of.
@@ -48,6 +51,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) routed_ports: BTreeMap<String, u16>,
     /// The clusters that guests call.
     pub(crate) clusters: Vec<Called<'a>>,
+    /// The listeners that tell what plugins share, as rendered.
+    pub(crate) shared: Vec<Value>,
 }
 
 /// A cluster that guests call.
@@ -102,13 +107,29 @@ impl Bootstrap<'_> {
     pub(crate) fn to_json(&self) -> Value {
         let (filters, echo) = match self.traffic {
             Traffic::Http => (vec![self.http()], None),
-            Traffic::Tcp => (self.tcp(), Some(echo())),
+            Traffic::Tcp => (self.tcp(), Some(echoing())),
         };
         let mut chain = json!({ "filters": filters });
         if let (Some((tls, credentials)), Some(fields)) = (self.tls, chain.as_object_mut()) {
             fields.insert("transport_socket".into(), terminating(tls, credentials));
         }
         let filter_chains: Vec<Value> = echo.into_iter().chain([chain]).collect();
+        let listener = json!({
+            "name": LISTENER,
+            "address": loopback(0),
+            "per_connection_buffer_limit_bytes": self.buffer_limit,
+            "traffic_direction": match self.proxy.listener.direction {
+                TrafficDirection::Unspecified => "UNSPECIFIED",
+                TrafficDirection::Inbound => "INBOUND",
+                TrafficDirection::Outbound => "OUTBOUND",
+            },
+            "metadata": metadata(&self.proxy.listener.metadata),
+            "listener_filters": self.tls.map(|_| inspector()).into_iter().collect::<Vec<_>>(),
+            // The next connection goes to a worker that has the fewest.
+            "connection_balance_config": { "exact_balance": {} },
+            "filter_chains": filter_chains,
+        });
+        let listeners: Vec<&Value> = std::iter::once(&listener).chain(&self.shared).collect();
         json!({
             "node": {
                 "id": self.proxy.node.id,
@@ -116,24 +137,7 @@ impl Bootstrap<'_> {
                 "metadata": self.proxy.node.metadata,
             },
             "admin": { "address": loopback(0) },
-            "static_resources": {
-                "listeners": [{
-                    "name": "listener",
-                    "address": loopback(0),
-                    "per_connection_buffer_limit_bytes": self.buffer_limit,
-                    "traffic_direction": match self.proxy.listener.direction {
-                        TrafficDirection::Unspecified => "UNSPECIFIED",
-                        TrafficDirection::Inbound => "INBOUND",
-                        TrafficDirection::Outbound => "OUTBOUND",
-                    },
-                    "metadata": metadata(&self.proxy.listener.metadata),
-                    "listener_filters": self.tls.map(|_| inspector()).into_iter().collect::<Vec<_>>(),
-                    // The next connection goes to a worker that has the fewest.
-                    "connection_balance_config": { "exact_balance": {} },
-                    "filter_chains": filter_chains,
-                }],
-                "clusters": self.clusters(),
-            },
+            "static_resources": { "listeners": listeners, "clusters": self.clusters() },
         })
     }
 
@@ -317,16 +321,21 @@ pub(crate) fn wasm_filter(traffic: Traffic) -> &'static str {
 }
 
 /// The chain for connections that tell how far a worker is, past all filters of the scenario.
-fn echo() -> Value {
+fn echoing() -> Value {
     let source = json!({ "address_prefix": ECHOED, "prefix_len": 32 });
     json!({
         "filter_chain_match": { "source_prefix_ranges": [source] },
-        "filters": [{
-            "name": "envoy.filters.network.echo",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
-            },
-        }],
+        "filters": [echo()],
+    })
+}
+
+/// What sends back what has come.
+pub(crate) fn echo() -> Value {
+    json!({
+        "name": "envoy.filters.network.echo",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
+        },
     })
 }
 
@@ -482,13 +491,14 @@ fn metadata(metadata: &Metadata) -> Value {
     json!({ "filter_metadata": metadata.0 })
 }
 
-fn loopback(port: u16) -> Value {
+pub(crate) fn loopback(port: u16) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared;
 
     fn rendered() -> Value {
         rendered_with(Traffic::Http, Trailers::None)
@@ -522,6 +532,7 @@ mod tests {
             upstream_port: 1234,
             routed_ports: BTreeMap::new(),
             clusters: Vec::new(),
+            shared: vec![shared::listener("a", Path::new("/modules/reader.wasm"))],
         };
         bootstrap.to_json()
     }
@@ -583,7 +594,7 @@ mod tests {
     fn everything_listens_on_the_loopback_interface_only() {
         let mut addresses = Vec::new();
         collect_addresses(&rendered(), &mut addresses);
-        assert_eq!(addresses, ["127.0.0.1"; 3].map(Value::from));
+        assert_eq!(addresses, ["127.0.0.1"; 4].map(Value::from));
     }
 
     fn collect_addresses(value: &Value, found: &mut Vec<Value>) {

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tollgate_host::proxy::{
     Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome, Proxy,
-    Received, Sending,
+    Received, Sending, Settled,
 };
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, PlannedCallout, UPSTREAM,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, PlannedCallout, Scenario,
+    UPSTREAM,
 };
 
 use crate::admin::{Admin, AdminError};
@@ -28,6 +29,7 @@ use crate::discovery::{Discovery, Noticed};
 use crate::launch::{Launch, Ways};
 use crate::log::Log;
 use crate::message;
+use crate::shared::Readers;
 use crate::upstream::Client;
 
 /// How long metrics and log lines may take to show.
@@ -70,6 +72,10 @@ pub(crate) struct EnvoyProxy {
     envoy: Launch,
     admin: Admin,
     ways: Ways,
+    /// Whom to ask what plugins share.
+    readers: Readers,
+    /// Whose data and queues are meant where no `vm_id` is said.
+    first_vm_id: String,
     /// Whether clients have to be told apart.
     apart: Apart,
     /// The workers that had the last requests.
@@ -85,11 +91,32 @@ impl EnvoyProxy {
         envoy: Launch,
         admin: Admin,
         ways: Ways,
-        apart: Apart,
+        readers: Readers,
+        scenario: &Scenario,
         built_ins: PathBuf,
     ) -> Self {
-        let last_workers = BTreeSet::new();
-        Self { envoy, admin, ways, apart, last_workers, built_ins, given_up: 0 }
+        let first_vm_id = scenario.filters.first().map(|filter| filter.vm_id.clone());
+        Self {
+            envoy,
+            admin,
+            ways,
+            readers,
+            first_vm_id: first_vm_id.unwrap_or_default(),
+            apart: Apart::of(scenario),
+            last_workers: BTreeSet::new(),
+            built_ins,
+            given_up: 0,
+        }
+    }
+
+    /// Refuses to go on once the messages of a queue were taken.
+    fn refuse_what_follows(&self) -> Result<(), HostFailure> {
+        let Some(queue) = self.readers.taken() else { return Ok(()) };
+        Err(impossible(format!(
+            "on Envoy messages are taken to be read, and those of the queue {} were: expect them in the \
+             last step, or add only: {{ on: [wasmtime, native], reason: … }}",
+            queue.escape_ascii()
+        )))
     }
 
     fn carry(
@@ -284,6 +311,25 @@ impl EnvoyProxy {
         Ok(Observation { metrics, logs: self.envoy.log.guests().to_vec() })
     }
 
+    /// Looks until what is seen is as wanted or there was time enough for it, once Envoy is done with the
+    /// requests.
+    fn look_until<T>(
+        &mut self,
+        mut look: impl FnMut(&mut Self) -> Result<T, HostFailure>,
+        settled: &dyn Fn(&T) -> bool,
+    ) -> Result<T, HostFailure> {
+        let begin = Instant::now();
+        let quiet = self.envoy.runtime.block_on(settle(self.admin)).map_err(broken);
+        quiet.map_err(|failure| self.explain(failure))?;
+        loop {
+            let seen = look(self).map_err(|failure| self.explain(failure))?;
+            if settled(&seen) || begin.elapsed() >= SETTLING {
+                return Ok(seen);
+            }
+            sleep(INTERVAL);
+        }
+    }
+
     /// Says so when what broke is Envoy itself.
     fn explain(&mut self, failure: HostFailure) -> HostFailure {
         if !matches!(failure, HostFailure::Broken(_)) {
@@ -308,6 +354,7 @@ impl Proxy for EnvoyProxy {
         requests: &[Sending<'_>],
         callouts: &[PlannedCallout],
     ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
+        self.refuse_what_follows()?;
         refuse_faults(requests.iter().flat_map(|sent| &sent.step.faults))?;
         self.carry(requests, callouts).map_err(|failure| self.explain(failure))
     }
@@ -317,17 +364,20 @@ impl Proxy for EnvoyProxy {
         worker: usize,
         step: &ConnectionStep,
     ) -> Result<Conversation, HostFailure> {
+        self.refuse_what_follows()?;
         refuse_faults(&step.faults)?;
         self.converse(worker, step).map_err(|failure| self.explain(failure))
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        self.refuse_what_follows()?;
         refuse_long(step.by)?;
         let advanced = self.pass(step);
         advanced.map_err(|failure| self.explain(failure))
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
+        self.refuse_what_follows()?;
         let settled = self.envoy.runtime.block_on(settle(self.admin)).map_err(broken);
         settled.map_err(|failure| self.explain(failure))?;
         match &mut self.envoy.clock {
@@ -343,6 +393,7 @@ impl Proxy for EnvoyProxy {
         step: &ConfigureStep,
         callouts: &[PlannedCallout],
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.refuse_what_follows()?;
         let configured = self.give(step, callouts);
         configured.map_err(|failure| self.explain(failure))
     }
@@ -351,16 +402,35 @@ impl Proxy for EnvoyProxy {
         &mut self,
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure> {
-        let begin = Instant::now();
-        let quiet = self.envoy.runtime.block_on(settle(self.admin)).map_err(broken);
-        quiet.map_err(|failure| self.explain(failure))?;
-        loop {
-            let observation = self.look().map_err(|failure| self.explain(failure))?;
-            if settled(&observation) || begin.elapsed() >= SETTLING {
-                return Ok(observation);
-            }
-            sleep(INTERVAL);
-        }
+        self.look_until(Self::look, settled)
+    }
+
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        settled: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure> {
+        let vm_id = vm_id.unwrap_or(&self.first_vm_id).to_owned();
+        let look = |proxy: &mut Self| {
+            let value = proxy.readers.shared_data(&vm_id, key);
+            proxy.envoy.runtime.block_on(value).map_err(broken)
+        };
+        self.look_until(look, &|value| settled(value.as_deref()))
+    }
+
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        settled: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
+        let vm_id = vm_id.unwrap_or(&self.first_vm_id).to_owned();
+        let look = |proxy: &mut Self| {
+            let messages = proxy.readers.queue(&vm_id, name);
+            proxy.envoy.runtime.block_on(messages).map_err(broken)
+        };
+        self.look_until(look, &|messages| settled(messages.as_deref()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Judges what a step leaves behind: metrics, log lines, shared data, queues.
 
 use super::exchange::{judge_value, list};
-use crate::proxy::{HostFailure, Observation, Proxy, SharedValue};
+use crate::proxy::{HostFailure, Observation, Proxy};
 use crate::scenario::{Expectation, ExpectedQueue, ExpectedShared, Matcher};
 
 /// What is expected of logs and metrics once a step is over.
@@ -28,15 +28,16 @@ impl<'a> Watch<'a> {
         fail: &mut dyn FnMut(String),
     ) -> Result<(), HostFailure> {
         for expected in self.expected.iter().flat_map(|expect| &expect.shared_data) {
-            judge_shared(
-                expected,
-                &proxy.shared_data(expected.vm_id.as_deref(), &expected.key),
-                fail,
-            );
+            let vm_id = expected.vm_id.as_deref();
+            let is_as_expected = |got: Option<&[u8]>| judge_shared(expected, got).is_none();
+            let got = proxy.shared_data(vm_id, &expected.key, &is_as_expected)?;
+            judge_shared(expected, got.as_deref()).into_iter().for_each(&mut *fail);
         }
         for expected in self.expected.iter().flat_map(|expect| &expect.queues) {
-            let got = proxy.queue(expected.vm_id.as_deref(), &expected.key);
-            judge_queue(expected, &got, fail);
+            let vm_id = expected.vm_id.as_deref();
+            let is_as_expected = |got: Option<&[Vec<u8>]>| judge_queue(expected, got).is_empty();
+            let got = proxy.queue(vm_id, &expected.key, &is_as_expected)?;
+            judge_queue(expected, got.as_deref()).into_iter().for_each(&mut *fail);
         }
         let says_something = |expect: &&&Expectation| {
             !(expect.logs.is_empty() && expect.no_logs.is_empty() && expect.metrics.is_empty())
@@ -63,40 +64,41 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What a proxy cannot tell is as expected, and counted in the report.
-fn judge_shared(expected: &ExpectedShared, got: &SharedValue, fail: &mut dyn FnMut(String)) {
+/// What is wrong with a value of shared data.
+fn judge_shared(expected: &ExpectedShared, got: Option<&[u8]>) -> Option<String> {
     let what = format!("shared data {}", expected.key.escape_ascii());
     match (got, &expected.value) {
-        (SharedValue::Unknown, _) | (SharedValue::Absent, None) => {}
-        (SharedValue::Absent, Some(value)) => {
-            fail(format!("{what}: expected {value}, but there is no such key"));
+        (None, None) => None,
+        (None, Some(value)) => Some(format!("{what}: expected {value}, but there is no such key")),
+        (Some(got), None) => {
+            Some(format!("{what}: expected no such key, got \"{}\"", got.escape_ascii()))
         }
-        (SharedValue::Is(got), None) => {
-            fail(format!("{what}: expected no such key, got \"{}\"", got.escape_ascii()));
+        (Some(got), Some(value)) => {
+            let mut wrong = None;
+            judge_value(&what, Some(value), got, &mut |what| wrong = Some(what));
+            wrong
         }
-        (SharedValue::Is(got), Some(value)) => judge_value(&what, Some(value), got, fail),
     }
 }
 
 /// As shared data: the messages one by one, in their order.
-fn judge_queue(
-    expected: &ExpectedQueue,
-    got: &SharedValue<Vec<Vec<u8>>>,
-    fail: &mut dyn FnMut(String),
-) {
+fn judge_queue(expected: &ExpectedQueue, got: Option<&[Vec<u8>]>) -> Vec<String> {
     let what = format!("queue {}", expected.key.escape_ascii());
     match (got, &expected.value) {
-        (SharedValue::Unknown, _) | (SharedValue::Absent, None) => {}
-        (SharedValue::Absent, Some(_)) => fail(format!("{what}: nobody has registered it")),
-        (SharedValue::Is(_), None) => fail(format!("{what}: expected no such queue, got one")),
-        (SharedValue::Is(got), Some(expected)) => {
+        (None, None) => Vec::new(),
+        (None, Some(_)) => vec![format!("{what}: nobody has registered it")],
+        (Some(_), None) => vec![format!("{what}: expected no such queue, got one")],
+        (Some(got), Some(expected)) => {
+            let mut wrong = Vec::new();
             if got.len() != expected.len() {
                 let (expected, got) = (expected.len(), got.len());
-                fail(format!("{what}: expected {expected} messages, got {got}"));
+                wrong.push(format!("{what}: expected {expected} messages, got {got}"));
             }
             for (index, (expected, got)) in expected.iter().zip(got).enumerate() {
-                judge_value(&format!("{what}: message {index}"), Some(expected), got, fail);
+                let what = format!("{what}: message {index}");
+                judge_value(&what, Some(expected), got, &mut |what| wrong.push(what));
             }
+            wrong
         }
     }
 }
