@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::proxy::{self, End, LogLine};
+use crate::scenario::{Act, ConnectionStep, Event, Fault, Meets, PlannedCallout};
+use crate::transcript::Entry;
 use tollgate_abi::Function;
-use tollgate_host::proxy::{self, End, LogLine};
-use tollgate_host::scenario::{Act, ConnectionStep, Event, Fault, Meets, PlannedCallout};
-use tollgate_host::transcript::Entry;
 
 use super::bytes::Bytes;
 use super::exchange::{Callout, Meanwhile};

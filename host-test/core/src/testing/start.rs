@@ -5,21 +5,18 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use crate::engine::Module;
+use crate::offline::{Loader, Offline};
+use crate::proxy::StartError as HostStartError;
+use crate::scenario::{FilterSource, FilterUse, HostName, InvalidScenario, Scenario, Traffic};
 use tollgate_abi::LogLevel;
-use tollgate_host::engine::Module;
-use tollgate_host::offline::{Loader, Offline};
-use tollgate_host::proxy::StartError as HostStartError;
-use tollgate_host::scenario::{
-    FilterSource, FilterUse, HostName, InvalidScenario, Scenario, Traffic,
-};
 
 use super::proxy::Proxy;
-use crate::Registration;
 
 /// What a proxy starts with; [`Proxy::with`] begins one.
 ///
 /// `config`, `root_id` and `name` are about the filter that was named last.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a proxy runs after `start`"]
 pub struct Bootstrap {
     traffic: Traffic,
@@ -31,10 +28,18 @@ pub struct Bootstrap {
     log_level: LogLevel,
 }
 
+impl fmt::Debug for Bootstrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filters = std::iter::once(&self.first).chain(&self.then);
+        let names: Vec<_> = filters.map(|plugin| &plugin.name).collect();
+        f.debug_struct("Bootstrap").field("filters", &names).finish_non_exhaustive()
+    }
+}
+
 /// A filter with what the proxy tells it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Plugin {
-    filter: Registration,
+    filter: Arc<dyn Module>,
     name: Option<String>,
     root_id: String,
     config: Vec<u8>,
@@ -42,7 +47,7 @@ struct Plugin {
 }
 
 impl Plugin {
-    fn new(filter: Registration) -> Self {
+    fn new(filter: Arc<dyn Module>) -> Self {
         Self {
             filter,
             name: None,
@@ -54,7 +59,7 @@ impl Plugin {
 }
 
 impl Bootstrap {
-    pub(super) fn new(filter: Registration) -> Self {
+    pub(super) fn new(filter: Arc<dyn Module>) -> Self {
         Self {
             traffic: Traffic::Http,
             first: Plugin::new(filter),
@@ -72,8 +77,8 @@ impl Bootstrap {
     }
 
     /// Puts a further filter behind those so far.
-    pub fn then(mut self, filter: Registration) -> Self {
-        self.then.push(Plugin::new(filter));
+    pub fn then(mut self, filter: impl Into<Arc<dyn Module>>) -> Self {
+        self.then.push(Plugin::new(filter.into()));
         self
     }
 
@@ -144,12 +149,12 @@ impl Bootstrap {
         let loader = |wanted: &FilterUse| -> Result<Arc<dyn Module>, HostStartError> {
             let index = scenario.filters.iter().position(|own| own.source == wanted.source);
             match index.and_then(|index| plugins.get(index)) {
-                Some(plugin) => Ok(Arc::new(super::native(plugin.filter))),
+                Some(plugin) => Ok(Arc::clone(&plugin.filter)),
                 None => Err(HostStartError::Module("a filter that was not named".into())),
             }
         };
         let loader: &Loader<'_> = &loader;
-        match Offline::new(HostName::Native, loader).start_recorded(&scenario) {
+        match Offline::new(HostName::Wasmtime, loader).start_recorded(&scenario) {
             Ok(run) => Ok(Proxy::new(run, scenario)),
             Err((HostStartError::Refused { words }, _)) => Err(StartError::Refused { words }),
             Err((HostStartError::Module(error) | HostStartError::Host(error), _)) => {
@@ -166,7 +171,7 @@ impl Bootstrap {
 fn filter_use(index: usize, plugin: &Plugin) -> FilterUse {
     let own = match index {
         0 => "filter".to_owned(),
-        _ => format!("filter-{}", index.saturating_add(1)),
+        _ => format!("filter-{}", index + 1),
     };
     FilterUse {
         source: FilterSource::BuiltIn(own.clone()),

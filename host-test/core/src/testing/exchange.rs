@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use crate::proxy::{self, LogLine, Outcome};
+use crate::scenario::{self, HeaderLine};
+use crate::transcript::Entry;
 use tollgate_abi::Function;
-use tollgate_host::proxy::{self, LogLine, Outcome};
-use tollgate_host::scenario::{self, HeaderLine};
-use tollgate_host::transcript::Entry;
 
 use super::bytes::Bytes;
 
