@@ -4,6 +4,7 @@
 
 mod written;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -127,6 +128,25 @@ impl Tls {
         }
     }
 
+    /// Checks what the types leave open.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        match self.peers.len() {
+            0 => return Err("peers: none; name at least one".into()),
+            count if count > MOST_PEERS => {
+                return Err(format!("peers: {count} are above the bound of {MOST_PEERS}"));
+            }
+            _ => {}
+        }
+        for peer in &self.peers {
+            if !names.insert(&peer.name) {
+                return Err(format!("peers.{}: there are two of the name", peer.name));
+            }
+            peer.check().map_err(|what| format!("peers.{}.{what}", peer.name))?;
+        }
+        Ok(())
+    }
+
     /// Checks whom a step names.
     pub(super) fn check_peer(tls: Option<&Self>, name: Option<&str>) -> Result<(), String> {
         let names = |tls: &Self| {
@@ -143,6 +163,25 @@ impl Tls {
             (Some(tls), None) => {
                 Err(format!("peer: missing; there are several `peers`: {}", names(tls)))
             }
+        }
+    }
+}
+
+impl Peer {
+    fn check(&self) -> Result<(), String> {
+        let names = self.certificate.iter().flat_map(|shown| &shown.subject_alt_names);
+        let mut texts = names.filter_map(|name| match name {
+            SubjectAltName::Uri(text) | SubjectAltName::Dns(text) | SubjectAltName::Email(text) => {
+                Some(text)
+            }
+            SubjectAltName::Ip(_) => None,
+        });
+        if let Some(text) = texts.find(|text| !text.is_ascii()) {
+            return Err(format!("san: `{text}` is not ASCII"));
+        }
+        match self.server_name.as_ref().filter(|name| !is_host_name(name)) {
+            Some(name) => Err(format!("server_name: `{name}` is not a name of a host")),
+            None => Ok(()),
         }
     }
 }
@@ -176,4 +215,13 @@ impl CertificateTime {
             Self::At(at) => at,
         }
     }
+}
+
+fn is_host_name(name: &str) -> bool {
+    const LONGEST_LABEL: usize = 63;
+    let is_label = |label: &str| {
+        let is_of_it = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !label.is_empty() && label.len() <= LONGEST_LABEL && label.bytes().all(is_of_it)
+    };
+    name.parse::<IpAddr>().is_err() && name.split('.').all(is_label)
 }

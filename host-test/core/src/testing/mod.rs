@@ -6,18 +6,22 @@
 mod bytes;
 mod connection;
 mod exchange;
+mod peer;
 mod proxy;
 mod start;
 
 pub use crate::proxy::{End, HostFailure, LogLine};
 pub use crate::scenario::{
-    Act, Answer, Fault, GrpcAnswer, InvalidScenario, Meets, PlannedCallout, Upstream,
+    Act, Answer, CertificateTime, Fault, GrpcAnswer, InvalidScenario, Issuer, Meets,
+    PlannedCallout, Upstream,
 };
+pub use crate::tls::{Alert, TlsVersion};
 pub use crate::transcript::Entry;
 pub use tollgate_abi::LogLevel;
 
 pub use self::bytes::Bytes;
 pub use self::connection::{Connect, Connection, Moment, Side};
 pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response, Together};
+pub use self::peer::Peer;
 pub use self::proxy::{PlayError, Proxy, Request};
 pub use self::start::{Bootstrap, StartError};

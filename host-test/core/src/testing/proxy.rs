@@ -295,6 +295,12 @@ impl<P> Request<P> {
         self
     }
 
+    /// Chooses the client that sends it, among [`Bootstrap::peer`]; without it the only one does.
+    pub fn peer(mut self, name: impl Into<String>) -> Self {
+        self.step.peer = Some(name.into());
+        self
+    }
+
     /// Says what the upstream does: an [`Answer`](super::Answer), or [`Upstream::Reset`].
     pub fn upstream(mut self, does: impl Into<Upstream>) -> Self {
         self.step.upstream = does.into();

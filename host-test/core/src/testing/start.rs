@@ -8,9 +8,14 @@ use std::sync::Arc;
 use crate::engine::Module;
 use crate::offline::{Loader, Offline};
 use crate::proxy::StartError as HostStartError;
-use crate::scenario::{FilterSource, FilterUse, HostName, InvalidScenario, Scenario, Traffic};
+use crate::scenario::{
+    FilterSource, FilterUse, HostName, InvalidScenario, Issuance, Scenario, Tls, Traffic,
+    TrustChainVerification,
+};
+use crate::tls::DistinguishedName;
 use tollgate_abi::LogLevel;
 
+use super::peer::Peer;
 use super::proxy::Proxy;
 
 /// What a proxy starts with; [`Proxy::with`] begins one.
@@ -26,6 +31,9 @@ pub struct Bootstrap {
     workers: usize,
     clusters: Vec<String>,
     log_level: LogLevel,
+    peers: Vec<Peer>,
+    require_client_certificate: bool,
+    trust_chain_verification: TrustChainVerification,
 }
 
 impl fmt::Debug for Bootstrap {
@@ -67,6 +75,9 @@ impl Bootstrap {
             workers: 1,
             clusters: Vec::new(),
             log_level: LogLevel::Info,
+            peers: Vec::new(),
+            require_client_certificate: false,
+            trust_chain_verification: TrustChainVerification::VerifyTrustChain,
         }
     }
 
@@ -126,6 +137,25 @@ impl Bootstrap {
         self
     }
 
+    /// Adds a client with its certificate: with one, the proxy terminates TLS, and all clients are peers. It
+    /// then starts at 2026-01-01T00:00:00Z.
+    pub fn peer(mut self, peer: Peer) -> Self {
+        self.peers.push(peer);
+        self
+    }
+
+    /// Refuses clients that show no certificate.
+    pub fn require_client_certificate(mut self) -> Self {
+        self.require_client_certificate = true;
+        self
+    }
+
+    /// Lets in clients whose certificates are not good, as Envoy does with `ACCEPT_UNTRUSTED`.
+    pub fn accept_untrusted(mut self) -> Self {
+        self.trust_chain_verification = TrustChainVerification::AcceptUntrusted;
+        self
+    }
+
     /// Starts the proxy: each filter is configured once to try it, once on the main thread, and once on
     /// each worker.
     ///
@@ -134,6 +164,7 @@ impl Bootstrap {
     /// [`StartError`], with the words of the filter and of the proxy when they refuse.
     pub fn start(self) -> Result<Proxy, StartError> {
         let workers = NonZeroUsize::new(self.workers).ok_or(StartError::NoWorkers)?;
+        let tls = self.tls().map_err(StartError::Invalid)?;
         let first = filter_use(0, &self.first);
         let plugins: Vec<Plugin> = [self.first].into_iter().chain(self.then).collect();
         let uses = plugins.iter().enumerate().map(|(index, plugin)| filter_use(index, plugin));
@@ -143,6 +174,7 @@ impl Bootstrap {
             workers,
             clusters: self.clusters,
             log_level: self.log_level,
+            tls,
             ..Scenario::without_steps(first)
         };
         scenario.check().map_err(StartError::Invalid)?;
@@ -161,6 +193,25 @@ impl Bootstrap {
                 Err(StartError::Host(error))
             }
         }
+    }
+
+    /// The TLS of the listener; none without a peer and without a word about certificates.
+    fn tls(&self) -> Result<Option<Tls>, InvalidScenario> {
+        let Self { require_client_certificate, trust_chain_verification, .. } = *self;
+        if self.peers.is_empty()
+            && !require_client_certificate
+            && trust_chain_verification == TrustChainVerification::VerifyTrustChain
+        {
+            return Ok(None);
+        }
+        let subject = DistinguishedName::of_common_name("proxy");
+        let subject = subject.map_err(|error| InvalidScenario(error.to_string()))?;
+        Ok(Some(Tls {
+            require_client_certificate,
+            trust_chain_verification,
+            certificate: Issuance::new(subject),
+            peers: self.peers.iter().cloned().map(Peer::read).collect::<Result<_, _>>()?,
+        }))
     }
 
     fn last(&mut self) -> &mut Plugin {

@@ -1,6 +1,5 @@
 //! Peers as YAML has them.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -8,8 +7,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::{
-    CertificateTime, Issuance, Issuer, LATEST, MOST_PEERS, Peer, SubjectAltName, Tls,
-    TrustChainVerification,
+    CertificateTime, Issuance, Issuer, LATEST, Peer, SubjectAltName, Tls, TrustChainVerification,
 };
 use crate::scenario::value::{duration, unhex};
 use crate::tls::{DistinguishedName, ExtendedKeyUsage, KeyUsage, TlsVersion};
@@ -84,13 +82,7 @@ impl<'de> Deserialize<'de> for RawPeers {
                 while let Some((name, peer)) = map.next_entry::<String, RawPeer>()? {
                     peers.push((name, peer));
                 }
-                match peers.len() {
-                    0 => Err(de::Error::custom("peers: none; name at least one")),
-                    count if count > MOST_PEERS => Err(de::Error::custom(format!(
-                        "peers: {count} are above the bound of {MOST_PEERS}"
-                    ))),
-                    _ => Ok(RawPeers(peers)),
-                }
+                Ok(RawPeers(peers))
             }
         }
 
@@ -119,9 +111,6 @@ struct RawPeer {
 impl RawPeer {
     fn check(self, name: String) -> Result<Peer, String> {
         let server_name = self.server_name.clone();
-        if let Some(server_name) = server_name.as_ref().filter(|name| !is_host_name(name)) {
-            return Err(format!("server_name: `{server_name}` is not a name of a host"));
-        }
         let version = self.version.unwrap_or_default();
         let certificate = match self.certificate.as_deref() {
             None => Some(self.issuance(&name)?),
@@ -189,15 +178,6 @@ impl RawPeer {
         }
         Ok(issuance)
     }
-}
-
-fn is_host_name(name: &str) -> bool {
-    const LONGEST_LABEL: usize = 63;
-    let is_label = |label: &str| {
-        let is_of_it = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        !label.is_empty() && label.len() <= LONGEST_LABEL && label.bytes().all(is_of_it)
-    };
-    name.parse::<IpAddr>().is_err() && name.split('.').all(is_label)
 }
 
 fn serial(text: &str) -> Result<Vec<u8>, String> {
