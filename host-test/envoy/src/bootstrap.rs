@@ -4,17 +4,25 @@
 //! Envoy adds to requests and responses as little as it can be told to, so that a scenario sees what the
 //! filters do; what it adds even so, the offline host adds as well.
 
+mod clusters;
+mod http;
+mod plugin;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_host::scenario::{
-    ClientCertDetail, Configured, Destination, ForwardClientCertDetails, Metadata, Protocol,
-    RouteRule, Scenario, Step, Tls, Traffic, TrafficDirection, TrustChainVerification, UPSTREAM,
+    Configured, Metadata, Protocol, Scenario, Step, Tls, Traffic, TrafficDirection,
+    TrustChainVerification, UPSTREAM,
 };
 use tollgate_host::tls::Credentials;
 
 use crate::tcp::ECHOED;
+use clusters::{cluster, explicit, routed};
+use http::{connection_manager, hiding_what_trailers_need, naming_the_client};
+
+pub(crate) use clusters::Called;
+pub(crate) use plugin::{Plugin, wasm_filter};
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
@@ -55,15 +63,6 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) shared: Vec<Value>,
 }
 
-/// A cluster that guests call.
-pub(crate) struct Called<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) port: u16,
-    pub(crate) protocol: Protocol,
-    /// Each callout has a connection of its own, which can be refused.
-    pub(crate) connects_anew: bool,
-}
-
 /// Trailers of the messages of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trailers {
@@ -88,18 +87,6 @@ impl Apart {
         let is_together = |step: &Step| matches!(step, Step::Together(_));
         if scenario.steps.iter().any(is_together) { Self::Yes } else { Self::No }
     }
-}
-
-/// A filter in the chain.
-pub(crate) struct Plugin<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) root_id: &'a str,
-    pub(crate) vm_id: &'a str,
-    pub(crate) vm_configuration: &'a str,
-    pub(crate) environment: &'a BTreeMap<String, String>,
-    pub(crate) module: &'a Path,
-    pub(crate) configuration: &'a str,
-    pub(crate) allow_on_headers_stop_iteration: bool,
 }
 
 impl Bootstrap<'_> {
@@ -224,102 +211,6 @@ impl Bootstrap<'_> {
     }
 }
 
-impl Called<'_> {
-    fn to_json(&self) -> Value {
-        let common = if self.connects_anew {
-            json!({ "max_requests_per_connection": 1 })
-        } else {
-            json!({})
-        };
-        let endpoint = json!({ "endpoint": { "address": loopback(self.port) } });
-        let options = json!({
-            "common_http_protocol_options": common,
-            "explicit_http_config": explicit(self.protocol),
-        });
-        cluster(self.name, &endpoint, options)
-    }
-}
-
-impl Plugin<'_> {
-    /// Renders the filter.
-    pub(crate) fn to_json(&self, traffic: Traffic) -> Value {
-        json!({
-            "name": match traffic {
-                Traffic::Http => "envoy.filters.http.wasm",
-                Traffic::Tcp => "envoy.filters.network.wasm",
-            },
-            "typed_config": {
-                "@type": wasm_filter(traffic),
-                "config": {
-                    "name": self.name,
-                    "root_id": self.root_id,
-                    "failure_policy": "FAIL_CLOSED",
-                    "allow_on_headers_stop_iteration": self.allow_on_headers_stop_iteration,
-                    "vm_config": {
-                        "vm_id": self.vm_id,
-                        "runtime": "envoy.wasm.runtime.v8",
-                        "configuration": {
-                            "@type": "type.googleapis.com/google.protobuf.StringValue",
-                            "value": self.vm_configuration,
-                        },
-                        "environment_variables": { "key_values": self.environment },
-                        "code": { "local": { "filename": self.module } },
-                    },
-                    "configuration": {
-                        "@type": "type.googleapis.com/google.protobuf.StringValue",
-                        "value": self.configuration,
-                    },
-                },
-            },
-        })
-    }
-}
-
-/// A further cluster that routes lead to. The runner reads the statistics of all of them as one.
-fn routed(name: &str, port: u16) -> Value {
-    let endpoint = json!({ "endpoint": { "address": loopback(port) } });
-    let options = json!({ "explicit_http_config": explicit(Protocol::Http) });
-    let mut cluster = cluster(name, &endpoint, options);
-    if let Some(fields) = cluster.as_object_mut() {
-        fields.insert("alt_stat_name".into(), UPSTREAM.into());
-    }
-    cluster
-}
-
-/// A route that is tried before the last one.
-fn route(rule: &RouteRule) -> Value {
-    let exact = |value: &String| json!({ "exact": value });
-    let headers = rule.headers.iter();
-    let headers: Vec<Value> = headers
-        .map(|(name, value)| json!({ "name": name, "string_match": exact(value) }))
-        .collect();
-    let objects = rule.filter_state.iter();
-    let objects: Vec<Value> =
-        objects.map(|(key, value)| json!({ "key": key, "string_match": exact(value) })).collect();
-    let (field, to) = match &rule.to {
-        Destination::Cluster(name) => ("cluster", json!(name)),
-        Destination::ClusterHeader(name) => ("cluster_header", json!(name)),
-        Destination::Weighted { header, clusters } => {
-            let weight = |(name, weight): &(String, u32)| json!({ "name": name, "weight": weight });
-            let clusters: Vec<Value> = clusters.iter().map(weight).collect();
-            ("weighted_clusters", json!({ "clusters": clusters, "header_name": header }))
-        }
-    };
-    json!({
-        "name": rule.name,
-        "match": { "prefix": "/", "headers": headers, "filter_state": objects },
-        "route": { field: to, "timeout": "0s" },
-    })
-}
-
-/// The type of a filter's configuration.
-pub(crate) fn wasm_filter(traffic: Traffic) -> &'static str {
-    match traffic {
-        Traffic::Http => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-        Traffic::Tcp => "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
-    }
-}
-
 /// The chain for connections that tell how far a worker is, past all filters of the scenario.
 fn echoing() -> Value {
     let source = json!({ "address_prefix": ECHOED, "prefix_len": 32 });
@@ -374,119 +265,6 @@ fn terminating(tls: &Tls, credentials: &Credentials) -> Value {
     })
 }
 
-/// A cluster with one endpoint.
-fn cluster(name: &str, endpoint: &Value, mut options: Value) -> Value {
-    let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    if let Some(options) = options.as_object_mut() {
-        options.insert("@type".into(), format!("type.googleapis.com/{protocol}").into());
-    }
-    json!({
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "2s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{ "lb_endpoints": [endpoint] }],
-        },
-        "typed_extension_protocol_options": { protocol: options },
-    })
-}
-
-fn explicit(protocol: Protocol) -> Value {
-    match protocol {
-        Protocol::Http => json!({ "http_protocol_options": { "enable_trailers": true } }),
-        Protocol::Http2 | Protocol::Grpc => json!({ "http2_protocol_options": {} }),
-    }
-}
-
-fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
-    let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-    let tells = |detail| proxy.set_current_client_cert_details.contains(&detail);
-    let last = json!({
-        "name": proxy.route.name,
-        "metadata": metadata(&proxy.route.metadata),
-        "match": { "prefix": "/" },
-        // The client has the only patience.
-        "route": { "cluster": proxy.cluster.name, "timeout": "0s" },
-    });
-    let routes: Vec<Value> = proxy.routes.iter().map(route).chain([last]).collect();
-    json!({
-        "@type": format!("type.googleapis.com/{kind}"),
-        "stat_prefix": "ingress",
-        "codec_type": "HTTP1",
-        "http_protocol_options": { "enable_trailers": true },
-        "generate_request_id": false,
-        "skip_xff_append": true,
-        "use_remote_address": false,
-        "server_header_transformation": "PASS_THROUGH",
-        "forward_client_cert_details": match proxy.forward_client_cert_details {
-            ForwardClientCertDetails::Sanitize => "SANITIZE",
-            ForwardClientCertDetails::ForwardOnly => "FORWARD_ONLY",
-            ForwardClientCertDetails::AppendForward => "APPEND_FORWARD",
-            ForwardClientCertDetails::SanitizeSet => "SANITIZE_SET",
-            ForwardClientCertDetails::AlwaysForwardOnly => "ALWAYS_FORWARD_ONLY",
-        },
-        "set_current_client_cert_details": {
-            "subject": tells(ClientCertDetail::Subject),
-            "cert": tells(ClientCertDetail::Cert),
-            "chain": tells(ClientCertDetail::Chain),
-            "dns": tells(ClientCertDetail::Dns),
-            "uri": tells(ClientCertDetail::Uri),
-        },
-        "http_filters": filters,
-        "route_config": {
-            "name": "routes",
-            "virtual_hosts": [{
-                "name": proxy.virtual_host.name,
-                "metadata": metadata(&proxy.virtual_host.metadata),
-                "domains": ["*"],
-                "routes": routes,
-            }],
-        },
-    })
-}
-
-/// Our client and upstream announce trailers, else they cannot send them, and the upstream must hear
-/// that trailers are welcome. Guests see nothing of either, but for `te` in the request headers when a
-/// request is logged.
-fn hiding_what_trailers_need(plugins: impl Iterator<Item = Value>) -> Vec<Value> {
-    let without_announcement = json!([{ "remove": "trailer" }]);
-    let welcome = json!([{
-        "append": {
-            "header": { "key": "te", "value": TRAILERS_WELCOME },
-            "append_action": "ADD_IF_ABSENT",
-        },
-    }]);
-    let before = mutation(&json!({ "request_mutations": without_announcement }));
-    let after = mutation(&json!({
-        "request_mutations": welcome,
-        "response_mutations": without_announcement,
-    }));
-    std::iter::once(before).chain(plugins).chain([after]).collect()
-}
-
-/// Guests see the line only in the request headers when a request is logged.
-fn naming_the_client() -> Value {
-    let client = json!([{
-        "append": {
-            "header": { "key": CLIENT, "value": "%DOWNSTREAM_REMOTE_PORT%" },
-            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-        },
-    }]);
-    mutation(&json!({ "request_mutations": client }))
-}
-
-fn mutation(mutations: &Value) -> Value {
-    let kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
-    json!({
-        "name": "envoy.filters.http.header_mutation",
-        "typed_config": {
-            "@type": format!("type.googleapis.com/{kind}"),
-            "mutations": mutations,
-        },
-    })
-}
-
 fn metadata(metadata: &Metadata) -> Value {
     json!({ "filter_metadata": metadata.0 })
 }
@@ -497,6 +275,8 @@ pub(crate) fn loopback(port: u16) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::shared;
 
