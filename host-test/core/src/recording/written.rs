@@ -4,6 +4,7 @@
 //! scenario cannot say is an error. The wall clock is that of the scenario.
 
 mod callout;
+mod peers;
 mod request;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use super::told::{Exchange, Stream, Told};
 use super::{RecordedFilter, Session};
 use callout::planned;
+use peers::Peers;
 use request::request;
 
 /// The most requests that a step has under way at once.
@@ -38,10 +40,8 @@ pub struct Written {
 /// [`NotWritten`].
 pub fn as_scenario(session: &Session, name: &str) -> Result<Written, NotWritten> {
     let told = Told::read(session);
-    if told.has_tls {
-        return Err(NotWritten::Tls);
-    }
-    let mut steps = steps(&told)?;
+    let peers = Peers::of(&told)?;
+    let mut steps = steps(&told, &peers)?;
     if steps.is_empty() {
         return Err(NotWritten::Nothing);
     }
@@ -53,11 +53,11 @@ pub fn as_scenario(session: &Session, name: &str) -> Result<Written, NotWritten>
     }
     let unfinished = told.streams.iter().filter(|stream| stream.end.is_none()).count();
     let steps = steps.into_iter().map(|(_, step)| step).collect();
-    Ok(Written { scenario: whole(session, name, steps), unfinished })
+    Ok(Written { scenario: whole(session, name, &peers, steps), unfinished })
 }
 
 /// The steps, each with when it begins.
-fn steps(told: &Told) -> Result<Vec<(Duration, Value)>, NotWritten> {
+fn steps(told: &Told, peers: &Peers<'_>) -> Result<Vec<(Duration, Value)>, NotWritten> {
     let mut steps = Vec::new();
     let (mut now, mut exchanges) = (Duration::ZERO, told.exchanges.iter().peekable());
     for group in groups(told)? {
@@ -66,12 +66,15 @@ fn steps(told: &Told) -> Result<Vec<(Duration, Value)>, NotWritten> {
             now = exchange.at;
             steps.push((now, configure(exchange)));
         }
-        if let Some(at) = exchanges.peek().map(|next| next.at).filter(|at| *at < group.end) {
-            return Err(NotWritten::ExchangedMeanwhile { at });
+        let mut meanwhile = None;
+        while let Some(exchange) = exchanges.next_if(|exchange| exchange.at < group.end) {
+            let waits = group.waits_at(exchange.at).filter(|_| meanwhile.is_none());
+            let waits = waits.ok_or_else(|| group.exchanged(exchange.at))?;
+            meanwhile = Some((waits, configure(exchange)));
         }
         advance(&mut steps, now, group.begin);
         now = group.end;
-        steps.push((group.begin, group.step()));
+        steps.push((group.begin, group.step(meanwhile, peers)));
     }
     steps.extend(exchanges.map(|exchange| (exchange.at, configure(exchange))));
     Ok(steps)
@@ -104,27 +107,67 @@ fn groups(told: &Told) -> Result<Vec<Group<'_>>, NotWritten> {
         }
     }
     match groups.iter().find(|group| group.streams.len() > MOST_AT_ONCE) {
-        Some(group) => Err(NotWritten::AtOnce { at: group.begin, requests: group.streams.len() }),
+        Some(group) => Err(NotWritten::AtOnce {
+            at: group.begin,
+            first: group.first(),
+            requests: group.streams.len(),
+        }),
         None => Ok(groups),
     }
 }
 
 impl Group<'_> {
-    fn step(&self) -> Value {
-        if let [only] = self.streams.as_slice() {
-            return request(only);
-        }
+    /// Its step, with what a filter gets while one of the requests waits for its upstream.
+    fn step(&self, meanwhile: Option<(usize, Value)>, peers: &Peers<'_>) -> Value {
         let requests = self.streams.iter().map(|stream| {
             let mut request = request(stream);
-            put(&mut request, "after", json!(time(stream.begin.saturating_sub(self.begin))));
+            if let Some(peer) = peers.name(stream.connection) {
+                put(&mut request, "peer", json!(peer));
+            }
             request
         });
-        json!({ "together": requests.collect::<Vec<_>>() })
+        let mut requests: Vec<Value> = requests.collect();
+        if let Some((waits, configure)) = meanwhile
+            && let Some(request) = requests.get_mut(waits)
+        {
+            put(request, "meanwhile", configure);
+        }
+        if requests.len() > 1 {
+            for (stream, request) in self.streams.iter().zip(&mut requests) {
+                put(request, "after", json!(time(stream.begin.saturating_sub(self.begin))));
+            }
+            return json!({ "together": requests });
+        }
+        requests.pop().unwrap_or_default()
+    }
+
+    /// The place of the request whose upstream was the last to be asked by then and had not answered, if
+    /// none began since: each finds the same filter if it is exchanged once that upstream is asked.
+    fn waits_at(&self, at: Duration) -> Option<usize> {
+        let waits = |stream: &Stream| {
+            let has_answer = stream.answer.as_ref().is_some_and(|answer| answer.at <= at);
+            let is_over = stream.end.is_some_and(|end| end <= at);
+            stream.decision.upstream().is_some() && stream.asked <= at && !has_answer && !is_over
+        };
+        let waiting = self.streams.iter().enumerate().filter(|(_, stream)| waits(stream));
+        let (place, last) = waiting.max_by_key(|(_, stream)| stream.asked)?;
+        let began = |stream: &&Stream| stream.begin > last.asked && stream.begin <= at;
+        (!self.streams.iter().any(began)).then_some(place)
+    }
+
+    fn exchanged(&self, at: Duration) -> NotWritten {
+        NotWritten::ExchangedMeanwhile { at, first: self.first() }
+    }
+
+    /// The first of its requests, as it is told.
+    fn first(&self) -> String {
+        let heads = self.streams.iter().map(|stream| &stream.head);
+        heads.map(|head| format!("{} {}", head.method, head.path)).next().unwrap_or_default()
     }
 }
 
 /// The scenario around its steps.
-fn whole(session: &Session, name: &str, steps: Vec<Value>) -> Value {
+fn whole(session: &Session, name: &str, peers: &Peers<'_>, steps: Vec<Value>) -> Value {
     let head = &session.head;
     let mut whole = json!({
         "name": name,
@@ -132,6 +175,7 @@ fn whole(session: &Session, name: &str, steps: Vec<Value>) -> Value {
         "workers": head.workers,
         "clusters": head.clusters,
     });
+    peers.put(&mut whole);
     if !head.imports.is_empty() {
         put(&mut whole, "imports", json!(head.imports));
     }
@@ -192,23 +236,31 @@ fn time(time: Duration) -> String {
 }
 
 /// A session that no scenario can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotWritten {
     /// No request came to an end.
     Nothing,
-    /// Clients showed certificates, whose keys a recording does not have.
-    Tls,
+    /// A certificate has a name of a kind that scenarios do not have.
+    Peer {
+        /// When its client connected.
+        at: Duration,
+    },
     /// More requests were under way at once than a step may have.
     AtOnce {
         /// Since when.
         at: Duration,
+        /// The first of them: method and path.
+        first: String,
         /// How many.
         requests: usize,
     },
-    /// A filter was exchanged while requests were under way.
+    /// A filter was exchanged while requests were under way, and not just once while one of them waited for
+    /// its upstream.
     ExchangedMeanwhile {
         /// When.
         at: Duration,
+        /// The first of them: method and path.
+        first: String,
     },
 }
 
@@ -216,17 +268,21 @@ impl fmt::Display for NotWritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("no request came to an end in it"),
-            Self::Tls => f.write_str(
-                "clients came with TLS, and a recording does not have their keys; \
-                 write such a scenario with `peers`",
-            ),
-            Self::AtOnce { at, requests } => write!(
+            Self::Peer { at } => write!(
                 f,
-                "{requests} requests were under way at once at {at:?}; a step has {MOST_AT_ONCE} at most"
+                "a client connected at {at:?} with a certificate, or to one, that has a name which is \
+                 no URI, DNS name, address for mail or address of the Internet protocol"
             ),
-            Self::ExchangedMeanwhile { at } => {
-                write!(f, "a filter was exchanged at {at:?} while requests were under way")
-            }
+            Self::AtOnce { at, first, requests } => write!(
+                f,
+                "{requests} requests were under way at once from {at:?} on, the first of them {first}; \
+                 a step has {MOST_AT_ONCE} at most"
+            ),
+            Self::ExchangedMeanwhile { at, first } => write!(
+                f,
+                "a filter was exchanged at {at:?}, while {first} or a request behind it was under way; \
+                 a step can say that once, while a request waits for its upstream"
+            ),
         }
     }
 }
