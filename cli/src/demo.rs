@@ -9,7 +9,7 @@ use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
     Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome as Came, Proxy,
-    ProxyHost, Sending, StartError,
+    ProxyHost, Sending, Settled, StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
@@ -164,6 +164,24 @@ impl Proxy for Narrated<'_> {
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure> {
         self.proxy.observe(settled)
+    }
+
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        settled: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.proxy.shared_data(vm_id, key, settled)
+    }
+
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        settled: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
+        self.proxy.queue(vm_id, name, settled)
     }
 }
 

@@ -13,7 +13,7 @@ use tollgate_host::scenario::{
     FilterSource, FilterUse, ImportAnswer, Imports, Scenario, check_import, configuration,
 };
 use tollgate_host_native::Filter;
-use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime};
+use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime, cache_folder};
 
 /// Filters that are linked into this command, by name.
 const LINKED: &[(&str, Filter)] = &[
@@ -350,14 +350,4 @@ pub(crate) fn caching_engine(limits: Limits) -> Result<Wasmtime> {
         Wasmtime::new(limits, None)
     })?;
     Ok(engine)
-}
-
-fn cache_folder() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("TOLLGATE_CACHE") {
-        return std::path::absolute(folder).ok();
-    }
-    let user = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))?;
-    user.is_absolute().then(|| user.join("tollgate"))
 }

@@ -38,7 +38,7 @@ pub(crate) struct Replay {
         value_name = "PROXY",
         num_args = 0..=1,
         default_missing_value = "1",
-        conflicts_with_all = ["filters", "configs", "format", "seed"]
+        conflicts_with_all = ["filters", "configs", "format", "imports", "seed"]
     )]
     as_scenario: Option<NonZeroUsize>,
     /// The seed of what the proxy is free to choose.
@@ -160,7 +160,7 @@ impl Replay {
         } else {
             scenario.filters = chain(&self.filters, &self.configs, &self.built_ins)?;
         }
-        self.imports.add_to(&mut scenario);
+        scenario.imports.extend(self.imports.all());
         scenario.seed = self.seed;
         scenario.check()?;
         Ok(scenario)

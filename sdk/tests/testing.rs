@@ -6,7 +6,8 @@ use std::time::Duration;
 use tollgate::callout::HttpCall;
 use tollgate::config::NoConfig;
 use tollgate::testing::{
-    Answer, Fault, LogLevel, Meets, PlannedCallout, PlayError, Proxy, StartError, Upstream,
+    Alert, Answer, CertificateTime, Fault, Issuer, LogLevel, Meets, Peer, PlannedCallout,
+    PlayError, Proxy, StartError, Upstream,
 };
 use tollgate::{
     Clock, ConfigureError, Counter, Filter, Function, LocalReply, OnExchange, OnRequestHeaders,
@@ -62,6 +63,83 @@ impl OnExchange for Asking {
         let _ = HttpCall::post("authz", "/check").body("who").send().await;
         Ok(())
     }
+}
+
+/// Tells the upstream who calls.
+struct Naming;
+
+impl Filter for Naming {
+    const NAME: &'static str = "naming";
+    type Config = NoConfig;
+    type Stream = ();
+
+    fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> {
+        Ok(Self)
+    }
+}
+
+impl OnRequestHeaders for Naming {
+    fn on_request_headers(&self, (): &mut (), request: &mut RequestHeaders) -> Outcome {
+        let peer = tollgate::origin::peer();
+        request.set("x-peer", format!("{peer:?}"))?;
+        Ok(())
+    }
+}
+
+#[test]
+fn peers_show_certificates_as_in_scenarios() {
+    let old = CertificateTime::Before(Duration::from_hours(1));
+    let bootstrap = Proxy::with(registration!(Naming))
+        .peer(Peer::new("web").uri("spiffe://acme/web").dns("web.acme"))
+        .peer(Peer::without_certificate("guest"))
+        .peer(Peer::new("other").uri("spiffe://acme/web").issuer(Issuer::Untrusted))
+        .peer(Peer::new("late").valid(CertificateTime::Before(Duration::from_hours(2)), old));
+    let mut proxy = bootstrap.clone().start().unwrap();
+    let mut check = |peer: &str, named: Option<&str>, refused: Option<Alert>| {
+        let exchange = proxy.get("/").peer(peer).send().unwrap();
+        assert_eq!(exchange.refused(), refused, "{peer}: {exchange}");
+        let seen = exchange.upstream().map(|upstream| upstream.header("x-peer").unwrap());
+        let is_as_said = match (&seen, named) {
+            (Some(seen), Some(named)) => seen.contains(named),
+            (seen, named) => seen.is_none() && named.is_none(),
+        };
+        assert!(is_as_said, "{peer}: {seen:?}");
+        assert!(refused.is_none() || exchange.to_string().contains("client was refused: "));
+    };
+    check("web", Some("acme"), None);
+    check("guest", Some("Missing"), None);
+    check("other", None, Some(Alert::UNKNOWN_CA));
+    check("late", None, Some(Alert::CERTIFICATE_EXPIRED));
+    let wrong = proxy.get("/").peer("nobody").send().unwrap_err().to_string();
+    assert!(wrong.contains("nobody is not among `peers`: web, guest, other, late"), "{wrong}");
+    let wrong = proxy.get("/").send().unwrap_err().to_string();
+    assert!(wrong.contains("peer: missing"), "{wrong}");
+
+    let mut strict = bootstrap.require_client_certificate().accept_untrusted().start().unwrap();
+    let guest = strict.get("/").peer("guest").send().unwrap();
+    assert_eq!(guest.refused(), Some(Alert::CERTIFICATE_REQUIRED), "{guest}");
+    let other = strict.get("/").peer("other").send().unwrap();
+    assert_eq!((other.refused(), other.status()), (None, Some(200)), "{other}");
+}
+
+#[test]
+fn peers_out_of_bounds_are_told() {
+    let check = |peers: &[Peer], expected: &str| {
+        let bootstrap = Proxy::with(registration!(Naming)).require_client_certificate();
+        let bootstrap = peers.iter().cloned().fold(bootstrap, tollgate::testing::Bootstrap::peer);
+        let wrong = bootstrap.start().map(drop).unwrap_err().to_string();
+        assert!(wrong.contains(expected), "{wrong}");
+    };
+    check(&[], "peers: none; name at least one");
+    check(&[Peer::new("a"), Peer::new("a")], "peers.a: there are two of the name");
+    check(&[Peer::new("a").subject("web")], "peers.a.subject: ");
+    check(
+        &[Peer::new("a").server_name("a b")],
+        "peers.a.server_name: `a b` is not a name of a host",
+    );
+    check(&[Peer::new("a").uri("spiffe://ö")], "peers.a.san: `spiffe://ö` is not ASCII");
+    let many: Vec<Peer> = (0..65).map(|number| Peer::new(number.to_string())).collect();
+    check(&many, "peers: 65 are above the bound of 64");
 }
 
 fn time(proxy: &mut Proxy) -> u64 {

@@ -1,4 +1,4 @@
-//! Set-up and repository checks behind `cargo demo` and `cargo ci`.
+//! Set-up and repository checks behind `cargo demo`, `cargo ci` and `cargo coverage`.
 //!
 //! Nothing here knows what a filter is: the work is done by cargo, rustup, pip and the `tollgate`
 //! command; xtask installs what they need and calls them in order.
@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod ci;
+mod coverage;
 mod demo;
 mod setup;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use coverage::Lines;
 
 fn main() -> ExitCode {
     match run() {
@@ -29,6 +31,8 @@ fn run() -> Result<ExitCode> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["ci"] => ci::run(),
         ["demo"] => demo::run(),
-        _ => bail!("write `cargo ci` or `cargo demo`, without arguments"),
+        ["coverage", package] => coverage::run(package, Lines::Counted),
+        ["coverage", package, "--lines"] => coverage::run(package, Lines::Shown),
+        _ => bail!("write `cargo ci`, `cargo demo` or `cargo coverage PACKAGE [--lines]`"),
     }
 }

@@ -114,16 +114,6 @@ impl Case {
         }
     }
 
-    /// How many expectations a host could not judge, if it played the case.
-    fn not_judged(&self, host: HostName, verdict: &Verdict) -> usize {
-        match (&self.what, verdict) {
-            (What::Scenario(scenario), Verdict::Passed | Verdict::Failed { .. }) => {
-                scenario.not_judged_on(host)
-            }
-            (What::Scenario(_), Verdict::Skipped { .. }) | (What::Test { .. }, _) => 0,
-        }
-    }
-
     /// What of it is left out on a host, if anything.
     fn left_out(&self, host: HostName) -> Option<String> {
         let What::Scenario(scenario) = &self.what else { return None };
@@ -296,7 +286,6 @@ fn play(case: &Case, host: &Host<'_>) -> Result<report::Case> {
         name: case.name().to_owned(),
         host: host.name(),
         runs: case.runs(host.name()),
-        not_judged: case.not_judged(host.name(), &verdict),
         verdict,
         took: began.elapsed(),
     })

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use common::envoy::fetched;
 use common::tollgate;
-use proxy::{Serving, get, modules, upstream};
+use proxy::{Serving, get, modules, post, upstream};
 
 fn policy(requests: u32) -> String {
     format!(
@@ -133,6 +133,64 @@ fn a_recording_of_a_proxy_that_was_killed_is_decided_again_as_it_was() {
     let (code, told) = replay(&recording, &[]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("recording.jsonl: line 2: "), "{told}");
+}
+
+/// Lets a request go if a function that no host serves returns 1.
+const ASKING_A_VENDOR: &str = r#"(module
+  (import "env" "proxy_get_secret" (func $secret (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_send_local_response"
+    (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (if (i32.eq (i32.const 1) (call $secret (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+      (then (return (i32.const 0))))
+    (drop (call $reply (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i32.const 0) (i32.const 0) (i32.const -1)))
+    (i32.const 1)))"#;
+
+#[test]
+fn what_imports_answered_is_recorded_and_can_be_answered_otherwise() {
+    let folder = folder("imports");
+    let (module, recording) = (folder.join("asking.wasm"), folder.join("recording.jsonl"));
+    fs::write(&module, wat::parse_str(ASKING_A_VENDOR).unwrap()).unwrap();
+    let upstream = format!("http://{}", upstream());
+    let import = ["--import", "env.proxy_get_secret=1"];
+    let proxy = Serving::start(
+        &[
+            &["--filter", module.to_str().unwrap(), "--upstream", &upstream][..],
+            &["--record", recording.to_str().unwrap()],
+            &import,
+        ]
+        .concat(),
+    );
+    assert_eq!(post(proxy.address, "abcd"), 200);
+    drop(proxy);
+
+    let (code, told) = replay(&recording, &[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("1 requests, 0 decided otherwise"), "{told}");
+    let (code, told) = replay(&recording, &["--import", "env.proxy_get_secret=2"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("passed, 200 -> 403 by the proxy"), "{told}");
+
+    let (code, scenario) = replay(&recording, &["--as-scenario"]);
+    assert_eq!(code, Some(0), "{scenario}");
+    assert!(scenario.contains("imports:") && scenario.contains("only:"), "{scenario}");
+    // Its bodies may come otherwise, and it is the same.
+    let file = folder.join("recorded.yaml");
+    fs::write(&file, format!("vary: all\n{scenario}")).unwrap();
+    for more in [&[][..], &["--variant", "request body split at 1"]] {
+        let played = tollgate(&[&["test", file.to_str().unwrap()], more].concat());
+        let told =
+            String::from_utf8_lossy(&played.stdout) + String::from_utf8_lossy(&played.stderr);
+        assert!(played.status.success(), "{more:?}: {told}\n{scenario}");
+        assert!(told.contains(if more.is_empty() { "(53 runs)" } else { "(2 runs)" }), "{told}");
+    }
+    let both = replay(&recording, &[&["--as-scenario"][..], &import].concat());
+    assert_eq!(both.0, Some(2), "{}", both.1);
+    assert!(both.1.contains("cannot be used with"), "{}", both.1);
 }
 
 #[test]

@@ -97,12 +97,29 @@ pub(crate) fn upstream() -> SocketAddr {
 
 /// The status that a user gets.
 pub(crate) fn get(address: SocketAddr, user: &str) -> u16 {
+    send(
+        address,
+        &format!(
+            "GET /orders HTTP/1.1\r\nhost: shop\r\nx-user: {user}\r\nauthorization: Bearer s3cret-{user}\r\n\
+             x-secret: s3cret\r\nconnection: close\r\n\r\n"
+        ),
+    )
+}
+
+/// The status that a body gets.
+pub(crate) fn post(address: SocketAddr, body: &str) -> u16 {
+    let length = body.len();
+    send(
+        address,
+        &format!(
+            "POST /orders HTTP/1.1\r\nhost: shop\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        ),
+    )
+}
+
+fn send(address: SocketAddr, request: &str) -> u16 {
     let mut connection = TcpStream::connect(address).unwrap();
     connection.set_read_timeout(Some(LONGEST)).unwrap();
-    let request = format!(
-        "GET /orders HTTP/1.1\r\nhost: shop\r\nx-user: {user}\r\nauthorization: Bearer s3cret-{user}\r\n\
-         x-secret: s3cret\r\nconnection: close\r\n\r\n"
-    );
     connection.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();

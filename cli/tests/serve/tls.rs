@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tollgate_host::scenario::Scenario;
 use tollgate_host::tls::Credentials;
 
+use crate::common::envoy::fetched;
 use crate::common::{is_installed, tollgate};
 use crate::proxy::{Serving, get, modules, upstream};
 use crate::{folder, replay};
@@ -90,6 +91,22 @@ impl Files {
         let output = command.arg(format!("https://{address}/orders")).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     }
+
+    /// Writes the recording as a scenario, which has these words, and plays it on the hosts that are there.
+    fn play_the_recording(&self, words: &[&str]) {
+        let (code, scenario) = replay(Path::new(&self.path("recording.jsonl")), &["--as-scenario"]);
+        assert_eq!(code, Some(0), "{scenario}");
+        assert!(words.iter().all(|words| scenario.contains(words)), "{scenario}");
+        let file = self.path("recorded.yaml");
+        fs::write(&file, &scenario).unwrap();
+        let hosts = ["wasmtime", "envoy"].into_iter();
+        for host in hosts.filter(|host| *host != "envoy" || fetched().is_some()) {
+            let modules = modules().to_str().unwrap();
+            let played = tollgate(&["test", &file, "--on", host, "--modules", modules]);
+            let told = String::from_utf8_lossy(&played.stdout);
+            assert!(played.status.success(), "{host}: {told}\n{scenario}");
+        }
+    }
 }
 
 /// A proxy that shows a certificate and asks for none.
@@ -137,6 +154,7 @@ fn a_certificate_says_who_calls_and_the_recording_knows_it() {
     let (code, told) = replay(Path::new(&files.path("recording.jsonl")), &[]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("proxy 1: 4 requests, 0 decided otherwise"), "{told}");
+    files.play_the_recording(&["spiffe://acme/ns/shop/sa/cart"]);
 }
 
 #[test]
@@ -150,6 +168,8 @@ fn who_is_let_in_untrusted_is_nobody_to_the_filter() {
     assert_eq!(files.curl(proxy.address, Some("stranger"), &[]), (0, " 403 2".into()));
     assert_eq!(files.curl(proxy.address, None, &[]), (0, " 403 2".into()));
     assert_eq!(files.curl(proxy.address, Some("cart"), &[]), (0, format!("{GRANTED} 2")));
+    drop(proxy);
+    files.play_the_recording(&["ACCEPT_UNTRUSTED", "issuer: untrusted", "certificate: none"]);
 }
 
 #[test]

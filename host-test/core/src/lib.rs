@@ -5,7 +5,8 @@
 //! I/O and knows no clock but its own. An engine runs the guests ([`engine`]), the driver carries
 //! requests through them in virtual time ([`offline`]), scenarios say what is expected ([`scenario`])
 //! and the runner judges ([`run`]), the same for every proxy ([`proxy`]). Suites of Service Extensions
-//! are played on the same state without a proxy ([`suite`]).
+//! are played on the same state without a proxy ([`suite`]). A test drives filters by hand with
+//! [`testing`].
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod suite;
+pub mod testing;
 pub mod tls;
 pub mod transcript;
 pub mod world;

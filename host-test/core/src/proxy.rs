@@ -35,6 +35,9 @@ pub trait ProxyHost: Sync {
     fn start(&self, scenario: &Scenario) -> Result<Box<dyn Proxy + '_>, StartError>;
 }
 
+/// Whether what a proxy shares, if it is there, is what was waited for.
+pub type Settled<'a, V> = &'a dyn Fn(Option<&V>) -> bool;
+
 /// A running proxy.
 pub trait Proxy {
     /// Sends requests, which may be under way at the same time, and waits for the end of all. Gives what
@@ -114,15 +117,31 @@ pub trait Proxy {
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure>;
 
-    /// A value that plugins with a `vm_id` share; with that of the first filter when it is not said.
-    fn shared_data(&self, _vm_id: Option<&str>, _key: &[u8]) -> SharedValue {
-        SharedValue::Unknown
-    }
+    /// A value that plugins with a `vm_id` share, if it is there; with that of the first filter when it is
+    /// not said. A proxy that is late is asked again as in [`observe`](Self::observe).
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        settled: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure>;
 
-    /// The messages that wait in a queue; whose it is as in [`shared_data`](Self::shared_data).
-    fn queue(&self, _vm_id: Option<&str>, _name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
-        SharedValue::Unknown
-    }
+    /// The messages that wait in a queue, if somebody has registered it; whose it is, and when it is asked
+    /// again, as in [`shared_data`](Self::shared_data).
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        settled: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure>;
 
     /// Takes what guests did since it was taken last that may explain a failure; nothing where the proxy
     /// cannot tell.
@@ -144,17 +163,6 @@ pub trait Proxy {
     fn end(&mut self) -> Result<Vec<String>, HostFailure> {
         Ok(Vec::new())
     }
-}
-
-/// What a proxy tells of a value in shared data, or of a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SharedValue<V = Vec<u8>> {
-    /// It cannot tell.
-    Unknown,
-    /// There is none.
-    Absent,
-    /// The value.
-    Is(V),
 }
 
 /// What guests keep, and make the proxy keep.

@@ -24,9 +24,6 @@ pub struct Case {
     /// How often it is run: as it is written, in each variation, and under each seed.
     #[serde(skip_serializing_if = "is_one")]
     pub runs: usize,
-    /// How many expectations the host could not judge.
-    #[serde(skip_serializing_if = "is_none")]
-    pub not_judged: usize,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -137,9 +134,6 @@ pub struct Report {
     /// How many were left out after the first that failed.
     #[serde(skip_serializing_if = "is_none")]
     pub left_out: usize,
-    /// How many expectations of those that ran the host could not judge.
-    #[serde(skip_serializing_if = "is_none")]
-    pub not_judged: usize,
     /// Each of them, in order.
     pub cases: Vec<Case>,
 }
@@ -158,7 +152,6 @@ impl FromIterator<Case> for Report {
     fn from_iter<I: IntoIterator<Item = Case>>(cases: I) -> Self {
         let mut report = Self::default();
         for case in cases {
-            report.not_judged += case.not_judged;
             match case.verdict {
                 Verdict::Passed => report.passed += 1,
                 Verdict::Failed { .. } => report.failed += 1,
@@ -178,9 +171,6 @@ impl fmt::Display for Report {
         }
         if self.left_out > 0 {
             write!(f, ", {} left out", self.left_out)?;
-        }
-        if self.not_judged > 0 {
-            write!(f, "; {} expectations on shared data not judged", self.not_judged)?;
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Recordings as scenarios: what a session says, step by step.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tollgate_host::recording::{NotWritten, Session, Written, as_scenario};
 use tollgate_host::scenario::Scenario;
@@ -101,6 +103,34 @@ fn requests_exchanges_and_pauses_become_steps() {
 }
 
 #[test]
+fn a_filter_is_exchanged_while_a_request_waits_for_its_upstream() {
+    let alone = write(&[
+        line(5, &open("/one"), &json!([sent_on(1, "/one")])),
+        exchange(6),
+        line(8, &answer(1), &json!(over(1, 200))),
+    ]);
+    let configure = json!({ "filter": 0, "config": "text", "refused": "rules: missing" });
+    let scenario = alone.unwrap().scenario;
+    Scenario::parse(&scenario.to_string()).unwrap();
+    assert_eq!(scenario["steps"][1]["meanwhile"], json!({ "configure": configure }));
+    assert_eq!(scenario["steps"].as_array().unwrap().len(), 2);
+
+    let together = write(&[
+        line(5, &open("/one"), &json!([sent_on(1, "/one")])),
+        line(6, &open("/two"), &json!([sent_on(2, "/two")])),
+        exchange(7),
+        line(8, &open("/three"), &json!(over(3, 403))),
+        line(9, &answer(1), &json!(over(1, 200))),
+        line(10, &answer(2), &json!(over(2, 200))),
+    ]);
+    let scenario = together.unwrap().scenario;
+    Scenario::parse(&scenario.to_string()).unwrap();
+    let together = &scenario["steps"][1]["together"];
+    let has_one = |at: usize| together[at].get("meanwhile").is_some();
+    assert_eq!([has_one(0), has_one(1), has_one(2)], [false, true, false]);
+}
+
+#[test]
 fn what_no_scenario_can_say_is_an_error() {
     let check = |lines: &[String], expected: &str| {
         let error = write(lines).unwrap_err().to_string();
@@ -113,9 +143,40 @@ fn what_no_scenario_can_say_is_an_error() {
             exchange(6),
             line(7, &json!("time"), &json!(over(1, 403))),
         ],
-        "a filter was exchanged at 6ms while requests were under way",
+        "a filter was exchanged at 6ms, while POST / or a request behind it was under way",
+    );
+    // One begins after the upstream was asked, and finds the old filter.
+    check(
+        &[
+            line(5, &open("/one"), &json!([sent_on(1, "/one")])),
+            line(6, &open("/two"), &json!([])),
+            exchange(7),
+            line(8, &answer(1), &json!(over(1, 200))),
+            line(9, &json!("time"), &json!(over(2, 403))),
+        ],
+        "a filter was exchanged at 7ms, while POST /one or",
+    );
+    check(
+        &[
+            line(5, &open("/one"), &json!([sent_on(1, "/one")])),
+            exchange(6),
+            exchange(7),
+            line(8, &answer(1), &json!(over(1, 200))),
+        ],
+        "a filter was exchanged at 7ms, while POST /one or",
+    );
+    let seeds = "../../filters/mtls/fuzz/seeds/certificate";
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(seeds);
+    let certificate = STANDARD.encode(std::fs::read(seeds.join("other-name.der")).unwrap());
+    let connect = json!({ "connect": {
+        "local": certificate, "peer": null, "peer_is_valid": false, "server_name": null,
+        "version": "TLSv1.3",
+    } });
+    check(
+        &[line(5, &connect, &json!([]))],
+        "a client connected at 5ms with a certificate, or to one,",
     );
     let mut lines: Vec<String> = (0..17).map(|at| line(at, &open("/"), &json!([]))).collect();
     lines.extend((1..18).map(|stream| line(20, &json!("time"), &json!(over(stream, 403)))));
-    check(&lines, "17 requests were under way at once at 0ns");
+    check(&lines, "17 requests were under way at once from 0ns on, the first of them POST /;");
 }

@@ -194,6 +194,67 @@ fn a_suite_that_uses_all_of_the_format_passes() {
     }
 }
 
+/// The fields of `runner.proto`, by their messages.
+const FORMAT: [(&str, &[&str]); 10] = [
+    ("TestSuite", &["env", "test"]),
+    (
+        "Env",
+        &[
+            "test_path",
+            "wasm_path",
+            "config_path",
+            "log_level",
+            "log_path",
+            "time_secs",
+            "num_additional_streams",
+            "additional_stream_advance_rate",
+        ],
+    ),
+    (
+        "Test",
+        &[
+            "name",
+            "benchmark",
+            "num_chunks",
+            "chunk_size",
+            "properties",
+            "request_headers",
+            "request_body",
+            "response_headers",
+            "response_body",
+            "plugin_init",
+            "stream_init",
+            "stream_destroy",
+        ],
+    ),
+    ("Property", &["path", "value"]),
+    ("Invocation", &["input", "result"]),
+    ("Input", &["header", "content", "file"]),
+    ("Header", &["key", "value"]),
+    ("Expectation", &["has_header", "no_header", "headers", "body", "immediate", "log"]),
+    ("Immediate", &["http_status", "grpc_status", "details"]),
+    ("StringMatcher", &["invert", "exact", "regex", "file"]),
+];
+
+#[test]
+fn both_ways_to_write_it_have_all_fields_and_are_the_same_suite() {
+    let read = |file: &str| std::fs::read_to_string(folder().join(file)).unwrap();
+    for file in ["every-field.textpb", "every-field.yaml"] {
+        let text = read(file);
+        let words = text.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'));
+        let words: Vec<&str> = words.collect();
+        for (message, fields) in FORMAT {
+            for field in fields {
+                assert!(words.contains(field), "{file} has no {message}.{field}");
+            }
+        }
+    }
+    let suite = |file: &str| format!("{:#?}", Suite::read(&folder().join(file)).unwrap());
+    assert_eq!(suite("every-field.textpb"), suite("every-field.yaml"));
+}
+
+/// Each expectation that a twin can miss misses what the suite shows; what is not expected, such as
+/// `benchmark`, cannot fail.
 #[test]
 fn its_wrong_twin_fails_in_the_right_places() {
     golden("wrong.expected", &verdicts("wrong.textpb", "a configuration"));

@@ -38,18 +38,21 @@ impl Admin {
         Ok(started == 1 && status == StatusCode::OK)
     }
 
-    /// Where the only listener listens.
-    pub(crate) async fn listener(&self) -> Result<SocketAddr, AdminError> {
+    /// Where the listeners listen, by their names.
+    pub(crate) async fn listeners(&self) -> Result<BTreeMap<String, SocketAddr>, AdminError> {
         let path = "/listeners?format=json";
         let answer = self.json(path).await?;
-        let address = answer.pointer("/listener_statuses/0/local_address/socket_address");
-        let part = |name| address.and_then(|address| address.get(name));
-        let host = part("address").and_then(Value::as_str).and_then(|host| host.parse().ok());
-        let port = part("port_value").and_then(Value::as_u64);
-        match (host, port.and_then(|port| u16::try_from(port).ok())) {
-            (Some(host), Some(port)) => Ok(SocketAddr::new(host, port)),
-            _ => Err(AdminError::Unexpected { path: path.into(), answer: answer.to_string() }),
-        }
+        let listener = |status: &Value| {
+            let name = status.get("name")?.as_str()?.to_owned();
+            let address = status.pointer("/local_address/socket_address")?;
+            let host = address.get("address")?.as_str()?.parse().ok()?;
+            let port = u16::try_from(address.get("port_value")?.as_u64()?).ok()?;
+            Some((name, SocketAddr::new(host, port)))
+        };
+        let statuses = answer.get("listener_statuses").and_then(Value::as_array);
+        let listeners = statuses.and_then(|all| all.iter().map(listener).collect());
+        listeners
+            .ok_or_else(|| AdminError::Unexpected { path: path.into(), answer: answer.to_string() })
     }
 
     /// Counters and gauges whose names match the regular expression `pattern`.

@@ -4,17 +4,25 @@
 //! Envoy adds to requests and responses as little as it can be told to, so that a scenario sees what the
 //! filters do; what it adds even so, the offline host adds as well.
 
+mod clusters;
+mod http;
+mod plugin;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_host::scenario::{
-    ClientCertDetail, Configured, Destination, ForwardClientCertDetails, Metadata, Protocol,
-    RouteRule, Scenario, Step, Tls, Traffic, TrafficDirection, TrustChainVerification, UPSTREAM,
+    Configured, Metadata, Protocol, Scenario, Step, Tls, Traffic, TrafficDirection,
+    TrustChainVerification, UPSTREAM,
 };
 use tollgate_host::tls::Credentials;
 
 use crate::tcp::ECHOED;
+use clusters::{cluster, explicit, routed};
+use http::{connection_manager, hiding_what_trailers_need, naming_the_client};
+
+pub(crate) use clusters::Called;
+pub(crate) use plugin::{Plugin, wasm_filter};
 
 /// The `te` line that Envoy adds to a request without one on its way to our upstream, which takes it off
 /// again.
@@ -23,6 +31,9 @@ pub(crate) const TRAILERS_WELCOME: &str = "trailers, tollgate";
 /// The line by which our upstream tells clients apart when several have requests under way: Envoy adds it
 /// behind the filters, and our upstream takes it off again.
 pub(crate) const CLIENT: &str = "x-tollgate-client";
+
+/// The name of the listener with the filters.
+pub(crate) const LISTENER: &str = "listener";
 
 /// What the configuration is made from.
 pub(crate) struct Bootstrap<'a> {
@@ -48,15 +59,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) routed_ports: BTreeMap<String, u16>,
     /// The clusters that guests call.
     pub(crate) clusters: Vec<Called<'a>>,
-}
-
-/// A cluster that guests call.
-pub(crate) struct Called<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) port: u16,
-    pub(crate) protocol: Protocol,
-    /// Each callout has a connection of its own, which can be refused.
-    pub(crate) connects_anew: bool,
+    /// The listeners that tell what plugins share, as rendered.
+    pub(crate) shared: Vec<Value>,
 }
 
 /// Trailers of the messages of a scenario.
@@ -85,30 +89,34 @@ impl Apart {
     }
 }
 
-/// A filter in the chain.
-pub(crate) struct Plugin<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) root_id: &'a str,
-    pub(crate) vm_id: &'a str,
-    pub(crate) vm_configuration: &'a str,
-    pub(crate) environment: &'a BTreeMap<String, String>,
-    pub(crate) module: &'a Path,
-    pub(crate) configuration: &'a str,
-    pub(crate) allow_on_headers_stop_iteration: bool,
-}
-
 impl Bootstrap<'_> {
     /// Renders the configuration.
     pub(crate) fn to_json(&self) -> Value {
         let (filters, echo) = match self.traffic {
             Traffic::Http => (vec![self.http()], None),
-            Traffic::Tcp => (self.tcp(), Some(echo())),
+            Traffic::Tcp => (self.tcp(), Some(echoing())),
         };
         let mut chain = json!({ "filters": filters });
         if let (Some((tls, credentials)), Some(fields)) = (self.tls, chain.as_object_mut()) {
             fields.insert("transport_socket".into(), terminating(tls, credentials));
         }
         let filter_chains: Vec<Value> = echo.into_iter().chain([chain]).collect();
+        let listener = json!({
+            "name": LISTENER,
+            "address": loopback(0),
+            "per_connection_buffer_limit_bytes": self.buffer_limit,
+            "traffic_direction": match self.proxy.listener.direction {
+                TrafficDirection::Unspecified => "UNSPECIFIED",
+                TrafficDirection::Inbound => "INBOUND",
+                TrafficDirection::Outbound => "OUTBOUND",
+            },
+            "metadata": metadata(&self.proxy.listener.metadata),
+            "listener_filters": self.tls.map(|_| inspector()).into_iter().collect::<Vec<_>>(),
+            // The next connection goes to a worker that has the fewest.
+            "connection_balance_config": { "exact_balance": {} },
+            "filter_chains": filter_chains,
+        });
+        let listeners: Vec<&Value> = std::iter::once(&listener).chain(&self.shared).collect();
         json!({
             "node": {
                 "id": self.proxy.node.id,
@@ -116,24 +124,7 @@ impl Bootstrap<'_> {
                 "metadata": self.proxy.node.metadata,
             },
             "admin": { "address": loopback(0) },
-            "static_resources": {
-                "listeners": [{
-                    "name": "listener",
-                    "address": loopback(0),
-                    "per_connection_buffer_limit_bytes": self.buffer_limit,
-                    "traffic_direction": match self.proxy.listener.direction {
-                        TrafficDirection::Unspecified => "UNSPECIFIED",
-                        TrafficDirection::Inbound => "INBOUND",
-                        TrafficDirection::Outbound => "OUTBOUND",
-                    },
-                    "metadata": metadata(&self.proxy.listener.metadata),
-                    "listener_filters": self.tls.map(|_| inspector()).into_iter().collect::<Vec<_>>(),
-                    // The next connection goes to a worker that has the fewest.
-                    "connection_balance_config": { "exact_balance": {} },
-                    "filter_chains": filter_chains,
-                }],
-                "clusters": self.clusters(),
-            },
+            "static_resources": { "listeners": listeners, "clusters": self.clusters() },
         })
     }
 
@@ -220,113 +211,22 @@ impl Bootstrap<'_> {
     }
 }
 
-impl Called<'_> {
-    fn to_json(&self) -> Value {
-        let common = if self.connects_anew {
-            json!({ "max_requests_per_connection": 1 })
-        } else {
-            json!({})
-        };
-        let endpoint = json!({ "endpoint": { "address": loopback(self.port) } });
-        let options = json!({
-            "common_http_protocol_options": common,
-            "explicit_http_config": explicit(self.protocol),
-        });
-        cluster(self.name, &endpoint, options)
-    }
-}
-
-impl Plugin<'_> {
-    /// Renders the filter.
-    pub(crate) fn to_json(&self, traffic: Traffic) -> Value {
-        json!({
-            "name": match traffic {
-                Traffic::Http => "envoy.filters.http.wasm",
-                Traffic::Tcp => "envoy.filters.network.wasm",
-            },
-            "typed_config": {
-                "@type": wasm_filter(traffic),
-                "config": {
-                    "name": self.name,
-                    "root_id": self.root_id,
-                    "failure_policy": "FAIL_CLOSED",
-                    "allow_on_headers_stop_iteration": self.allow_on_headers_stop_iteration,
-                    "vm_config": {
-                        "vm_id": self.vm_id,
-                        "runtime": "envoy.wasm.runtime.v8",
-                        "configuration": {
-                            "@type": "type.googleapis.com/google.protobuf.StringValue",
-                            "value": self.vm_configuration,
-                        },
-                        "environment_variables": { "key_values": self.environment },
-                        "code": { "local": { "filename": self.module } },
-                    },
-                    "configuration": {
-                        "@type": "type.googleapis.com/google.protobuf.StringValue",
-                        "value": self.configuration,
-                    },
-                },
-            },
-        })
-    }
-}
-
-/// A further cluster that routes lead to. The runner reads the statistics of all of them as one.
-fn routed(name: &str, port: u16) -> Value {
-    let endpoint = json!({ "endpoint": { "address": loopback(port) } });
-    let options = json!({ "explicit_http_config": explicit(Protocol::Http) });
-    let mut cluster = cluster(name, &endpoint, options);
-    if let Some(fields) = cluster.as_object_mut() {
-        fields.insert("alt_stat_name".into(), UPSTREAM.into());
-    }
-    cluster
-}
-
-/// A route that is tried before the last one.
-fn route(rule: &RouteRule) -> Value {
-    let exact = |value: &String| json!({ "exact": value });
-    let headers = rule.headers.iter();
-    let headers: Vec<Value> = headers
-        .map(|(name, value)| json!({ "name": name, "string_match": exact(value) }))
-        .collect();
-    let objects = rule.filter_state.iter();
-    let objects: Vec<Value> =
-        objects.map(|(key, value)| json!({ "key": key, "string_match": exact(value) })).collect();
-    let (field, to) = match &rule.to {
-        Destination::Cluster(name) => ("cluster", json!(name)),
-        Destination::ClusterHeader(name) => ("cluster_header", json!(name)),
-        Destination::Weighted { header, clusters } => {
-            let weight = |(name, weight): &(String, u32)| json!({ "name": name, "weight": weight });
-            let clusters: Vec<Value> = clusters.iter().map(weight).collect();
-            ("weighted_clusters", json!({ "clusters": clusters, "header_name": header }))
-        }
-    };
-    json!({
-        "name": rule.name,
-        "match": { "prefix": "/", "headers": headers, "filter_state": objects },
-        "route": { field: to, "timeout": "0s" },
-    })
-}
-
-/// The type of a filter's configuration.
-pub(crate) fn wasm_filter(traffic: Traffic) -> &'static str {
-    match traffic {
-        Traffic::Http => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-        Traffic::Tcp => "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
-    }
-}
-
 /// The chain for connections that tell how far a worker is, past all filters of the scenario.
-fn echo() -> Value {
+fn echoing() -> Value {
     let source = json!({ "address_prefix": ECHOED, "prefix_len": 32 });
     json!({
         "filter_chain_match": { "source_prefix_ranges": [source] },
-        "filters": [{
-            "name": "envoy.filters.network.echo",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
-            },
-        }],
+        "filters": [echo()],
+    })
+}
+
+/// What sends back what has come.
+pub(crate) fn echo() -> Value {
+    json!({
+        "name": "envoy.filters.network.echo",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo",
+        },
     })
 }
 
@@ -365,130 +265,20 @@ fn terminating(tls: &Tls, credentials: &Credentials) -> Value {
     })
 }
 
-/// A cluster with one endpoint.
-fn cluster(name: &str, endpoint: &Value, mut options: Value) -> Value {
-    let protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    if let Some(options) = options.as_object_mut() {
-        options.insert("@type".into(), format!("type.googleapis.com/{protocol}").into());
-    }
-    json!({
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "2s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{ "lb_endpoints": [endpoint] }],
-        },
-        "typed_extension_protocol_options": { protocol: options },
-    })
-}
-
-fn explicit(protocol: Protocol) -> Value {
-    match protocol {
-        Protocol::Http => json!({ "http_protocol_options": { "enable_trailers": true } }),
-        Protocol::Http2 | Protocol::Grpc => json!({ "http2_protocol_options": {} }),
-    }
-}
-
-fn connection_manager(filters: &[Value], proxy: &Configured) -> Value {
-    let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-    let tells = |detail| proxy.set_current_client_cert_details.contains(&detail);
-    let last = json!({
-        "name": proxy.route.name,
-        "metadata": metadata(&proxy.route.metadata),
-        "match": { "prefix": "/" },
-        // The client has the only patience.
-        "route": { "cluster": proxy.cluster.name, "timeout": "0s" },
-    });
-    let routes: Vec<Value> = proxy.routes.iter().map(route).chain([last]).collect();
-    json!({
-        "@type": format!("type.googleapis.com/{kind}"),
-        "stat_prefix": "ingress",
-        "codec_type": "HTTP1",
-        "http_protocol_options": { "enable_trailers": true },
-        "generate_request_id": false,
-        "skip_xff_append": true,
-        "use_remote_address": false,
-        "server_header_transformation": "PASS_THROUGH",
-        "forward_client_cert_details": match proxy.forward_client_cert_details {
-            ForwardClientCertDetails::Sanitize => "SANITIZE",
-            ForwardClientCertDetails::ForwardOnly => "FORWARD_ONLY",
-            ForwardClientCertDetails::AppendForward => "APPEND_FORWARD",
-            ForwardClientCertDetails::SanitizeSet => "SANITIZE_SET",
-            ForwardClientCertDetails::AlwaysForwardOnly => "ALWAYS_FORWARD_ONLY",
-        },
-        "set_current_client_cert_details": {
-            "subject": tells(ClientCertDetail::Subject),
-            "cert": tells(ClientCertDetail::Cert),
-            "chain": tells(ClientCertDetail::Chain),
-            "dns": tells(ClientCertDetail::Dns),
-            "uri": tells(ClientCertDetail::Uri),
-        },
-        "http_filters": filters,
-        "route_config": {
-            "name": "routes",
-            "virtual_hosts": [{
-                "name": proxy.virtual_host.name,
-                "metadata": metadata(&proxy.virtual_host.metadata),
-                "domains": ["*"],
-                "routes": routes,
-            }],
-        },
-    })
-}
-
-/// Our client and upstream announce trailers, else they cannot send them, and the upstream must hear
-/// that trailers are welcome. Guests see nothing of either, but for `te` in the request headers when a
-/// request is logged.
-fn hiding_what_trailers_need(plugins: impl Iterator<Item = Value>) -> Vec<Value> {
-    let without_announcement = json!([{ "remove": "trailer" }]);
-    let welcome = json!([{
-        "append": {
-            "header": { "key": "te", "value": TRAILERS_WELCOME },
-            "append_action": "ADD_IF_ABSENT",
-        },
-    }]);
-    let before = mutation(&json!({ "request_mutations": without_announcement }));
-    let after = mutation(&json!({
-        "request_mutations": welcome,
-        "response_mutations": without_announcement,
-    }));
-    std::iter::once(before).chain(plugins).chain([after]).collect()
-}
-
-/// Guests see the line only in the request headers when a request is logged.
-fn naming_the_client() -> Value {
-    let client = json!([{
-        "append": {
-            "header": { "key": CLIENT, "value": "%DOWNSTREAM_REMOTE_PORT%" },
-            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-        },
-    }]);
-    mutation(&json!({ "request_mutations": client }))
-}
-
-fn mutation(mutations: &Value) -> Value {
-    let kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
-    json!({
-        "name": "envoy.filters.http.header_mutation",
-        "typed_config": {
-            "@type": format!("type.googleapis.com/{kind}"),
-            "mutations": mutations,
-        },
-    })
-}
-
 fn metadata(metadata: &Metadata) -> Value {
     json!({ "filter_metadata": metadata.0 })
 }
 
-fn loopback(port: u16) -> Value {
+pub(crate) fn loopback(port: u16) -> Value {
     json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::shared;
 
     fn rendered() -> Value {
         rendered_with(Traffic::Http, Trailers::None)
@@ -522,6 +312,7 @@ mod tests {
             upstream_port: 1234,
             routed_ports: BTreeMap::new(),
             clusters: Vec::new(),
+            shared: vec![shared::listener("a", Path::new("/modules/reader.wasm"))],
         };
         bootstrap.to_json()
     }
@@ -583,7 +374,7 @@ mod tests {
     fn everything_listens_on_the_loopback_interface_only() {
         let mut addresses = Vec::new();
         collect_addresses(&rendered(), &mut addresses);
-        assert_eq!(addresses, ["127.0.0.1"; 3].map(Value::from));
+        assert_eq!(addresses, ["127.0.0.1"; 4].map(Value::from));
     }
 
     fn collect_addresses(value: &Value, found: &mut Vec<Value>) {

@@ -37,7 +37,7 @@ const MOST_LINES: usize = 512;
 const READ: &str = "http.ingress.downstream_cx_rx_bytes_total";
 
 /// Open connections by worker.
-const CONNECTIONS: &str = r"^listener\..*\.worker_\d+\.downstream_cx_active$";
+const CONNECTIONS: &str = r"^listener\.127\..*\.worker_\d+\.downstream_cx_active$";
 
 /// The connections of clients to the workers.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use tollgate_host::proxy::{Proxy, ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, HostName, Scenario};
 
-use crate::bootstrap::Apart;
 use crate::launch::{Launch, NotStarted};
 use crate::proxy::EnvoyProxy;
 
@@ -48,10 +47,11 @@ impl ProxyHost for EnvoyHost {
             self.modules(scenario).map_err(|error| StartError::Module(Box::new(error)))?;
         let mut launch = Launch::begin(&self.envoy, scenario, &modules).map_err(host)?;
         let at_once = scenario.steps.iter().map(|step| step.requests().count()).max();
-        match launch.wait(scenario.workers.get(), at_once.unwrap_or_default().max(1)) {
-            Ok((admin, ways)) => {
-                let apart = Apart::of(scenario);
-                Ok(Box::new(EnvoyProxy::new(launch, admin, ways, apart, self.built_ins.clone())))
+        match launch.wait(scenario, at_once.unwrap_or_default().max(1)) {
+            Ok((admin, ways, readers)) => {
+                let built_ins = self.built_ins.clone();
+                let proxy = EnvoyProxy::new(launch, admin, ways, readers, scenario, built_ins);
+                Ok(Box::new(proxy))
             }
             Err(error) => match launch.log.refusal() {
                 Some(words) => Err(StartError::Refused { words }),

@@ -21,13 +21,14 @@ use tollgate_host::tls::{Credentials, NotIssued};
 use tollgate_host::world::EPOCH;
 
 use crate::admin::{Admin, AdminError};
-use crate::bootstrap::{Apart, Bootstrap, Called, Plugin, Trailers};
+use crate::bootstrap::{Apart, Bootstrap, Called, LISTENER, Plugin, Trailers};
 use crate::client::{ClientError, Clients};
 use crate::clock::{self, Clock, NoClock};
 use crate::cluster::Cluster;
 use crate::discovery::Discovery;
 use crate::log::{self, Log};
 use crate::process::Supervised;
+use crate::shared::{self, Readers};
 use crate::tcp::{self, NotConnected, Workers};
 use crate::tls::Identities;
 use crate::upstream;
@@ -126,6 +127,8 @@ impl Launch {
             upstream_port,
             routed_ports: upstream.further_ports(),
             clusters: called(scenario, &clusters),
+            shared: sharing(scenario, &folder.path().join("reader.wasm"))
+                .map_err(NotStarted::Io)?,
         };
         let configuration = bootstrap.to_json().to_string();
         fs::write(&files.configuration, configuration).map_err(NotStarted::Io)?;
@@ -161,9 +164,9 @@ impl Launch {
     /// connections of TCP.
     pub(crate) fn wait(
         &mut self,
-        workers: usize,
+        scenario: &Scenario,
         per_worker: usize,
-    ) -> Result<(Admin, Ways), NotStarted> {
+    ) -> Result<(Admin, Ways, Readers), NotStarted> {
         let begin = Instant::now();
         let mut admin = None;
         loop {
@@ -182,9 +185,13 @@ impl Launch {
             let serving =
                 admin.filter(|admin| self.runtime.block_on(admin.is_ready()).unwrap_or(false));
             if let Some(admin) = serving {
-                let identities = self.identities.take();
-                let ways = connect(self.traffic, admin, identities, workers, per_worker);
-                return Ok((admin, self.runtime.block_on(ways)?));
+                let listeners =
+                    self.runtime.block_on(admin.listeners()).map_err(NotStarted::Admin)?;
+                let readers = Readers::among(&listeners, &scenario.watched_vm_ids());
+                let listener = *listeners.get(LISTENER).ok_or(NotStarted::NoListener)?;
+                let (identities, workers) = (self.identities.take(), scenario.workers.get());
+                let ways = connect(self.traffic, listener, admin, identities, workers, per_worker);
+                return Ok((admin, self.runtime.block_on(ways)?, readers));
             }
             sleep(INTERVAL);
         }
@@ -218,6 +225,8 @@ pub(crate) enum NotStarted {
     },
     /// It does not tell where it listens.
     Admin(AdminError),
+    /// It does not listen for the scenario.
+    NoListener,
     /// The clients cannot connect.
     Clients(ClientError),
     /// The workers cannot be reached.
@@ -239,6 +248,7 @@ impl fmt::Display for NotStarted {
                 write!(f, "Envoy does not serve after {limit} s; it said:\n{said}")
             }
             Self::Admin(error) => write!(f, "{error}"),
+            Self::NoListener => write!(f, "Envoy serves without its listener `{LISTENER}`"),
             Self::Clients(error) => write!(f, "{error}"),
             Self::Workers(error) => write!(f, "{error}"),
         }
@@ -359,6 +369,15 @@ async fn listen(scenario: &Scenario) -> io::Result<(upstream::Upstream, Vec<Clus
     Ok((upstream, clusters?))
 }
 
+/// The listeners that tell what plugins share, for what the scenario expects of it.
+fn sharing(scenario: &Scenario, reader: &Path) -> io::Result<Vec<Value>> {
+    let vm_ids = scenario.watched_vm_ids();
+    if !vm_ids.is_empty() {
+        fs::write(reader, shared::reader()?)?;
+    }
+    Ok(vm_ids.into_iter().map(|vm_id| shared::listener(vm_id, reader)).collect())
+}
+
 fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
     let refuses = |cluster: &Cluster| {
         let mut callouts = scenario.steps.iter().flat_map(Step::callouts);
@@ -377,12 +396,12 @@ fn called<'a>(scenario: &Scenario, clusters: &'a [Cluster]) -> Vec<Called<'a>> {
 
 async fn connect(
     traffic: Traffic,
+    listener: SocketAddr,
     admin: Admin,
     identities: Option<Identities>,
     workers: usize,
     per_worker: usize,
 ) -> Result<Ways, NotStarted> {
-    let listener = admin.listener().await.map_err(NotStarted::Admin)?;
     Ok(match traffic {
         Traffic::Http => {
             let clients = Clients::connect(listener, admin, identities, workers, per_worker).await;

@@ -21,6 +21,7 @@ mod log;
 mod message;
 mod process;
 mod proxy;
+mod shared;
 mod tcp;
 mod tls;
 mod upstream;

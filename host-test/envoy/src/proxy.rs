@@ -1,43 +1,36 @@
 //! A running Envoy, and what a scenario does with it.
 
 mod connection;
+mod requests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
-use std::future::pending;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
 use tollgate_host::proxy::{
-    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome, Proxy,
-    Received, Sending,
+    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Proxy, Sending, Settled,
 };
 use tollgate_host::scenario::{
-    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, PlannedCallout, UPSTREAM,
+    AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, PlannedCallout, Scenario,
+    UPSTREAM,
 };
 
 use crate::admin::{Admin, AdminError};
 use crate::bootstrap::Apart;
-use crate::client::{Connection, Outgoing, Seat, Taken};
 use crate::cluster::{Cluster, Early, Refusals};
 use crate::discovery::{Discovery, Noticed};
 use crate::launch::{Launch, Ways};
 use crate::log::Log;
-use crate::message;
-use crate::upstream::Client;
+use crate::shared::Readers;
 
 /// How long metrics and log lines may take to show.
 const SETTLING: Duration = Duration::from_secs(2);
 
 /// How often is looked whether they show.
 const INTERVAL: Duration = Duration::from_millis(5);
-
-/// How long a request may take from Envoy to the upstream once its client has an answer.
-const ARRIVING: Duration = Duration::from_millis(500);
 
 /// How long it may take to be told that Envoy has ended.
 const ENDING: Duration = Duration::from_millis(500);
@@ -56,12 +49,6 @@ const LONGEST_ADVANCE: Duration = Duration::from_mins(1);
 /// Requests that are not done with: `on_log` and `on_delete` are still to come.
 const ACTIVE: &str = "http.ingress.downstream_rq_active";
 
-/// Requests that have come to Envoy.
-const BEGUN: &str = "http.ingress.downstream_rq_total";
-
-/// Requests that Envoy began to send to the upstream.
-const SENT: &str = "cluster.upstream.upstream_rq_total";
-
 /// What stands before the name of a guest's metric.
 const METRICS: &str = "wasmcustom.";
 
@@ -70,6 +57,10 @@ pub(crate) struct EnvoyProxy {
     envoy: Launch,
     admin: Admin,
     ways: Ways,
+    /// Whom to ask what plugins share.
+    readers: Readers,
+    /// Whose data and queues are meant where no `vm_id` is said.
+    first_vm_id: String,
     /// Whether clients have to be told apart.
     apart: Apart,
     /// The workers that had the last requests.
@@ -85,93 +76,32 @@ impl EnvoyProxy {
         envoy: Launch,
         admin: Admin,
         ways: Ways,
-        apart: Apart,
+        readers: Readers,
+        scenario: &Scenario,
         built_ins: PathBuf,
     ) -> Self {
-        let last_workers = BTreeSet::new();
-        Self { envoy, admin, ways, apart, last_workers, built_ins, given_up: 0 }
+        let first_vm_id = scenario.filters.first().map(|filter| filter.vm_id.clone());
+        Self {
+            envoy,
+            admin,
+            ways,
+            readers,
+            first_vm_id: first_vm_id.unwrap_or_default(),
+            apart: Apart::of(scenario),
+            last_workers: BTreeSet::new(),
+            built_ins,
+            given_up: 0,
+        }
     }
 
-    fn carry(
-        &mut self,
-        requests: &[Sending<'_>],
-        callouts: &[PlannedCallout],
-    ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
-        let (admin, apart) = (self.admin, self.apart);
-        let outgoing = requests.iter().map(|sent| message::request(&sent.step.request));
-        let outgoing: Vec<_> = outgoing.collect::<Result<_, _>>().map_err(impossible)?;
-        let seats = self.ways.http()?;
-        self.envoy.upstream.disarm(admin);
-        let mut departures = Vec::new();
-        let mut refused = BTreeMap::new();
-        for (at, (sent, (request, feed))) in requests.iter().zip(outgoing).enumerate() {
-            let taken = seats.take(sent.worker, sent.step.peer.as_deref());
-            let (seat, connection) = match self.envoy.runtime.block_on(taken).map_err(broken)? {
-                Taken::Connected(seat, connection) => (seat, connection),
-                Taken::Refused(alert) => {
-                    refused.insert(at, alert);
-                    continue;
-                }
-            };
-            let client = (apart == Apart::Yes).then_some(connection.port);
-            self.envoy.upstream.arm(client, &sent.step.upstream).map_err(impossible)?;
-            let disconnect = sent.step.request.disconnect;
-            let outgoing = Outgoing { request, feed, disconnect };
-            departures.push(Departure { after: sent.after, seat, client, connection, outgoing });
-        }
-        let let_in = requests.iter().enumerate().filter(|(at, _)| !refused.contains_key(at));
-        let let_in: Vec<(usize, &Sending<'_>)> = let_in.collect();
-        let clients: Vec<Client> = departures.iter().map(|departure| departure.client).collect();
-        self.plan(callouts)?;
-        // What one worker still does for the last request, another shall see.
-        let workers: BTreeSet<usize> = requests.iter().map(|sent| sent.worker).collect();
-        let last = std::mem::replace(&mut self.last_workers, workers.clone());
-        if !last.is_empty() && last.union(&workers).count() > 1 {
-            self.envoy.runtime.block_on(settle(admin)).map_err(broken)?;
-        }
-        let Launch { runtime, upstream, discovery, log, .. } = &mut self.envoy;
-        let mut meanwhile = let_in.iter().zip(&clients);
-        let meanwhile = meanwhile.find_map(|((index, sent), client)| {
-            Some((*index, *client, sent.step.meanwhile.as_ref()?))
-        });
-        if let Some((_, client, _)) = meanwhile {
-            upstream.hold(client);
-        }
-        let configuring = async {
-            let Some((index, client, step)) = meanwhile else { return pending().await };
-            upstream.holding(client).await;
-            let configured = configure(step, &self.built_ins, discovery, log, admin).await;
-            upstream.release(client);
-            configured.map(|configured| (index, configured))
-        };
-        let both = async {
-            let mut arrivals = pin!(depart(departures, admin));
-            tokio::select! {
-                arrived = &mut arrivals => (arrived, None),
-                configured = configuring => (arrivals.await, Some(configured)),
-            }
-        };
-        let (arrived, configured) = runtime.block_on(both);
-        let (arrived, mut configured) = (arrived?, configured.transpose()?);
-        let (outcomes, taken): (Vec<Outcome>, Vec<_>) = arrived.into_iter().unzip();
-        runtime.block_on(self.ways.http()?.give_back(taken)).map_err(broken)?;
-        let received = self.received(&clients)?;
-        let mut carried = outcomes.into_iter().zip(received);
-        let exchanges = (0..requests.len()).filter_map(|at| {
-            let (outcome, upstream) = match refused.get(&at) {
-                Some(alert) => (Outcome::Refused(*alert), None),
-                None => carried.next()?,
-            };
-            let configured = configured.take_if(|(index, _)| *index == at);
-            Some(Exchange {
-                outcome,
-                upstream,
-                callouts: Vec::new(),
-                configured: configured.map(|(_, configured)| configured),
-                cost: None,
-            })
-        });
-        Ok((exchanges.collect(), self.made()?))
+    /// Refuses to go on once the messages of a queue were taken.
+    fn refuse_what_follows(&self) -> Result<(), HostFailure> {
+        let Some(queue) = self.readers.taken() else { return Ok(()) };
+        Err(impossible(format!(
+            "on Envoy messages are taken to be read, and those of the queue {} were: expect them in the \
+             last step, or add only: {{ on: [wasmtime, native], reason: … }}",
+            queue.escape_ascii()
+        )))
     }
 
     /// Says what callouts meet. A connection that is to be refused must not be there already.
@@ -256,22 +186,6 @@ impl EnvoyProxy {
         Ok((configured, self.made()?))
     }
 
-    /// What the upstream got of each client. A client may be answered before the upstream has seen the
-    /// request.
-    fn received(&mut self, clients: &[Client]) -> Result<Vec<Option<Received>>, HostFailure> {
-        let Launch { runtime, upstream, .. } = &self.envoy;
-        let received = || clients.iter().map(|client| upstream.received(*client)).collect();
-        let came: Vec<Option<Received>> = received();
-        if came.iter().all(Option::is_some) {
-            return Ok(came);
-        }
-        let sent = runtime.block_on(self.admin.statistic(SENT)).map_err(broken)?;
-        let expected = sent.saturating_sub(self.given_up);
-        runtime.block_on(upstream.wait_for(expected, ARRIVING));
-        self.given_up = sent.saturating_sub(upstream.requests());
-        Ok(received())
-    }
-
     fn look(&mut self) -> Result<Observation, HostFailure> {
         self.envoy.log.read_on().map_err(broken)?;
         let pattern = format!("^{}", METRICS.replace('.', "\\."));
@@ -282,6 +196,25 @@ impl EnvoyProxy {
         };
         let metrics = metrics.into_iter().map(own_name).collect();
         Ok(Observation { metrics, logs: self.envoy.log.guests().to_vec() })
+    }
+
+    /// Looks until what is seen is as wanted or there was time enough for it, once Envoy is done with the
+    /// requests.
+    fn look_until<T>(
+        &mut self,
+        mut look: impl FnMut(&mut Self) -> Result<T, HostFailure>,
+        settled: &dyn Fn(&T) -> bool,
+    ) -> Result<T, HostFailure> {
+        let begin = Instant::now();
+        let quiet = self.envoy.runtime.block_on(settle(self.admin)).map_err(broken);
+        quiet.map_err(|failure| self.explain(failure))?;
+        loop {
+            let seen = look(self).map_err(|failure| self.explain(failure))?;
+            if settled(&seen) || begin.elapsed() >= SETTLING {
+                return Ok(seen);
+            }
+            sleep(INTERVAL);
+        }
     }
 
     /// Says so when what broke is Envoy itself.
@@ -308,6 +241,7 @@ impl Proxy for EnvoyProxy {
         requests: &[Sending<'_>],
         callouts: &[PlannedCallout],
     ) -> Result<(Vec<Exchange>, Vec<Callout>), HostFailure> {
+        self.refuse_what_follows()?;
         refuse_faults(requests.iter().flat_map(|sent| &sent.step.faults))?;
         self.carry(requests, callouts).map_err(|failure| self.explain(failure))
     }
@@ -317,17 +251,20 @@ impl Proxy for EnvoyProxy {
         worker: usize,
         step: &ConnectionStep,
     ) -> Result<Conversation, HostFailure> {
+        self.refuse_what_follows()?;
         refuse_faults(&step.faults)?;
         self.converse(worker, step).map_err(|failure| self.explain(failure))
     }
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
+        self.refuse_what_follows()?;
         refuse_long(step.by)?;
         let advanced = self.pass(step);
         advanced.map_err(|failure| self.explain(failure))
     }
 
     fn step_clock(&mut self, by: ClockStep) -> Result<(), HostFailure> {
+        self.refuse_what_follows()?;
         let settled = self.envoy.runtime.block_on(settle(self.admin)).map_err(broken);
         settled.map_err(|failure| self.explain(failure))?;
         match &mut self.envoy.clock {
@@ -343,6 +280,7 @@ impl Proxy for EnvoyProxy {
         step: &ConfigureStep,
         callouts: &[PlannedCallout],
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.refuse_what_follows()?;
         let configured = self.give(step, callouts);
         configured.map_err(|failure| self.explain(failure))
     }
@@ -351,57 +289,36 @@ impl Proxy for EnvoyProxy {
         &mut self,
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure> {
-        let begin = Instant::now();
-        let quiet = self.envoy.runtime.block_on(settle(self.admin)).map_err(broken);
-        quiet.map_err(|failure| self.explain(failure))?;
-        loop {
-            let observation = self.look().map_err(|failure| self.explain(failure))?;
-            if settled(&observation) || begin.elapsed() >= SETTLING {
-                return Ok(observation);
-            }
-            sleep(INTERVAL);
-        }
+        self.look_until(Self::look, settled)
     }
-}
 
-/// A request that leaves when its time has come.
-struct Departure {
-    after: Duration,
-    seat: Seat,
-    client: Client,
-    connection: Connection,
-    outgoing: Outgoing,
-}
-
-/// What came of a request, and its connection unless that is lost.
-type Arrival = (Outcome, (Seat, Option<Connection>));
-
-/// Sends requests when their times have come, each once Envoy has seen those before it, and waits for the
-/// end of all.
-async fn depart(departures: Vec<Departure>, admin: Admin) -> Result<Vec<Arrival>, HostFailure> {
-    let is_alone = departures.len() == 1;
-    let begun = if is_alone { 0 } else { admin.statistic(BEGUN).await.map_err(broken)? };
-    let begin = tokio::time::Instant::now();
-    let mut order: Vec<(usize, Departure)> = departures.into_iter().enumerate().collect();
-    order.sort_by_key(|(_, departure)| departure.after);
-    let mut under_way = JoinSet::new();
-    for (before, (at, departure)) in (begun..).zip(order) {
-        let Departure { after, seat, connection, outgoing, .. } = departure;
-        if !is_alone {
-            tokio::time::sleep_until(begin + after).await;
-            let are_seen = |count| count >= before;
-            admin.statistic_until(BEGUN, ARRIVING, are_seen).await.map_err(broken)?;
-        }
-        let exchange = connection.exchange(outgoing, admin);
-        under_way.spawn(async move { (at, seat, exchange.await) });
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        settled: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure> {
+        let vm_id = vm_id.unwrap_or(&self.first_vm_id).to_owned();
+        let look = |proxy: &mut Self| {
+            let value = proxy.readers.shared_data(&vm_id, key);
+            proxy.envoy.runtime.block_on(value).map_err(broken)
+        };
+        self.look_until(look, &|value| settled(value.as_deref()))
     }
-    let mut arrived = Vec::new();
-    for (at, seat, outcome) in under_way.join_all().await {
-        let (outcome, connection) = outcome.map_err(broken)?;
-        arrived.push((at, (outcome, (seat, connection))));
+
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        settled: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
+        let vm_id = vm_id.unwrap_or(&self.first_vm_id).to_owned();
+        let look = |proxy: &mut Self| {
+            let messages = proxy.readers.queue(&vm_id, name);
+            proxy.envoy.runtime.block_on(messages).map_err(broken)
+        };
+        self.look_until(look, &|messages| settled(messages.as_deref()))
     }
-    arrived.sort_by_key(|(at, _)| *at);
-    Ok(arrived.into_iter().map(|(_, arrival)| arrival).collect())
 }
 
 /// Envoy ended in the middle of a scenario.

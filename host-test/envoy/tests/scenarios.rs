@@ -260,6 +260,22 @@ steps:
 }
 
 #[test]
+fn nothing_follows_messages_that_were_taken_to_be_read() {
+    let Some(stage) = Stage::new() else { return };
+    let read = "{ request: {}, expect: { queues: { jobs: [ job ], none: null } } }";
+    let text = format!(
+        "{{ name: queue, filters: [ {{ filter: queue }} ], steps: [ {read}, {{ request: {{}} }} ] }}"
+    );
+    let Verdict::Failed { failures } = run(&scenario(&text), &stage.host).unwrap() else {
+        panic!()
+    };
+    let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let parts = ["step 2, GET /", "queue jobs were: expect them in the last step", "only: { on:"];
+    assert!(parts.iter().all(|part| told[0].contains(part)), "{told:?}");
+}
+
+#[test]
 fn a_request_that_is_held_for_ever_is_unanswered_and_the_next_one_is_served() {
     let Some(stage) = Stage::new() else { return };
     let scenario = scenario(

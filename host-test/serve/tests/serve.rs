@@ -62,7 +62,7 @@ fn get(user: &str) -> String {
 
 #[test]
 fn a_filter_asks_a_real_service_before_a_request_goes_on() {
-    let proxy = start("asking", upstream(answer));
+    let proxy = start("patient", upstream(answer));
     let granted = talk(proxy.address, get("alice"));
     assert!(granted.starts_with("HTTP/1.1 200 OK\r\n"), "{granted}");
     assert!(granted.ends_with("\r\n\r\n/orders granted "), "{granted}");
@@ -78,7 +78,7 @@ fn a_filter_asks_a_real_service_before_a_request_goes_on() {
 fn a_service_that_nobody_runs_is_an_answer_of_the_proxy() {
     // A port that was free a moment ago.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let proxy = start("asking", nobody);
+    let proxy = start("patient", nobody);
     let answer = talk(proxy.address, get("alice"));
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nproxy: 503"), "{answer}");
@@ -114,7 +114,7 @@ fn bodies_come_through_the_filter_over_http_1_and_http_2() {
 fn a_client_that_leaves_ends_its_stream() {
     // A service that takes connections and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = start("asking", silent.local_addr().unwrap());
+    let proxy = start("patient", silent.local_addr().unwrap());
     let mut client = TcpStream::connect(proxy.address).unwrap();
     client.write_all(get("alice").as_bytes()).unwrap();
     let _callout = silent.accept().unwrap();
@@ -125,7 +125,7 @@ fn a_client_that_leaves_ends_its_stream() {
 
 #[test]
 fn many_streams_are_under_way_at_once() {
-    let proxy = start("asking", upstream(answer));
+    let proxy = start("patient", upstream(answer));
     let users = ["alice", "bob"].into_iter().cycle().take(64);
     let clients: Vec<_> = users
         .map(|user| {
@@ -142,7 +142,7 @@ fn many_streams_are_under_way_at_once() {
 
 #[test]
 fn a_host_that_is_none_is_refused_before_the_filters_as_envoy_does() {
-    let proxy = start("asking", upstream(answer));
+    let proxy = start("patient", upstream(answer));
     let check = |host: &[u8], status: &str, body: &str| {
         let request = [b"GET / HTTP/1.1\r\n", host, b"connection: close\r\n\r\n"].concat();
         let answer = talk(proxy.address, request);
@@ -160,7 +160,7 @@ fn a_host_that_is_none_is_refused_before_the_filters_as_envoy_does() {
 
 #[test]
 fn recorded_callouts_are_answered_in_a_replay_and_in_a_scenario() {
-    for (root_id, users) in [("asking", &["alice", "bob"][..]), ("limiting", &["alice"])] {
+    for (root_id, users) in [("patient", &["alice", "bob"][..]), ("limiting", &["alice"])] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("recording.jsonl");
         let proxy = start_recorded(root_id, upstream(answer), Some(file.clone()));

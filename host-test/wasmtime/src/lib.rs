@@ -2,6 +2,32 @@
 //!
 //! What a host call means is decided in `tollgate-host`; here a call is only read out of the guest's
 //! memory and its answer written back.
+//!
+//! # Examples
+//!
+//! A test of a module, request by request; all that [`tollgate_host::testing`] can do, it can, too.
+//!
+//! ```
+//! use tollgate_host::testing::Proxy;
+//! use tollgate_host_wasmtime::Wasmtime;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let filter = tempfile::NamedTempFile::new()?;
+//! # std::fs::write(&filter, wat::parse_str(r#"(module
+//! #   (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+//! #   (memory (export "memory") 1) (data (i32.const 0) "x-seenyes")
+//! #   (func (export "proxy_abi_version_0_2_1"))
+//! #   (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)
+//! #   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+//! #     (call $add (i32.const 0) (i32.const 0) (i32.const 6) (i32.const 6) (i32.const 3))))"#)?)?;
+//! let module = Wasmtime::cached()?.load(&std::fs::read(&filter)?)?;
+//! let mut proxy = Proxy::with(module).config("{}").workers(2).start()?;
+//! let exchange = proxy.get("/orders").header("x-user", "alice").send()?;
+//! assert_eq!(exchange.status(), Some(200), "{exchange}");
+//! assert_eq!(exchange.upstream().unwrap().header("x-seen").unwrap(), "yes");
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +42,7 @@ mod link;
 mod load;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config, Engine, WasmBacktraceDetails};
@@ -70,6 +96,16 @@ impl Wasmtime {
         Ok(Self { engine, limits, cache })
     }
 
+    /// An engine with the default limits and with its cache below [`cache_folder`]; without a cache where
+    /// there is no such folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn cached() -> Result<Self, EngineError> {
+        Self::new(Limits::default(), cache_folder())
+    }
+
     /// Compiles a module, or takes it from the cache.
     ///
     /// # Errors
@@ -96,6 +132,23 @@ impl Wasmtime {
         self.cache.as_ref().map_or(0, Cache::cache_hits)
     }
 }
+
+/// Where compiled modules are kept between processes, by their content: `$TOLLGATE_CACHE`, or `tollgate` in
+/// the user's folder for caches. `None` when nothing says where that is.
+pub fn cache_folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("TOLLGATE_CACHE") {
+        return std::path::absolute(folder).ok();
+    }
+    let user = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))?;
+    user.is_absolute().then(|| user.join("tollgate"))
+}
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 /// The engine cannot run here.
 #[derive(Debug)]

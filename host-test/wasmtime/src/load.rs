@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use tollgate_abi::{AbiVersion, CallbackKind};
 use tollgate_host::clip::clip_to;
@@ -28,6 +29,12 @@ pub struct WasmModule {
     unserved: Vec<String>,
     linked: Linked,
     limits: Limits,
+}
+
+impl From<WasmModule> for Arc<dyn Module> {
+    fn from(module: WasmModule) -> Self {
+        Arc::new(module)
+    }
 }
 
 impl Module for WasmModule {

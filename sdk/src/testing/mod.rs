@@ -87,36 +87,58 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Proxy::together`] has several requests under way at once:
+//!
+//! ```
+//! # use tollgate::config::NoConfig;
+//! # use tollgate::{ConfigureError, Filter, OnRequestHeaders, Outcome, RequestHeaders, Root};
+//! # struct Passing;
+//! # impl Filter for Passing {
+//! #     const NAME: &'static str = "passing";
+//! #     type Config = NoConfig;
+//! #     type Stream = ();
+//! #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
+//! # }
+//! # impl OnRequestHeaders for Passing {
+//! #     fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome { Ok(()) }
+//! # }
+//! use std::time::Duration;
+//! use tollgate::testing::{Answer, Proxy, Request};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut proxy = Proxy::with(tollgate::registration!(Passing)).start()?;
+//! let slow = Answer::new(200).delay(Duration::from_millis(100));
+//! let both = proxy.together([
+//!     Request::get("/slow").upstream(slow).leaves_after(Duration::from_millis(50)),
+//!     Request::get("/quick").after(Duration::from_millis(10)),
+//! ])?;
+//! let [slow, quick] = both.exchanges() else { panic!() };
+//! assert!(slow.has_left());
+//! assert_eq!(quick.status(), Some(200));
+//! # Ok(())
+//! # }
+//! ```
 
-mod bytes;
-mod connection;
 mod documented;
 mod documents;
-mod exchange;
-mod proxy;
 mod scenarios;
-mod start;
 
-pub use tollgate_abi::LogLevel;
-pub use tollgate_host::proxy::{End, HostFailure, LogLine};
-pub use tollgate_host::scenario::{
-    Act, Answer, Fault, GrpcAnswer, InvalidScenario, Meets, PlannedCallout, Upstream,
-};
-pub use tollgate_host::transcript::Entry;
+use std::sync::Arc;
 
-pub use self::bytes::Bytes;
-pub use self::connection::{Connect, Connection, Moment, Side};
+use tollgate_host::engine::Module;
+pub use tollgate_host::testing::*;
+
 pub use self::documented::compare_documented;
 pub use self::documents::{pointers, with_other_fields, with_other_values};
-pub use self::exchange::{Callout, Exchange, Meanwhile, Received, Response, Together};
-pub use self::proxy::{PlayError, Proxy, Request};
 pub use self::scenarios::{ScenariosFailed, scenarios};
-pub use self::start::{Bootstrap, StartError};
 
 use crate::Registration;
 
-/// A filter as the native engine takes it.
-fn native(filter: Registration) -> tollgate_host_native::Filter {
-    let Registration { start, call, callbacks, .. } = filter;
-    tollgate_host_native::Filter { start, call, callbacks }
+/// A filter as the null engine takes it.
+impl From<Registration> for Arc<dyn Module> {
+    fn from(filter: Registration) -> Self {
+        let Registration { start, call, callbacks, .. } = filter;
+        Arc::new(tollgate_host_native::Filter { start, call, callbacks })
+    }
 }

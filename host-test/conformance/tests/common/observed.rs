@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use tollgate_host::proxy::{
     Callout, Configured, Conversation, Exchange, HostFailure, Moment, Observation, Outcome, Proxy,
-    ProxyHost, Received, Response, Sending, Side, StartError,
+    ProxyHost, Received, Response, Sending, Settled, Side, StartError,
 };
 use tollgate_host::run::play;
 use tollgate_host::scenario::{
@@ -152,6 +152,24 @@ impl Proxy for Watched<'_> {
         settled: &dyn Fn(&Observation) -> bool,
     ) -> Result<Observation, HostFailure> {
         self.proxy.observe(settled)
+    }
+
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        settled: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.proxy.shared_data(vm_id, key, settled)
+    }
+
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        settled: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
+        self.proxy.queue(vm_id, name, settled)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tls::Secured;
 
 /// A connection of a client with TLS: the first is 1, the next one 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ConnectionId(u64);
+pub struct ConnectionId(pub(crate) u64);
 
 /// The connections with TLS that are open.
 #[derive(Debug, Default)]

@@ -29,7 +29,7 @@ use crate::engine::{CodeId, Instance, Module};
 use crate::limits::{Bounded, Limits};
 use crate::proxy::{
     Callout, Configured, Conversation, Cost, Exchange, Footprint, HostFailure, LogLine,
-    Observation, Outcome, Proxy, ProxyHost, Sending, SharedValue, StartError,
+    Observation, Outcome, Proxy, ProxyHost, Sending, Settled, StartError,
 };
 use crate::scenario::{
     AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, Fault, FilterSource, FilterUse,
@@ -437,18 +437,23 @@ impl Proxy for Run {
         Ok(Observation { metrics: self.metrics(), logs: self.logs().to_vec() })
     }
 
-    fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
-        match self.world.shared.get(self.sharing(vm_id), key) {
-            Some(value) => SharedValue::Is(value.to_vec()),
-            None => SharedValue::Absent,
-        }
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        _: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure> {
+        Ok(self.world.shared.get(self.sharing(vm_id), key).map(<[u8]>::to_vec))
     }
 
-    fn queue(&self, vm_id: Option<&str>, name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
-        match self.world.queues.messages(self.sharing(vm_id), name) {
-            Some(messages) => SharedValue::Is(messages.cloned().collect()),
-            None => SharedValue::Absent,
-        }
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        _: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
+        let messages = self.world.queues.messages(self.sharing(vm_id), name);
+        Ok(messages.map(|messages| messages.cloned().collect()))
     }
 
     fn take_account(&mut self) -> Account {

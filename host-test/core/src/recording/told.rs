@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::decision::Decision;
 use super::{Record, RecordedFilter, Session};
 use crate::offline::{
-    CalloutId, CalloutKind, Event, Head, Incoming, Input, Outgoing, Output, Part, Sent, StreamId,
+    CalloutId, CalloutKind, ConnectionId, Event, Head, Incoming, Input, Outgoing, Output, Part,
+    Sent, StreamId,
 };
 use crate::scenario::HeaderLine;
+use crate::tls::Secured;
 
 /// A session, put together.
 #[derive(Default)]
@@ -15,8 +17,8 @@ pub(super) struct Told {
     pub(super) streams: Vec<Stream>,
     pub(super) callouts: Vec<Callout>,
     pub(super) exchanges: Vec<Exchange>,
-    /// Whether a client came with TLS.
-    pub(super) has_tls: bool,
+    /// Connections of clients with TLS, with when they were opened.
+    pub(super) connections: Vec<(Duration, Secured)>,
 }
 
 /// One request, with what its ends did and what was decided.
@@ -24,6 +26,7 @@ pub(super) struct Stream {
     pub(super) begin: Duration,
     pub(super) end: Option<Duration>,
     pub(super) worker: usize,
+    pub(super) connection: Option<ConnectionId>,
     pub(super) head: Head,
     pub(super) body: Message,
     pub(super) left: Option<Duration>,
@@ -103,11 +106,12 @@ impl Told {
     fn take_input(&mut self, record: &Record) {
         let at = record.at();
         match &record.input {
-            Input::Connect(_) => self.has_tls = true,
-            Input::Open { worker, head, end, .. } => self.streams.push(Stream {
+            Input::Connect(secured) => self.connections.push((at, secured.clone())),
+            Input::Open { worker, connection, head, end } => self.streams.push(Stream {
                 begin: at,
                 end: None,
                 worker: *worker,
+                connection: *connection,
                 decision: Decision::begin(head),
                 head: head.clone(),
                 body: Message::begin(*end),

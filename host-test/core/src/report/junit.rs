@@ -142,7 +142,6 @@ mod tests {
             name: name.into(),
             host: HostName::Wasmtime,
             runs: if name == "varies" { 7 } else { 1 },
-            not_judged: 0,
             verdict,
             took: Duration::from_millis(1500),
         };

@@ -1,6 +1,6 @@
 //! Judges callouts: whether guests made those that a step plans, and no others.
 
-use super::{judge_headers, judge_received};
+use super::exchange::{judge_headers, judge_received};
 use crate::grpc::messages;
 use crate::proxy::{Callout, Received};
 use crate::scenario::{ExpectedCallout, ExpectedGrpc, Matcher, PlannedCallout, service_and_method};

@@ -3,7 +3,7 @@
 use crate::proxy::{Conversation, Moment, Side};
 use crate::scenario::{ConnectionStep, Event, ExpectedEnd, ExpectedEnds, ExpectedUpstreamEnd};
 
-use super::judge_value;
+use super::exchange::judge_value;
 
 /// Compares a connection with what stands among its events.
 pub(super) fn judge(

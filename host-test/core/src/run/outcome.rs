@@ -4,7 +4,7 @@
 use crate::account::Account;
 use crate::proxy::{
     Callout, Configured, Conversation, Exchange, Footprint, HostFailure, Observation, Outcome,
-    Proxy, Received, Sending, SharedValue,
+    Proxy, Received, Sending, Settled,
 };
 use crate::scenario::{
     ADDED_TRAILER, AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine,
@@ -140,12 +140,22 @@ impl Proxy for Watched<'_> {
         self.proxy.observe(settled)
     }
 
-    fn shared_data(&self, vm_id: Option<&str>, key: &[u8]) -> SharedValue {
-        self.proxy.shared_data(vm_id, key)
+    fn shared_data(
+        &mut self,
+        vm_id: Option<&str>,
+        key: &[u8],
+        settled: Settled<'_, [u8]>,
+    ) -> Result<Option<Vec<u8>>, HostFailure> {
+        self.proxy.shared_data(vm_id, key, settled)
     }
 
-    fn queue(&self, vm_id: Option<&str>, name: &[u8]) -> SharedValue<Vec<Vec<u8>>> {
-        self.proxy.queue(vm_id, name)
+    fn queue(
+        &mut self,
+        vm_id: Option<&str>,
+        name: &[u8],
+        settled: Settled<'_, [Vec<u8>]>,
+    ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
+        self.proxy.queue(vm_id, name, settled)
     }
 
     fn take_account(&mut self) -> Account {

@@ -1,8 +1,9 @@
 //! Runs a scenario as it is written and then in all of its variations, which have to come to the same;
 //! and all that under each of its seeds.
 
+use super::exchange::DIFFERS;
 use super::outcome::Watched;
-use super::{DIFFERS, Start, judge_start, judge_steps, play};
+use super::{Start, judge_start, judge_steps, play};
 use crate::clip::clip;
 use crate::proxy::{ProxyHost, StartError};
 use crate::report::{Failure, Replay, Verdict, difference};

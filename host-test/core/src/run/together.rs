@@ -1,6 +1,8 @@
 //! Plays several requests at once.
 
-use super::{Place, Watch, callouts, judge_configured, judge_exchange};
+use super::exchange::judge_exchange;
+use super::watch::Watch;
+use super::{Place, callouts, judge_configured};
 use crate::proxy::{HostFailure, Proxy, Sending};
 use crate::report::Failure;
 use crate::scenario::Together;

@@ -26,7 +26,7 @@ const MOST_WORKERS: usize = 16;
 
 /// A scenario that no host can play: what is wrong, where, and the bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidScenario(String);
+pub struct InvalidScenario(pub(crate) String);
 
 impl fmt::Display for InvalidScenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +64,7 @@ impl Scenario {
             return Err(InvalidScenario(what.into()));
         }
         self.proxy.check_routes().map_err(InvalidScenario)?;
+        self.tls.iter().try_for_each(Tls::check).map_err(InvalidScenario)?;
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
             self.check_alone(step).map_err(within)?;

@@ -23,6 +23,7 @@ mod value;
 mod vary;
 mod written;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -151,16 +152,14 @@ impl Scenario {
         })
     }
 
-    /// How many of its expectations a host cannot judge: a real Envoy does not show what its guests
-    /// share.
-    pub fn not_judged_on(&self, host: HostName) -> usize {
-        match host {
-            HostName::Envoy => {
-                let expected = self.steps.iter().flat_map(Step::expectations);
-                expected.map(|expect| expect.shared_data.len() + expect.queues.len()).sum()
-            }
-            HostName::Wasmtime | HostName::Native => 0,
-        }
+    /// The `vm_id`s whose shared data or queues some step expects something of.
+    pub fn watched_vm_ids(&self) -> BTreeSet<&str> {
+        let first = self.filters.first().map_or("", |filter| filter.vm_id.as_str());
+        let expected = self.steps.iter().flat_map(Step::expectations).flat_map(|expect| {
+            let values = expect.shared_data.iter().map(|shared| shared.vm_id.as_deref());
+            values.chain(expect.queues.iter().map(|queue| queue.vm_id.as_deref()))
+        });
+        expected.map(|vm_id| vm_id.unwrap_or(first)).collect()
     }
 
     /// What a cluster speaks, as the callouts of the steps tell; HTTP/1.1 when they do not.

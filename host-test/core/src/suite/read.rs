@@ -17,11 +17,11 @@ use written::{
 };
 
 impl Suite {
-    /// Whether a text in YAML is a suite rather than a scenario: it has `tests`.
+    /// Whether a text in YAML is a suite rather than a scenario: it has `test` or `tests`.
     pub fn is_in_yaml(text: &str) -> bool {
         #[derive(serde::Deserialize)]
         struct Probe {
-            #[serde(rename = "tests")]
+            #[serde(rename = "test", alias = "tests")]
             _tests: serde::de::IgnoredAny,
         }
         yaml::parse::<Probe>(text).is_ok()

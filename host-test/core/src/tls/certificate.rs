@@ -1,6 +1,7 @@
 //! A certificate as the proxy tells of it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -73,6 +74,28 @@ impl Certificate {
     /// Its names of the DNS, in order.
     pub fn dns(&self) -> &[String] {
         &self.dns
+    }
+
+    /// Its subject alternative names in order, as scenarios write them; `None` when one is of a kind that
+    /// they do not have.
+    pub fn written_names(&self) -> Option<Vec<String>> {
+        let names = extension::<SubjectAltName>(&self.parsed).ok()?;
+        let written = names.into_iter().flat_map(|names| names.0).map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => Some(format!("URI:{uri}")),
+            GeneralName::DnsName(name) => Some(format!("DNS:{name}")),
+            GeneralName::Rfc822Name(address) => Some(format!("email:{address}")),
+            GeneralName::IpAddress(address) => {
+                let bytes = address.as_bytes();
+                let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+                let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()?;
+                Some(format!("IP:{address}"))
+            }
+            GeneralName::OtherName(_)
+            | GeneralName::DirectoryName(_)
+            | GeneralName::EdiPartyName(_)
+            | GeneralName::RegisteredId(_) => None,
+        });
+        written.collect()
     }
 
     /// The SHA-256 of its DER, in hex.

@@ -38,8 +38,8 @@ const INTERVAL_OF_LOOKS: Duration = Duration::from_millis(2);
 const NOTICING: Duration = Duration::from_secs(5);
 
 /// Connections that each worker has, and has had.
-const ACTIVE: &str = r"^listener\..*\.worker_\d+\.downstream_cx_active$";
-const TOTAL: &str = r"^listener\..*\.worker_\d+\.downstream_cx_total$";
+const ACTIVE: &str = r"^listener\.127\..*\.worker_\d+\.downstream_cx_active$";
+const TOTAL: &str = r"^listener\.127\..*\.worker_\d+\.downstream_cx_total$";
 
 /// Listens where Envoy connects to.
 pub(crate) fn listen() -> io::Result<TcpListener> {

@@ -13,7 +13,7 @@ fn read(name: &str, text: &str) -> Result<Suite, ReadError> {
 }
 
 #[test]
-fn both_ways_to_write_a_suite_are_the_same() {
+fn all_ways_to_write_a_suite_are_the_same() {
     let text = r#"
         env { wasm_path: "a.wasm" log_level: DEBUG time_secs: 7 }
         test {
@@ -48,10 +48,28 @@ tests:
     request_body: [ { input: { file: body.data }, result: { body: [ { file: body.data } ] } } ]
     response_headers: { input: { content: "HTTP/1.1 200 OK\nA: b" } }
 "#;
-    assert!(Suite::is_in_yaml(yaml));
+    let as_text_proto = r#"
+env: { wasm_path: a.wasm, log_level: DEBUG, time_secs: 7 }
+test:
+  - name: a
+    num_chunks: 2
+    properties: [ { path: a.b, value: "\x01" } ]
+    request_headers:
+      input: { header: [ { key: ":path", value: / }, { key: n, value: 200 } ] }
+      result:
+        has_header: [ { key: n, value: 'yes' } ]
+        headers: [ { regex: "n: .*", invert: 'true' } ]
+        immediate: { http_status: 403, grpc_status: 7, details: d }
+        log: [ { exact: l, invert: 'FALSE' } ]
+    request_body: [ { input: { file: body.data }, result: { body: [ { file: body.data } ] } } ]
+    response_headers: { input: { content: "HTTP/1.1 200 OK\nA: b" } }
+"#;
+    assert!(Suite::is_in_yaml(yaml) && Suite::is_in_yaml(as_text_proto));
     assert!(!Suite::is_in_yaml("name: a scenario\nfilters: []\nsteps: []\n"));
-    let (text, yaml) = (read("a.textpb", text).unwrap(), read("a.yaml", yaml).unwrap());
-    assert_eq!(format!("{text:?}"), format!("{yaml:?}"));
+    let text = read("a.textpb", text).unwrap();
+    for yaml in [yaml, as_text_proto] {
+        assert_eq!(format!("{text:?}"), format!("{:?}", read("a.yaml", yaml).unwrap()));
+    }
     let [test] = text.tests.as_slice() else { panic!("{text:?}") };
     assert_eq!(test.properties, [(b"a\0b".to_vec(), b"\x01".to_vec())]);
     let inputs: Vec<&Input> = test.phases.iter().map(|phase| &phase.input).collect();
@@ -129,7 +147,12 @@ fn what_a_suite_may_not_say_is_placed() {
     );
     text("test { request_body { input { header { key: 'a' } } } }", &["a body has no headers"]);
     text("env { log_level: LOUD }", &["line 1 column 18", "LOUD"]);
-    yaml("test: [ { name: a } ]\n", &["line 1 column", "this name is of text proto"]);
+    text("test { benchmark: 'true' }", &["line 1 column 19", "expected true or false"]);
+    yaml("test: [ { benchmark: 'yes' } ]\n", &["line 1", "`yes`, expected true or false"]);
+    yaml(
+        "test: [ { num_chunks: 1, body_chunking_plan: { chunk_size: 1 } } ]\n",
+        &["line 1", "body_chunking_plan stands in place of num_chunks and chunk_size"],
+    );
     yaml("tests:\n  - nam: a\n", &["line 2 column 5", "unknown field `nam`"]);
     yaml(
         "tests:\n  - request_headers: { input: { headers: [ \"a\" ] } }\n",

@@ -1,4 +1,5 @@
-//! Suites as they are written. What YAML writes in another way than text proto stands here side by side.
+//! Suites as they are written. YAML has the names of text proto, and those of the runner's first reader of
+//! YAML, which stand here side by side.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -22,7 +23,7 @@ pub(super) struct WrittenSuite {
     #[serde(default)]
     env: WrittenEnvironment,
     #[serde(default)]
-    test: InText<Vec<WrittenTest>>,
+    test: Vec<WrittenTest>,
     #[serde(default)]
     tests: InYaml<Vec<WrittenTest>>,
 }
@@ -47,7 +48,7 @@ impl WrittenSuite {
     /// What is asked for and not done here.
     pub(super) fn ignored(&self) -> Vec<String> {
         let env = &self.env;
-        let tests = self.test.0.iter().chain(&self.tests.0);
+        let tests = self.test.iter().chain(&self.tests.0);
         let benchmarks = tests.filter(|test| test.benchmark).count();
         let streams = env.num_additional_streams.unwrap_or_default();
         let rate = env.additional_stream_advance_rate.unwrap_or_default();
@@ -65,7 +66,7 @@ impl WrittenSuite {
     }
 
     pub(super) fn into_tests(self) -> Vec<WrittenTest> {
-        self.test.0.into_iter().chain(self.tests.0).collect()
+        self.test.into_iter().chain(self.tests.0).collect()
     }
 }
 
@@ -140,13 +141,11 @@ struct TestFields {
     #[serde(default)]
     name: String,
     #[serde(default)]
-    benchmark: bool,
+    benchmark: Flag,
+    num_chunks: Option<usize>,
+    chunk_size: Option<usize>,
     #[serde(default)]
-    num_chunks: InText<Option<usize>>,
-    #[serde(default)]
-    chunk_size: InText<Option<usize>>,
-    #[serde(default)]
-    body_chunking_plan: InYaml<PlanFields>,
+    body_chunking_plan: InYaml<Option<PlanFields>>,
     #[serde(default)]
     properties: Vec<PropertyFields>,
     request_headers: Option<WrittenPhase>,
@@ -170,9 +169,13 @@ struct PlanFields {
 impl<'de> Deserialize<'de> for WrittenTest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = TestFields::deserialize(deserializer)?;
-        let InYaml(PlanFields { num_chunks, chunk_size }) = fields.body_chunking_plan;
-        let chunks =
-            Chunks::new(num_chunks.or(fields.num_chunks.0), chunk_size.or(fields.chunk_size.0));
+        let chunks = match (fields.num_chunks, fields.chunk_size, fields.body_chunking_plan.0) {
+            (count, size, None) => Chunks::new(count, size),
+            (None, None, Some(plan)) => Chunks::new(plan.num_chunks, plan.chunk_size),
+            (_, _, Some(_)) => {
+                Err("body_chunking_plan stands in place of num_chunks and chunk_size")
+            }
+        };
         let properties = fields.properties.into_iter().map(|property| {
             // A path is written with dots.
             let path = property.path.bytes();
@@ -181,7 +184,7 @@ impl<'de> Deserialize<'de> for WrittenTest {
         });
         Ok(Self {
             name: fields.name,
-            benchmark: fields.benchmark,
+            benchmark: fields.benchmark.0,
             chunks: chunks.map_err(de::Error::custom)?,
             properties: properties.collect(),
             request_headers: fields.request_headers,
@@ -269,7 +272,7 @@ impl Default for WrittenInput {
 #[serde(deny_unknown_fields)]
 struct InputFields {
     #[serde(default)]
-    header: InText<Vec<Header>>,
+    header: Vec<Header>,
     #[serde(default)]
     headers: InYaml<Vec<Header>>,
     content: Option<Octets>,
@@ -279,7 +282,7 @@ struct InputFields {
 impl<'de> Deserialize<'de> for WrittenInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = InputFields::deserialize(deserializer)?;
-        let headers: Vec<Header> = fields.header.0.into_iter().chain(fields.headers.0).collect();
+        let headers: Vec<Header> = fields.header.into_iter().chain(fields.headers.0).collect();
         match (headers.is_empty(), fields.content, fields.file) {
             (_, None, None) => Ok(Self::Headers(headers.into_iter().map(|line| line.0).collect())),
             (true, Some(Octets(content)), None) => Ok(Self::Content(content)),
@@ -366,7 +369,7 @@ pub(super) enum WrittenIs {
 #[serde(deny_unknown_fields)]
 struct PatternFields {
     #[serde(default)]
-    invert: bool,
+    invert: Flag,
     exact: Option<Octets>,
     regex: Option<String>,
     file: Option<String>,
@@ -384,7 +387,7 @@ impl<'de> Deserialize<'de> for WrittenPattern {
             (None, None, Some(name)) => WrittenIs::File(name),
             _ => return Err(de::Error::custom("exact, regex or file: one of them must be")),
         };
-        Ok(Self { invert: fields.invert, is })
+        Ok(Self { invert: fields.invert.0, is })
     }
 }
 
@@ -472,24 +475,45 @@ impl<'de> Deserialize<'de> for Octets {
     }
 }
 
-/// What only text proto writes so.
+/// A boolean; in YAML also in quotes, as in suites that a program has written.
 #[derive(Default)]
-struct InText<T>(T);
+struct Flag(bool);
 
-/// What only YAML writes so.
-#[derive(Default)]
-struct InYaml<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for InText<T> {
+impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            return Err(de::Error::custom(
-                "this name is of text proto; YAML has `tests`, `headers` and `body_chunking_plan`",
-            ));
+        struct FlagVisitor;
+
+        impl Visitor<'_> for FlagVisitor {
+            type Value = Flag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Flag, E> {
+                Ok(Flag(flag))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Flag, E> {
+                match text {
+                    "true" | "True" | "TRUE" => Ok(Flag(true)),
+                    "false" | "False" | "FALSE" => Ok(Flag(false)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
         }
-        T::deserialize(deserializer).map(Self)
+
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(FlagVisitor)
+        } else {
+            deserializer.deserialize_bool(FlagVisitor)
+        }
     }
 }
+
+/// What only the runner's first reader of YAML takes.
+#[derive(Default)]
+struct InYaml<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for InYaml<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

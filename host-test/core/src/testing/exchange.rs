@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use crate::proxy::{self, LogLine, Outcome};
+use crate::scenario::{self, HeaderLine};
+use crate::tls::Alert;
+use crate::transcript::Entry;
 use tollgate_abi::Function;
-use tollgate_host::proxy::{self, LogLine, Outcome};
-use tollgate_host::scenario::{self, HeaderLine};
-use tollgate_host::transcript::Entry;
 
 use super::bytes::Bytes;
 
@@ -19,6 +20,7 @@ pub struct Exchange {
     response: Option<Response>,
     is_reset: bool,
     has_left: bool,
+    refused: Option<Alert>,
     /// What a client had got when it left.
     partial: Option<Response>,
     upstream: Option<Received>,
@@ -66,6 +68,10 @@ impl Exchange {
         let proxy::Exchange { outcome, upstream, callouts, configured: _, cost } = exchange;
         let is_reset = outcome == Outcome::Reset;
         let has_left = matches!(outcome, Outcome::Left(_));
+        let refused = match outcome {
+            Outcome::Refused(alert) => Some(alert),
+            Outcome::Response(_) | Outcome::Reset | Outcome::Unanswered | Outcome::Left(_) => None,
+        };
         let (response, partial) = match outcome {
             Outcome::Response(response) => (Some(Response(response)), None),
             Outcome::Left(partial) => (None, partial.map(Response)),
@@ -77,6 +83,7 @@ impl Exchange {
             response,
             is_reset,
             has_left,
+            refused,
             partial,
             upstream: upstream.map(Received),
             cost: cost.unwrap_or_default(),
@@ -97,6 +104,11 @@ impl Exchange {
     /// Whether the stream was reset before the response was whole.
     pub fn is_reset(&self) -> bool {
         self.is_reset
+    }
+
+    /// The alert with which the proxy refused the client's handshake; `None` when it let it in.
+    pub fn refused(&self) -> Option<Alert> {
+        self.refused
     }
 
     /// Whether the client left before the response was whole.
@@ -327,7 +339,10 @@ impl fmt::Display for Exchange {
             }
             None if self.is_reset => writeln!(f, "client got a reset")?,
             None if self.has_left => writeln!(f, "client left")?,
-            None => writeln!(f, "client got no answer")?,
+            None => match self.refused {
+                Some(alert) => writeln!(f, "client was refused: {alert}")?,
+                None => writeln!(f, "client got no answer")?,
+            },
         }
         match &self.upstream {
             Some(received) => write!(f, "upstream got {received}")?,

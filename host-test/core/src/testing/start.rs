@@ -5,21 +5,23 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tollgate_abi::LogLevel;
-use tollgate_host::engine::Module;
-use tollgate_host::offline::{Loader, Offline};
-use tollgate_host::proxy::StartError as HostStartError;
-use tollgate_host::scenario::{
-    FilterSource, FilterUse, HostName, InvalidScenario, Scenario, Traffic,
+use crate::engine::Module;
+use crate::offline::{Loader, Offline};
+use crate::proxy::StartError as HostStartError;
+use crate::scenario::{
+    FilterSource, FilterUse, HostName, InvalidScenario, Issuance, Scenario, Tls, Traffic,
+    TrustChainVerification,
 };
+use crate::tls::DistinguishedName;
+use tollgate_abi::LogLevel;
 
+use super::peer::Peer;
 use super::proxy::Proxy;
-use crate::Registration;
 
 /// What a proxy starts with; [`Proxy::with`] begins one.
 ///
 /// `config`, `root_id` and `name` are about the filter that was named last.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a proxy runs after `start`"]
 pub struct Bootstrap {
     traffic: Traffic,
@@ -29,12 +31,23 @@ pub struct Bootstrap {
     workers: usize,
     clusters: Vec<String>,
     log_level: LogLevel,
+    peers: Vec<Peer>,
+    require_client_certificate: bool,
+    trust_chain_verification: TrustChainVerification,
+}
+
+impl fmt::Debug for Bootstrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filters = std::iter::once(&self.first).chain(&self.then);
+        let names: Vec<_> = filters.map(|plugin| &plugin.name).collect();
+        f.debug_struct("Bootstrap").field("filters", &names).finish_non_exhaustive()
+    }
 }
 
 /// A filter with what the proxy tells it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Plugin {
-    filter: Registration,
+    filter: Arc<dyn Module>,
     name: Option<String>,
     root_id: String,
     config: Vec<u8>,
@@ -42,7 +55,7 @@ struct Plugin {
 }
 
 impl Plugin {
-    fn new(filter: Registration) -> Self {
+    fn new(filter: Arc<dyn Module>) -> Self {
         Self {
             filter,
             name: None,
@@ -54,7 +67,7 @@ impl Plugin {
 }
 
 impl Bootstrap {
-    pub(super) fn new(filter: Registration) -> Self {
+    pub(super) fn new(filter: Arc<dyn Module>) -> Self {
         Self {
             traffic: Traffic::Http,
             first: Plugin::new(filter),
@@ -62,6 +75,9 @@ impl Bootstrap {
             workers: 1,
             clusters: Vec::new(),
             log_level: LogLevel::Info,
+            peers: Vec::new(),
+            require_client_certificate: false,
+            trust_chain_verification: TrustChainVerification::VerifyTrustChain,
         }
     }
 
@@ -72,8 +88,8 @@ impl Bootstrap {
     }
 
     /// Puts a further filter behind those so far.
-    pub fn then(mut self, filter: Registration) -> Self {
-        self.then.push(Plugin::new(filter));
+    pub fn then(mut self, filter: impl Into<Arc<dyn Module>>) -> Self {
+        self.then.push(Plugin::new(filter.into()));
         self
     }
 
@@ -121,6 +137,25 @@ impl Bootstrap {
         self
     }
 
+    /// Adds a client with its certificate: with one, the proxy terminates TLS, and all clients are peers. It
+    /// then starts at 2026-01-01T00:00:00Z.
+    pub fn peer(mut self, peer: Peer) -> Self {
+        self.peers.push(peer);
+        self
+    }
+
+    /// Refuses clients that show no certificate.
+    pub fn require_client_certificate(mut self) -> Self {
+        self.require_client_certificate = true;
+        self
+    }
+
+    /// Lets in clients whose certificates are not good, as Envoy does with `ACCEPT_UNTRUSTED`.
+    pub fn accept_untrusted(mut self) -> Self {
+        self.trust_chain_verification = TrustChainVerification::AcceptUntrusted;
+        self
+    }
+
     /// Starts the proxy: each filter is configured once to try it, once on the main thread, and once on
     /// each worker.
     ///
@@ -129,6 +164,7 @@ impl Bootstrap {
     /// [`StartError`], with the words of the filter and of the proxy when they refuse.
     pub fn start(self) -> Result<Proxy, StartError> {
         let workers = NonZeroUsize::new(self.workers).ok_or(StartError::NoWorkers)?;
+        let tls = self.tls().map_err(StartError::Invalid)?;
         let first = filter_use(0, &self.first);
         let plugins: Vec<Plugin> = [self.first].into_iter().chain(self.then).collect();
         let uses = plugins.iter().enumerate().map(|(index, plugin)| filter_use(index, plugin));
@@ -138,24 +174,44 @@ impl Bootstrap {
             workers,
             clusters: self.clusters,
             log_level: self.log_level,
+            tls,
             ..Scenario::without_steps(first)
         };
         scenario.check().map_err(StartError::Invalid)?;
         let loader = |wanted: &FilterUse| -> Result<Arc<dyn Module>, HostStartError> {
             let index = scenario.filters.iter().position(|own| own.source == wanted.source);
             match index.and_then(|index| plugins.get(index)) {
-                Some(plugin) => Ok(Arc::new(super::native(plugin.filter))),
+                Some(plugin) => Ok(Arc::clone(&plugin.filter)),
                 None => Err(HostStartError::Module("a filter that was not named".into())),
             }
         };
         let loader: &Loader<'_> = &loader;
-        match Offline::new(HostName::Native, loader).start_recorded(&scenario) {
+        match Offline::new(HostName::Wasmtime, loader).start_recorded(&scenario) {
             Ok(run) => Ok(Proxy::new(run, scenario)),
             Err((HostStartError::Refused { words }, _)) => Err(StartError::Refused { words }),
             Err((HostStartError::Module(error) | HostStartError::Host(error), _)) => {
                 Err(StartError::Host(error))
             }
         }
+    }
+
+    /// The TLS of the listener; none without a peer and without a word about certificates.
+    fn tls(&self) -> Result<Option<Tls>, InvalidScenario> {
+        let Self { require_client_certificate, trust_chain_verification, .. } = *self;
+        if self.peers.is_empty()
+            && !require_client_certificate
+            && trust_chain_verification == TrustChainVerification::VerifyTrustChain
+        {
+            return Ok(None);
+        }
+        let subject = DistinguishedName::of_common_name("proxy");
+        let subject = subject.map_err(|error| InvalidScenario(error.to_string()))?;
+        Ok(Some(Tls {
+            require_client_certificate,
+            trust_chain_verification,
+            certificate: Issuance::new(subject),
+            peers: self.peers.iter().cloned().map(Peer::read).collect::<Result<_, _>>()?,
+        }))
     }
 
     fn last(&mut self) -> &mut Plugin {
@@ -166,7 +222,7 @@ impl Bootstrap {
 fn filter_use(index: usize, plugin: &Plugin) -> FilterUse {
     let own = match index {
         0 => "filter".to_owned(),
-        _ => format!("filter-{}", index.saturating_add(1)),
+        _ => format!("filter-{}", index + 1),
     };
     FilterUse {
         source: FilterSource::BuiltIn(own.clone()),

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_host::offline::Run;
-use tollgate_host::proxy::{HostFailure, LogLine, Proxy as _, Sending};
-use tollgate_host::run::judge_callouts;
-use tollgate_host::scenario::{
+use crate::engine::Module;
+use crate::offline::Run;
+use crate::proxy::{HostFailure, LogLine, Proxy as _, Sending};
+use crate::run::judge_callouts;
+use crate::scenario::{
     self, AdvanceStep, ClockStep, ConnectionStep, Fault, InvalidScenario, Meets, PlannedCallout,
     RequestStep, Scenario, Step, Timed, Upstream, line,
 };
-use tollgate_host::transcript::Entry;
+use crate::transcript::Entry;
 
 use super::connection::{Connect, Connection};
 use super::exchange::{Exchange, Meanwhile, Together};
 use super::start::Bootstrap;
-use crate::Registration;
 
 /// A running proxy with a filter in it. Time stands still but for what waits: a client for its response, or
 /// [`Self::advance`].
@@ -31,9 +32,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Begins to set up a proxy with a filter, as [`registration!`](crate::registration!) gives it.
-    pub fn with(filter: Registration) -> Bootstrap {
-        Bootstrap::new(filter)
+    /// Begins to set up a proxy with a filter: a module that an engine has loaded, or one that is linked into
+    /// the test.
+    pub fn with(filter: impl Into<Arc<dyn Module>>) -> Bootstrap {
+        Bootstrap::new(filter.into())
     }
 
     pub(super) fn new(run: Run, scenario: Scenario) -> Self {
@@ -62,36 +64,6 @@ impl Proxy {
 
     /// Sends several requests, which are under way at the same time, and waits for the end of all. Those
     /// that begin at the same time do so in their order.
-    ///
-    /// ```
-    /// # use tollgate::config::NoConfig;
-    /// # use tollgate::{ConfigureError, Filter, OnRequestHeaders, Outcome, RequestHeaders, Root};
-    /// # struct Passing;
-    /// # impl Filter for Passing {
-    /// #     const NAME: &'static str = "passing";
-    /// #     type Config = NoConfig;
-    /// #     type Stream = ();
-    /// #     fn configure(_: NoConfig, _: &Root) -> Result<Self, ConfigureError> { Ok(Self) }
-    /// # }
-    /// # impl OnRequestHeaders for Passing {
-    /// #     fn on_request_headers(&self, (): &mut (), _: &mut RequestHeaders) -> Outcome { Ok(()) }
-    /// # }
-    /// use std::time::Duration;
-    /// use tollgate::testing::{Answer, Proxy, Request};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut proxy = Proxy::with(tollgate::registration!(Passing)).start()?;
-    /// let slow = Answer::new(200).delay(Duration::from_millis(100));
-    /// let both = proxy.together([
-    ///     Request::get("/slow").upstream(slow).leaves_after(Duration::from_millis(50)),
-    ///     Request::get("/quick").after(Duration::from_millis(10)),
-    /// ])?;
-    /// let [slow, quick] = both.exchanges() else { panic!() };
-    /// assert!(slow.has_left());
-    /// assert_eq!(quick.status(), Some(200));
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     ///
@@ -320,6 +292,12 @@ impl<P> Request<P> {
     /// Chooses the worker, counted from 0.
     pub fn worker(mut self, worker: usize) -> Self {
         self.step.worker = Some(worker);
+        self
+    }
+
+    /// Chooses the client that sends it, among [`Bootstrap::peer`]; without it the only one does.
+    pub fn peer(mut self, name: impl Into<String>) -> Self {
+        self.step.peer = Some(name.into());
         self
     }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::proxy::{self, End, LogLine};
+use crate::scenario::{Act, ConnectionStep, Event, Fault, Meets, PlannedCallout};
+use crate::tls::Alert;
+use crate::transcript::Entry;
 use tollgate_abi::Function;
-use tollgate_host::proxy::{self, End, LogLine};
-use tollgate_host::scenario::{Act, ConnectionStep, Event, Fault, Meets, PlannedCallout};
-use tollgate_host::transcript::Entry;
 
 use super::bytes::Bytes;
 use super::exchange::{Callout, Meanwhile};
@@ -58,6 +59,12 @@ impl<'p> Connect<'p> {
         self
     }
 
+    /// Chooses the client that connects, as for a request.
+    pub fn peer(mut self, name: impl Into<String>) -> Self {
+        self.step.peer = Some(name.into());
+        self
+    }
+
     /// Plans a callout, and says what it meets, as for a request.
     pub fn callout(mut self, cluster: impl Into<String>, meets: impl Into<Meets>) -> Self {
         self.step.callouts.push(PlannedCallout::new(cluster, meets));
@@ -93,6 +100,7 @@ pub struct Connection {
     worker: usize,
     /// Before the first event, and after each.
     moments: Vec<Moment>,
+    refused: Option<Alert>,
     cost: proxy::Cost,
     meanwhile: Meanwhile,
 }
@@ -116,7 +124,7 @@ impl Connection {
         logs: Vec<LogLine>,
         transcript: Vec<Entry>,
     ) -> Self {
-        let proxy::Conversation { moments, callouts, cost, refused: _ } = conversation;
+        let proxy::Conversation { moments, callouts, cost, refused } = conversation;
         // The last one, when all is over, is no event of the test's.
         let moments = moments.into_iter().take(events.saturating_add(1));
         let moment = |proxy::Moment { client, upstream }| Moment {
@@ -126,9 +134,15 @@ impl Connection {
         Self {
             worker,
             moments: moments.map(moment).collect(),
+            refused,
             cost: cost.unwrap_or_default(),
             meanwhile: Meanwhile::new(callouts, logs, transcript),
         }
+    }
+
+    /// The alert with which the proxy refused the client's handshake; `None` when it let it in.
+    pub fn refused(&self) -> Option<Alert> {
+        self.refused
     }
 
     /// What the client has got after the last event.
@@ -216,7 +230,11 @@ impl Side {
 
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "client of worker {} got {}", self.worker, self.client())?;
+        if let Some(alert) = self.refused {
+            writeln!(f, "client of worker {} was refused: {alert}", self.worker)?;
+        } else {
+            writeln!(f, "client of worker {} got {}", self.worker, self.client())?;
+        }
         match self.upstream() {
             Some(side) => writeln!(f, "upstream got {side}")?,
             None => writeln!(f, "upstream got no connection")?,

@@ -1,0 +1,62 @@
+//! A filter in the chain.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tollgate_host::scenario::Traffic;
+
+/// A filter in the chain.
+pub(crate) struct Plugin<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) root_id: &'a str,
+    pub(crate) vm_id: &'a str,
+    pub(crate) vm_configuration: &'a str,
+    pub(crate) environment: &'a BTreeMap<String, String>,
+    pub(crate) module: &'a Path,
+    pub(crate) configuration: &'a str,
+    pub(crate) allow_on_headers_stop_iteration: bool,
+}
+
+impl Plugin<'_> {
+    /// Renders the filter.
+    pub(crate) fn to_json(&self, traffic: Traffic) -> Value {
+        json!({
+            "name": match traffic {
+                Traffic::Http => "envoy.filters.http.wasm",
+                Traffic::Tcp => "envoy.filters.network.wasm",
+            },
+            "typed_config": {
+                "@type": wasm_filter(traffic),
+                "config": {
+                    "name": self.name,
+                    "root_id": self.root_id,
+                    "failure_policy": "FAIL_CLOSED",
+                    "allow_on_headers_stop_iteration": self.allow_on_headers_stop_iteration,
+                    "vm_config": {
+                        "vm_id": self.vm_id,
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "configuration": {
+                            "@type": "type.googleapis.com/google.protobuf.StringValue",
+                            "value": self.vm_configuration,
+                        },
+                        "environment_variables": { "key_values": self.environment },
+                        "code": { "local": { "filename": self.module } },
+                    },
+                    "configuration": {
+                        "@type": "type.googleapis.com/google.protobuf.StringValue",
+                        "value": self.configuration,
+                    },
+                },
+            },
+        })
+    }
+}
+
+/// The type of a filter's configuration.
+pub(crate) fn wasm_filter(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Http => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+        Traffic::Tcp => "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
+    }
+}
