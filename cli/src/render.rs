@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use tollgate_envoyfilter::{Facts, Policy, Rendered, Target, Traffic, render};
+use tollgate_envoyfilter::{Facts, Image, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_module::Module;
+use tollgate_oci::Reference;
 
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
@@ -26,6 +27,9 @@ pub(crate) struct Render {
     /// The file of the module, where the policy names an image: it is judged, and not pulled.
     #[arg(long, value_name = "FILE.wasm")]
     module: Option<PathBuf>,
+    /// The image that brings the module to the proxy, in place of what the policy says: as `push` prints it.
+    #[arg(long, value_name = "REPO@DIGEST")]
+    image: Option<Reference>,
     /// Write each document into a file of this folder, in place of all to standard output.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -86,7 +90,10 @@ impl Render {
         let name = self.policy.display();
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
-        let policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
+        let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
+        if let Some(reference) = &self.image {
+            policy.deliver(Image::parse(&format!("oci://{reference}"))?);
+        }
         let source = match &self.module {
             Some(file) => FilterSource::File(file.clone()),
             None if policy.filter.starts_with("oci://") => bail!(
@@ -113,9 +120,7 @@ impl Render {
         }
 
         let mut facts = facts(&file, bytes)?;
-        if policy.filter == "metrics" {
-            facts.stats_tags = metrics::stats_tags(&policy).with_context(|| format!("{name}"))?;
-        }
+        metrics::add_to(&mut facts, &policy).with_context(|| format!("{name}"))?;
         let rendered =
             render(self.target.into(), &policy, &facts).with_context(|| format!("{name}"))?;
         for note in &rendered.notes {
@@ -172,6 +177,7 @@ fn facts(file: &Path, bytes: Vec<u8>) -> Result<Facts> {
         capabilities,
         needs,
         stats_tags: stats_tags.into_iter().map(|tag| (tag.tag_name, tag.regex)).collect(),
+        histogram_bounds: Vec::new(),
         bytes,
     })
 }
