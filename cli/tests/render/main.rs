@@ -15,6 +15,10 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod mesh;
+mod readme;
+#[path = "../images/registry.rs"]
+#[allow(dead_code, reason = "of its kinds one is needed here")]
+mod registry;
 
 use std::fs;
 use std::io::{Read, Write};
