@@ -19,6 +19,7 @@ mod readme;
 #[path = "../images/registry.rs"]
 #[allow(dead_code, reason = "of its kinds one is needed here")]
 mod registry;
+mod scenarios;
 
 use std::fs;
 use std::io::{Read, Write};
