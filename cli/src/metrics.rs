@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use tollgate_envoyfilter::Policy;
+use tollgate_envoyfilter::{Facts, Policy};
 use tollgate_host::scenario::configuration;
 use tollgate_metrics::render;
 
@@ -68,8 +68,8 @@ fn read(file: &PathBuf) -> Result<tollgate_metrics::config::Policy> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
     let policy = Policy::parse(&text).with_context(|| name.clone())?;
-    if policy.filter != "metrics" {
-        bail!("{name}: filter: {} is not metrics", policy.filter);
+    if !is_ours(&policy) {
+        bail!("{name}: filter: {} is not metrics or metrics-tcp", policy.filter);
     }
     parse(&policy).with_context(|| name)
 }
@@ -79,14 +79,25 @@ fn parse(policy: &Policy) -> Result<tollgate_metrics::config::Policy> {
     tollgate::config::parse(&json).context("config")
 }
 
-/// What takes the labels out of the names of metrics: name and regular expression. Other filters have the
-/// same labels whatever their policy says, and their modules tell them.
+fn is_ours(policy: &Policy) -> bool {
+    ["metrics", "metrics-tcp"].contains(&policy.filter.as_str())
+}
+
+/// Adds the labels and the bounds of a policy of this filter to what is known of its module. Other filters have
+/// the same labels whatever their policy says, and their modules tell them.
 ///
 /// # Errors
 ///
-/// A policy that is none of this filter.
-pub(crate) fn stats_tags(policy: &Policy) -> Result<Vec<(String, String)>> {
-    let names = parse(policy)?.label_names();
-    let tags: Vec<tollgate_module::StatsTag> = serde_json::from_value(names.to_json())?;
-    Ok(tags.into_iter().map(|tag| (tag.tag_name, tag.regex)).collect())
+/// A configuration that is none of this filter.
+pub(crate) fn add_to(facts: &mut Facts, policy: &Policy) -> Result<()> {
+    if !is_ours(policy) {
+        return Ok(());
+    }
+    let ours = parse(policy)?;
+    let tags: Vec<tollgate_module::StatsTag> =
+        serde_json::from_value(ours.label_names().to_json())?;
+    facts.stats_tags = tags.into_iter().map(|tag| (tag.tag_name, tag.regex)).collect();
+    let bounds = render::histogram_bounds(&ours);
+    facts.histogram_bounds = bounds.map(|(names, bounds)| (names, bounds.to_vec())).collect();
+    Ok(())
 }

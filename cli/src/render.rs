@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use tollgate_envoyfilter::{Delivery, Facts, Policy, Rendered, Target, Traffic, render};
+use tollgate_envoyfilter::{Delivery, Facts, Image, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_module::Module;
-use tollgate_oci::{Digest, Fetched, Refusal, verdict};
+use tollgate_oci::{Digest, Fetched, Reference, Refusal, verdict};
 
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
@@ -30,6 +30,9 @@ pub(crate) struct Render {
     module: Option<PathBuf>,
     #[command(flatten)]
     registries: RegistryOptions,
+    /// The image that brings the module to the proxy, in place of what the policy says: as `push` prints it.
+    #[arg(long, value_name = "REPO@DIGEST")]
+    image: Option<Reference>,
     /// Write each document into a file of this folder, in place of all to standard output.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -92,6 +95,9 @@ impl Render {
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
         let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
+        if let Some(reference) = &self.image {
+            policy.deliver(Image::parse(&format!("oci://{reference}"))?);
+        }
         let source = if let Some(file) = &self.module {
             FilterSource::File(file.clone())
         } else {
@@ -130,9 +136,7 @@ impl Render {
         }
 
         let mut facts = facts(&file, bytes)?;
-        if policy.filter == "metrics" {
-            facts.stats_tags = metrics::stats_tags(&policy).with_context(|| format!("{name}"))?;
-        }
+        metrics::add_to(&mut facts, &policy).with_context(|| format!("{name}"))?;
         let rendered =
             render(self.target.into(), &policy, &facts).with_context(|| format!("{name}"))?;
         for note in &rendered.notes {
@@ -226,6 +230,7 @@ fn facts(file: &Path, bytes: Vec<u8>) -> Result<Facts> {
         capabilities,
         needs,
         stats_tags: stats_tags.into_iter().map(|tag| (tag.tag_name, tag.regex)).collect(),
+        histogram_bounds: Vec::new(),
         bytes,
     })
 }

@@ -92,4 +92,19 @@ pub struct Proxy {
     /// Where it is administered; nowhere by default.
     #[serde(default)]
     pub admin: Option<Address>,
+    /// TLS of who comes; none by default.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS of a listener that takes nobody without a certificate: files that the proxy sees.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// Its own certificate, and those between it and its CA.
+    pub certificate_file: String,
+    /// The key of that.
+    pub key_file: String,
+    /// Certificates of who is trusted to issue those of clients.
+    pub client_ca_file: String,
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::istio::{CONNECTION_MANAGER, ROUTER, TCP_PROXY};
 use crate::rendered::{Document, Rendered, put};
-use crate::{Address, Delivery, Facts, InvalidPolicy, Policy, Proxy, Traffic, wasm};
+use crate::{Address, Delivery, Facts, InvalidPolicy, ListenerTls, Policy, Proxy, Traffic, wasm};
 
 /// The file of the filter, where Envoy takes it from one.
 const DISCOVERED: &str = "filter.yaml";
@@ -37,7 +37,7 @@ pub(crate) fn snippet(policy: &Policy, facts: &Facts) -> Result<Rendered, Invali
         rendered.documents.push(Document::new("clusters.yaml", comment, value));
     }
     if let Some(stats) = stats(facts) {
-        let comment = "for the bootstrap: labels of its metrics";
+        let comment = "for the bootstrap: labels of its metrics, and bounds of its histograms";
         let value = json!({ "stats_config": stats });
         rendered.documents.push(Document::new("stats.yaml", comment, value));
     }
@@ -139,7 +139,15 @@ fn told_elsewhere(policy: &Policy, rendered: &mut Rendered) {
 fn stats(facts: &Facts) -> Option<Value> {
     let tag = |(name, regex): &(String, String)| json!({ "tag_name": name, "regex": regex });
     let tags: Vec<Value> = facts.stats_tags.iter().map(tag).collect();
-    (!tags.is_empty()).then(|| json!({ "stats_tags": tags }))
+    let setting = |(regex, bounds): &(String, Vec<u32>)| json!({ "match": { "safe_regex": { "regex": regex } }, "buckets": bounds });
+    let settings: Vec<Value> = facts.histogram_bounds.iter().map(setting).collect();
+    let mut stats = json!({});
+    for (key, values) in [("stats_tags", tags), ("histogram_bucket_settings", settings)] {
+        if !values.is_empty() {
+            put(&mut stats, key, Value::Array(values));
+        }
+    }
+    Some(stats).filter(|stats| *stats != json!({}))
 }
 
 fn whole(policy: &Policy, facts: &Facts, entry: &Value) -> Result<Value, InvalidPolicy> {
@@ -155,7 +163,7 @@ fn whole(policy: &Policy, facts: &Facts, entry: &Value) -> Result<Value, Invalid
         Traffic::Tcp => tcp(policy, entry),
     };
     let mut bootstrap = json!({ "node": { "id": "tollgate", "cluster": policy.plugin_name() } });
-    let Proxy { listen, upstream, admin } = proxy;
+    let Proxy { listen, upstream, admin, tls } = proxy;
     if let Some(admin) = admin {
         put(&mut bootstrap, "admin", json!({ "address": wasm::socket(admin) }));
     }
@@ -164,16 +172,42 @@ fn whole(policy: &Policy, facts: &Facts, entry: &Value) -> Result<Value, Invalid
     }
     let own = policy.clusters.iter().map(wasm::cluster);
     let clusters: Vec<Value> = std::iter::once(upstream_cluster(upstream)).chain(own).collect();
+    let mut chain = json!({ "filters": filters });
+    if let Some(tls) = tls {
+        put(&mut chain, "transport_socket", terminating(tls));
+    }
     let resources = json!({
         "listeners": [{
             "name": "ingress",
             "address": wasm::socket(listen),
-            "filter_chains": [{ "filters": filters }],
+            "filter_chains": [chain],
         }],
         "clusters": clusters,
     });
     put(&mut bootstrap, "static_resources", resources);
     Ok(bootstrap)
+}
+
+/// Nobody without a certificate is let in, and of no session it is left open whether it had one.
+fn terminating(tls: &ListenerTls) -> Value {
+    let ListenerTls { certificate_file, key_file, client_ca_file } = tls;
+    let file = |file: &str| json!({ "filename": file });
+    let kind = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": format!("type.googleapis.com/{kind}"),
+            "require_client_certificate": true,
+            "disable_stateless_session_resumption": true,
+            "disable_stateful_session_resumption": true,
+            "common_tls_context": {
+                "tls_certificates": [
+                    { "certificate_chain": file(certificate_file), "private_key": file(key_file) },
+                ],
+                "validation_context": { "trusted_ca": file(client_ca_file) },
+            },
+        },
+    })
 }
 
 fn http(policy: &Policy, entry: &Value) -> Value {

@@ -40,10 +40,7 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
             "apply.order: Envoy Gateway orders filters of one policy only, by the list `spec.wasm`",
         );
     }
-    if !facts.stats_tags.is_empty() {
-        rendered
-            .note("its metrics keep their labels in their names: Envoy Gateway has no stats tags");
-    }
+    rendered.notes.extend(facts.unlabelled("Envoy Gateway"));
     if policy.variants.is_some() {
         rendered.note("variants: an HTTPRoute that matches the header is yours to write");
     }

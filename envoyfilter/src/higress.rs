@@ -77,9 +77,7 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
     if policy.variants.is_some() {
         rendered.note("variants: an Ingress that matches the header is yours to write");
     }
-    if !facts.stats_tags.is_empty() {
-        rendered.note("its metrics keep their labels in their names: Higress has no stats tags");
-    }
+    rendered.notes.extend(facts.unlabelled("Higress"));
     Ok(rendered)
 }
 

@@ -37,7 +37,11 @@ impl Image {
         let (name, digest) = match rest.split_once('@') {
             Some((name, digest)) => {
                 let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-                (name, Some(Digest::parse(hex).ok_or_else(|| invalid(Fault::Digest))?))
+                let digest = Digest::parse(hex).ok_or_else(|| invalid(Fault::Digest))?;
+                if digest.is_placeholder() {
+                    return Err(invalid(Fault::Placeholder));
+                }
+                (name, Some(digest))
             }
             None => (rest, None),
         };
@@ -108,6 +112,11 @@ impl Digest {
         (hex.len() == 64 && hex.bytes().all(is_digit)).then(|| Self(hex.to_owned()))
     }
 
+    /// Whether it is of zeros, which stand in examples for one that is not known.
+    fn is_placeholder(&self) -> bool {
+        self.0.bytes().all(|digit| digit == b'0')
+    }
+
     fn hex(&self) -> &str {
         &self.0
     }
@@ -137,6 +146,7 @@ enum Fault {
     Repository,
     Tag,
     Digest,
+    Placeholder,
 }
 
 impl fmt::Display for InvalidImage {
@@ -149,6 +159,9 @@ impl fmt::Display for InvalidImage {
                 "after oci:// stand a registry and a path of a-z, 0-9, `.`, `_` and `-`"
             }
             Fault::Tag => "a tag is 1 to 128 letters, digits, `.`, `_` and `-`",
+            Fault::Placeholder => {
+                "a digest of zeros is a placeholder; write the one that `tollgate push` prints"
+            }
             Fault::Digest => "a digest is sha256: and 64 digits of 0-9 and a-f",
         })
     }
@@ -190,6 +203,7 @@ mod tests {
         check("oci://a.io/b:", "tag");
         check("oci://a.io/b:.x", "tag");
         check("oci://a.io/b@sha256:abc", "64");
+        check(&format!("oci://a.io/b@sha256:{}", "0".repeat(64)), "tollgate push");
         check(&format!("oci://a.io/b@sha512:{}", "a".repeat(64)), "sha256");
     }
 }

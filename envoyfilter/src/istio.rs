@@ -204,8 +204,8 @@ pub(crate) fn pinned<'a>(
         let is_said = policy.source_has("module");
         let path = if is_said { "module.image.reference" } else { "filter" };
         let what = format!(
-            "{} is not pinned: a tag that moves is not pulled again; add @sha256:, or say \
-             `pull_policy: always`",
+            "{} is not pinned: a tag that moves is not pulled again; name what `tollgate push` has \
+             printed with --image, add @sha256:, or say `pull_policy: always`",
             pull.reference
         );
         return Err(policy.refused(path, what));
@@ -404,11 +404,20 @@ pub(crate) fn tags_comment(facts: &Facts) -> Vec<String> {
         return Vec::new();
     }
     let names: Vec<&str> = facts.stats_tags.iter().map(|(name, _)| name.as_str()).collect();
-    vec![
+    let mut lines = vec![
         "Its metrics have labels, which an annotation of the pods makes visible:".into(),
         "  proxy.istio.io/config: |".into(),
         format!("    extraStatTags: [ {} ]", names.join(", ")),
-    ]
+    ];
+    // Bounds are by the beginning of a name there, which all histograms of Wasm filters have in common.
+    if let Some((_, bounds)) = facts.histogram_bounds.first() {
+        lines.push(
+            "Its histograms have bounds, which another one sets for all Wasm filters:".into(),
+        );
+        let bounds = json!({ "wasmcustom": bounds });
+        lines.push(format!("  sidecar.istio.io/statsHistogramBuckets: '{bounds}'"));
+    }
+    lines
 }
 
 /// What Istio needs to route by the header that the filter writes.

@@ -84,9 +84,7 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
     if policy.apply.order.is_some() {
         rendered.note("apply.order: Kuma applies patches in the order of their resources' names");
     }
-    if !facts.stats_tags.is_empty() {
-        rendered.note("its metrics keep their labels in their names: Kuma has no stats tags");
-    }
+    rendered.notes.extend(facts.unlabelled("Kuma"));
     if policy.variants.is_some() {
         rendered.note("variants: a MeshHTTPRoute that matches the header is yours to write");
     }

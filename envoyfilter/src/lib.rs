@@ -26,7 +26,7 @@ mod istio_plugin;
 mod kuma;
 mod mosn;
 
-pub use companions::{Address, Cluster, Protocol, Proxy, Tls, Variants};
+pub use companions::{Address, Cluster, ListenerTls, Protocol, Proxy, Tls, Variants};
 pub use image::{Image, InvalidImage};
 pub use placement::{Anchor, Direction, Phase, Placement, RouteName, TargetRef, Workload};
 pub use policy::{Delivery, FailurePolicy, InvalidPolicy, Policy, Pull, PullPolicy};
@@ -51,6 +51,23 @@ pub struct Facts {
     pub needs: BTreeSet<String>,
     /// What takes the labels out of the names of its metrics: name and regular expression.
     pub stats_tags: Vec<(String, String)>,
+    /// The upper bounds of the buckets of its histograms: a regular expression of their names, and the bounds.
+    pub histogram_bounds: Vec<(String, Vec<u32>)>,
+}
+
+impl Facts {
+    /// What is to be told of its metrics where nobody can say `stats_config`.
+    fn unlabelled(&self, mesh: &str) -> Option<String> {
+        let bounds = match self.histogram_bounds.as_slice() {
+            [] => "",
+            _ => ", and its histograms have the proxy's bounds",
+        };
+        (!self.stats_tags.is_empty()).then(|| {
+            format!(
+                "its metrics keep their labels in their names{bounds}: {mesh} has no stats tags"
+            )
+        })
+    }
 }
 
 /// What a filter stands in front of.

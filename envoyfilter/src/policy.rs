@@ -178,6 +178,17 @@ impl Policy {
         Ok(policy)
     }
 
+    /// Has the module come as this image, pulled as the policy says of its own.
+    pub fn deliver(&mut self, reference: Image) {
+        let pull = match self.module.take() {
+            Some(Delivery::Image(pull)) => Pull { reference, ..pull },
+            Some(Delivery::File(_) | Delivery::Inline | Delivery::Url(_)) | None => {
+                Pull { reference, pull_secret: None, pull_policy: None }
+            }
+        };
+        self.module = Some(Delivery::Image(pull));
+    }
+
     /// The name of the plugin.
     pub fn plugin_name(&self) -> &str {
         let file = self.filter.rsplit('/').next().unwrap_or(&self.filter);

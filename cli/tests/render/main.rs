@@ -11,13 +11,22 @@
     reason = "a test fails by panicking"
 )]
 
+mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod mesh;
+mod readme;
+#[path = "../images/registry.rs"]
+#[allow(dead_code, reason = "of its kinds one is needed here")]
+mod registry;
+mod scenarios;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -38,9 +47,48 @@ const READY: [(&str, &str); 9] = [
     ("envoy-xds", "-file"),
 ];
 
+/// All filters.
+const FILTERS: [&str; 7] =
+    ["canary", "metrics", "metrics-tcp", "mtls", "mtls-tcp", "ratelimit", "ratelimit-global"];
+
+/// The filters that a target cannot have, and what it says of them.
+const CANNOT: [(&str, &str, &str); 8] = [
+    ("metrics-tcp", "istio-trafficextension", "filter: this is a filter of TCP"),
+    ("mtls-tcp", "istio-trafficextension", "filter: this is a filter of TCP"),
+    ("metrics-tcp", "envoy-gateway", "filter: this is a filter of TCP"),
+    ("metrics-tcp", "higress", "filter: this is a filter of TCP"),
+    ("mtls-tcp", "envoy-gateway", "filter: this is a filter of TCP"),
+    ("mtls-tcp", "higress", "filter: this is a filter of TCP"),
+    ("ratelimit-global", "envoy-gateway", "clusters: Envoy Gateway takes none"),
+    ("ratelimit-global", "higress", "clusters: a plugin of Higress says none"),
+];
+
+/// The digest of an image that is only an example.
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 fn render(policy: &Path, target: &str) -> Output {
-    let modules = modules().to_str().unwrap();
-    tollgate(&["render", policy.to_str().unwrap(), "--target", target, "--modules", modules])
+    render_with(policy, target, &[])
+}
+
+fn render_with(policy: &Path, target: &str, arguments: &[&str]) -> Output {
+    let (policy, modules) = (policy.to_str().unwrap(), modules().to_str().unwrap());
+    let all = ["render", policy, "--target", target, "--modules", modules];
+    tollgate(&[&all, arguments].concat())
+}
+
+/// Renders a policy of this repository; the image is an example where there is one.
+fn render_ready(filter: &str, which: &str, target: &str) -> Output {
+    let policy = root().join(format!("envoyfilter/policies/{filter}{which}.yaml"));
+    let image = format!("registry.example.com/filters/{filter}@{DIGEST}");
+    let arguments = ["--image", &image];
+    render_with(&policy, target, if which == "-file" { &[] } else { &arguments })
+}
+
+/// The targets that a filter is ready for, with their policies.
+fn ready(filter: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let cannot =
+        |target: &str| CANNOT.iter().any(|(what, whose, _)| (*what, *whose) == (filter, target));
+    READY.into_iter().filter(move |(target, _)| !cannot(target))
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -52,6 +100,19 @@ fn folder(name: &str) -> PathBuf {
 fn text(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// A server that answers whatever it gets over TCP, as long as the test runs.
+fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let _ = connection.read(&mut [0; 1024]);
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
 }
 
 #[test]
@@ -73,12 +134,10 @@ fn a_rendered_policy_does_on_envoy_what_it_says() {
 
 #[test]
 fn the_resources_of_this_repository_are_what_is_rendered() {
-    let envoyfilter = root().join("envoyfilter");
-    for filter in ["canary", "ratelimit"] {
-        for (target, which) in READY {
-            let policy = envoyfilter.join(format!("policies/{filter}{which}.yaml"));
-            let got = text(render(&policy, target));
-            let file = envoyfilter.join(target).join(format!("{filter}.yaml"));
+    let check = |filter: &str| {
+        for (target, which) in ready(filter) {
+            let got = text(render_ready(filter, which, target));
+            let file = root().join(format!("envoyfilter/{target}/{filter}.yaml"));
             if std::env::var_os("BLESS").is_some() {
                 fs::create_dir_all(file.parent().unwrap()).unwrap();
                 fs::write(&file, &got).unwrap();
@@ -86,15 +145,45 @@ fn the_resources_of_this_repository_are_what_is_rendered() {
             let expected = fs::read_to_string(&file).unwrap_or_default();
             assert!(got == expected, "review {} with BLESS=1", file.display());
         }
+    };
+    thread::scope(|scope| {
+        for filter in FILTERS {
+            scope.spawn(move || check(filter));
+        }
+    });
+}
+
+#[test]
+fn what_a_target_cannot_do_is_refused() {
+    let folder = folder("cannot");
+    for (filter, target, words) in CANNOT {
+        let file = root().join(format!("envoyfilter/{target}/{filter}.yaml"));
+        assert!(!file.exists(), "{}", file.display());
+        let policy = root().join(format!("envoyfilter/policies/{filter}.yaml"));
+        let policy = fs::read_to_string(policy).unwrap().replace("reload", "closed");
+        // All else is as the target can have it.
+        let (before, apply) = policy.split_once("apply:\n").unwrap();
+        let behind: Vec<&str> = apply.lines().skip_while(|line| line.starts_with("  ")).collect();
+        let apply = match target {
+            "envoy-gateway" => "{ to: gateway, targets: [ { kind: Gateway, name: web } ] }",
+            "higress" => "{ to: gateway }",
+            _ => "{ selector: { app: orders } }",
+        };
+        let file = folder.join("policy.yaml");
+        fs::write(&file, format!("{before}apply: {apply}\n{}\n", behind.join("\n"))).unwrap();
+        let image = format!("registry.example.com/filters/{filter}@{DIGEST}");
+        let output = render_with(&file, target, &["--image", &image]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(words), "{filter}: {error}");
     }
 }
 
 #[test]
 fn the_resources_of_this_repository_have_no_traps() {
-    let all = READY.iter().flat_map(|(target, _)| {
-        ["canary", "ratelimit"].map(|filter| format!("envoyfilter/{target}/{filter}.yaml"))
-    });
-    let files: Vec<String> = all.collect();
+    let of = |filter| {
+        ready(filter).map(move |(target, _)| format!("envoyfilter/{target}/{filter}.yaml"))
+    };
+    let files: Vec<String> = FILTERS.into_iter().flat_map(of).collect();
     let arguments: Vec<&str> =
         ["lint"].into_iter().chain(files.iter().map(String::as_str)).collect();
     let output = tollgate(&arguments);
@@ -132,27 +221,25 @@ fn documents_go_into_a_folder_a_file_each() {
     }
 }
 
-/// A whole bootstrap of the policy of the example, with ports that are free.
-fn whole(target: &str, name: &str) -> (PathBuf, Value) {
-    let folder = folder(name);
-    let policy = root().join("examples/01-rate-limit/deployed.yaml");
-    let (policy, out) = (policy.to_str().unwrap(), folder.to_str().unwrap());
-    let modules = modules().to_str().unwrap();
-    text(tollgate(&["render", policy, "--target", target, "--modules", modules, "--out", out]));
+/// A whole bootstrap of a policy, with ports that are free; its files are in the folder.
+fn whole(policy: &Path, target: &str, folder: &Path) -> Value {
+    text(render_with(policy, target, &["--out", folder.to_str().unwrap()]));
     let rendered = fs::read_to_string(folder.join("envoy.yaml")).unwrap();
     let mut bootstrap: Value = tollgate_host::yaml::parse(&rendered).unwrap();
     let port = "/static_resources/listeners/0/address/socket_address/port_value";
     *bootstrap.pointer_mut(port).unwrap() = json!(0);
     let loopback = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
     bootstrap["admin"] = json!({ "address": loopback });
-    (folder, bootstrap)
+    bootstrap
 }
 
 #[test]
 fn a_rendered_bootstrap_is_one() {
     let Some(envoy) = fetched() else { return };
     for target in ["envoy-bootstrap", "envoy-xds"] {
-        let (folder, mut bootstrap) = whole(target, target);
+        let folder = folder(target);
+        let policy = root().join("examples/01-rate-limit/deployed.yaml");
+        let mut bootstrap = whole(&policy, target, &folder);
         let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
         let file = format!(
             "{manager}/http_filters/0/config_discovery/config_source/path_config_source/path"
@@ -165,29 +252,6 @@ fn a_rendered_bootstrap_is_one() {
         // Nothing answers behind it.
         let statuses = [(); 3].map(|()| envoy.get("/", "x-user: alice\r\n"));
         assert_eq!(statuses, ["503", "503", "429"], "{target}");
-    }
-}
-
-/// Every command of the README's part on meshes that this program has.
-#[test]
-fn the_commands_of_the_readme_do_what_it_says() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, part) = readme.split_once("\n## Into a mesh\n").unwrap();
-    let (part, _) = part.split_once("\n## ").unwrap();
-    let modules = modules().to_str().unwrap();
-    let mut ran = 0;
-    for command in part.lines().filter_map(|line| line.strip_prefix("$ cargo tollgate ")) {
-        let mut arguments: Vec<&str> = command.split(' ').collect();
-        if arguments[0] == "render" {
-            arguments.extend(["--modules", modules]);
-        }
-        text(tollgate(&arguments));
-        ran += 1;
-    }
-    assert!(ran >= 5, "only {ran}");
-    for file in ["istio/envoyfilter.yaml", "gateway/envoyextensionpolicy.yaml", "envoy/envoy.yaml"]
-    {
-        assert!(root().join("target/mesh").join(file).exists(), "{file}");
     }
 }
 
@@ -208,6 +272,10 @@ fn what_is_wrong_is_told_and_nothing_rendered() {
     check("filter: ratelimit\nconfg: {}", "envoy", 2, "confg");
     check("filter: ''", "envoy", 2, "filter: empty");
     check("filter: no-such-filter", "envoy", 2, "no-such-filter");
+    let unpinned = fs::read_to_string(root().join("envoyfilter/policies/ratelimit.yaml")).unwrap();
+    check(&unpinned, "istio", 2, "`tollgate push` has printed with --image");
+    let placeholder = unpinned.replace(":0.1.0", &format!("@sha256:{}", "0".repeat(64)));
+    check(&placeholder, "istio", 2, "a digest of zeros is a placeholder");
     let policy = fs::read_to_string(root().join("examples/01-rate-limit/deployed.yaml")).unwrap();
     check(&policy, "istio", 2, "namespace: missing");
 }

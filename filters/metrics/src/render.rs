@@ -8,4 +8,4 @@ mod tags;
 
 pub use dashboard::dashboard;
 pub use rules::rules;
-pub use tags::{annotations, stats_config};
+pub use tags::{annotations, histogram_bounds, stats_config};

@@ -1,7 +1,7 @@
-//! Filters whose configuration changes while Envoy runs: each is a resource in a file that Envoy watches.
+//! Filters that Envoy is told of in files, which it watches: each is a resource in a file of its own.
 //!
-//! Only the filters of a scenario that configures one anew come this way. Envoy tells by its counters what became
-//! of a file; what a guest said of it stands in the log.
+//! The filters of a scenario that configures one anew come this way, and those that are delivered so. Envoy tells
+//! by its counters what became of a file; what a guest said of it stands in the log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,11 @@ const SPREADING: Duration = Duration::from_millis(50);
 const CONFIGURATION: &str = "/config/configuration/value";
 const MODULE: &str = "/config/vm_config/code/local/filename";
 
-/// The filters that change.
+/// The file of a filter, in its place in the chain; and the filter, in its file.
+const PATH: &str = "/config_discovery/config_source/path_config_source/path";
+const RESOURCE: &str = "/resources/0/typed_config";
+
+/// The filters in files.
 #[derive(Debug, Default)]
 pub(crate) struct Discovery {
     traffic: Traffic,
@@ -50,18 +54,23 @@ pub(crate) enum Noticed {
 }
 
 impl Discovery {
-    /// If `scenario` configures a filter anew, writes the resources of all filters, and has their places
-    /// in the chain refer to them: one that stood in the chain itself would start before the others.
+    /// Knows the filters of a chain that are in files already. If `scenario` configures a filter anew, writes the
+    /// resources of the others, and has their places in the chain refer to them: one that stood in the chain itself
+    /// would start before the others.
     pub(crate) fn begin(
         scenario: &Scenario,
         filters: &mut [Value],
         folder: &Path,
     ) -> io::Result<Self> {
         let mut discovery = Self { traffic: scenario.traffic, ..Self::default() };
-        if !configures(scenario) {
-            return Ok(discovery);
-        }
         for (place, filter) in filters.iter_mut().enumerate() {
+            if let Some(discovered) = Discovered::read(filter)? {
+                discovery.filters.insert(place, discovered);
+                continue;
+            }
+            if !configures(scenario) {
+                continue;
+            }
             let name = format!("tollgate-{place}");
             let file = folder.join(format!("{name}.json"));
             let kind = wasm_filter(scenario.traffic);
@@ -84,6 +93,15 @@ impl Discovery {
     /// Whether there are any.
     pub(crate) fn is_empty(&self) -> bool {
         self.filters.is_empty()
+    }
+
+    /// How the filters of the chain are configured, wherever they are.
+    pub(crate) fn configured(&self, filters: &[Value]) -> Vec<Value> {
+        let resource = |(place, filter): (usize, &Value)| match self.filters.get(&place) {
+            Some(discovered) => discovered.resource.clone(),
+            None => filter.get("typed_config").cloned().unwrap_or_default(),
+        };
+        filters.iter().enumerate().map(resource).collect()
     }
 
     /// Gives a filter another configuration or module and waits until Envoy has taken or rejected it.
@@ -138,6 +156,18 @@ impl Discovery {
 }
 
 impl Discovered {
+    /// The filter of a place in the chain that refers to a file; nothing of one that stands there itself.
+    fn read(place: &Value) -> io::Result<Option<Self>> {
+        let Some(file) = place.pointer(PATH).and_then(Value::as_str) else { return Ok(None) };
+        let written: Value = serde_json::from_slice(&fs::read(file)?)?;
+        let name = place.get("name").and_then(Value::as_str).unwrap_or_default();
+        Ok(Some(Self {
+            name: name.to_owned(),
+            file: file.into(),
+            resource: written.pointer(RESOURCE).cloned().unwrap_or_default(),
+        }))
+    }
+
     /// Envoy looks when a file is moved to its place.
     fn write(&self, resource: &Value) -> io::Result<()> {
         let response = json!({

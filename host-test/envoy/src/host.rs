@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use tempfile::TempDir;
 use tollgate_host::proxy::{Proxy, ProxyHost, StartError};
 use tollgate_host::scenario::{FilterSource, HostName, Scenario};
 
+use crate::delivery::{Delivery, InPlace};
 use crate::launch::{Launch, NotStarted};
 use crate::proxy::EnvoyProxy;
 
@@ -19,12 +21,19 @@ use crate::proxy::EnvoyProxy;
 pub struct EnvoyHost {
     envoy: PathBuf,
     built_ins: PathBuf,
+    delivery: Box<dyn Delivery>,
 }
 
 impl EnvoyHost {
     /// A host with the binary `envoy`; the modules of built-in filters are in the folder `built_ins`.
     pub fn new(envoy: PathBuf, built_ins: PathBuf) -> Self {
-        Self { envoy, built_ins }
+        Self { envoy, built_ins, delivery: Box::new(InPlace) }
+    }
+
+    /// The same, with filters that come into the chain by `delivery`.
+    #[must_use]
+    pub fn delivering(self, delivery: Box<dyn Delivery>) -> Self {
+        Self { delivery, ..self }
     }
 
     fn modules(&self, scenario: &Scenario) -> Result<Vec<PathBuf>, NoModule> {
@@ -45,7 +54,10 @@ impl ProxyHost for EnvoyHost {
         let host = |error: NotStarted| StartError::Host(Box::new(error));
         let modules =
             self.modules(scenario).map_err(|error| StartError::Module(Box::new(error)))?;
-        let mut launch = Launch::begin(&self.envoy, scenario, &modules).map_err(host)?;
+        let folder = TempDir::with_prefix("tollgate-envoy-");
+        let folder = folder.map_err(|error| host(NotStarted::Io(error)))?;
+        let filters = self.delivery.chain(scenario, &modules, folder.path())?;
+        let mut launch = Launch::begin(&self.envoy, scenario, folder, filters).map_err(host)?;
         let at_once = scenario.steps.iter().map(|step| step.requests().count()).max();
         match launch.wait(scenario, at_once.unwrap_or_default().max(1)) {
             Ok((admin, ways, readers)) => {

@@ -15,13 +15,13 @@ use tokio::runtime::{Builder, Runtime};
 use tollgate_abi::LogLevel;
 use tollgate_host::proxy::HostFailure;
 use tollgate_host::scenario::{
-    FilterUse, MadeUp, Meets, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
+    MadeUp, Meets, RequestStep, Scenario, Step, Traffic, UPSTREAM, Upstream,
 };
 use tollgate_host::tls::{Credentials, NotIssued};
 use tollgate_host::world::EPOCH;
 
 use crate::admin::{Admin, AdminError};
-use crate::bootstrap::{Apart, Bootstrap, Called, LISTENER, Plugin, Trailers};
+use crate::bootstrap::{Apart, Bootstrap, Called, LISTENER, Trailers};
 use crate::client::{ClientError, Clients};
 use crate::clock::{self, Clock, NoClock};
 use crate::cluster::Cluster;
@@ -90,18 +90,17 @@ fn started_for(what: &str) -> HostFailure {
 }
 
 impl Launch {
-    /// Starts Envoy with the filters of `scenario`, whose modules are in the files `modules`.
+    /// Starts Envoy in a folder with a chain of `filters`, which are those of `scenario`.
     pub(crate) fn begin(
         envoy: &Path,
         scenario: &Scenario,
-        modules: &[PathBuf],
+        folder: TempDir,
+        mut filters: Vec<Value>,
     ) -> Result<Self, NotStarted> {
-        let folder = TempDir::with_prefix("tollgate-envoy-").map_err(NotStarted::Io)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(NotStarted::Io)?;
         let (upstream, clusters) = runtime.block_on(listen(scenario)).map_err(NotStarted::Io)?;
         let tcp = tcp::listen().map_err(NotStarted::Io)?;
         let files = Files::below(folder.path());
-        let mut filters = plugins(scenario, modules)?;
         let discovery = Discovery::begin(scenario, &mut filters, folder.path());
         let discovery = discovery.map_err(NotStarted::Io)?;
         let upstream_port = match scenario.traffic {
@@ -143,7 +142,8 @@ impl Launch {
         let command = command(envoy, scenario, &files, clock.as_ref());
         let process =
             Supervised::start(&command, folder.path(), LOG).map_err(NotStarted::NoShell)?;
-        let log = Log::open(&files.log, scenario).map_err(NotStarted::Io)?;
+        let log = Log::open(&files.log, &discovery.configured(&filters));
+        let log = log.map_err(NotStarted::Io)?;
         Ok(Self {
             process,
             log,
@@ -211,8 +211,6 @@ pub(crate) enum NotStarted {
     NotIssued(NotIssued),
     /// A certificate cannot be shown.
     Unshowable(rustls::Error),
-    /// A configuration is not text.
-    NotText(NotText),
     /// It ended.
     Ended {
         /// Its last lines.
@@ -241,7 +239,6 @@ impl fmt::Display for NotStarted {
             Self::NoClock(error) => write!(f, "{error}"),
             Self::NotIssued(error) => write!(f, "{error}"),
             Self::Unshowable(error) => write!(f, "a peer cannot show its certificate: {error}"),
-            Self::NotText(error) => write!(f, "{error}"),
             Self::Ended { said } => write!(f, "Envoy ended while it started; it said:\n{said}"),
             Self::TooSlow { said } => {
                 let limit = STARTING.as_secs();
@@ -301,50 +298,6 @@ fn command(
     command.extend(rest.as_flattened().iter().map(|argument| OsStr::new(argument).to_owned()));
     command
 }
-
-fn plugins(scenario: &Scenario, modules: &[PathBuf]) -> Result<Vec<Value>, NotStarted> {
-    let plugin =
-        |(filter, module): (&FilterUse, &PathBuf)| wasm_filter(filter, module, scenario.traffic);
-    let plugins = scenario.filters.iter().zip(modules).map(plugin);
-    plugins.collect::<Result<_, _>>().map_err(NotStarted::NotText)
-}
-
-/// The filter of a module as Envoy is told of it, for a listener of such traffic.
-///
-/// # Errors
-///
-/// [`NotText`] when its configuration is not UTF-8.
-pub fn wasm_filter(filter: &FilterUse, module: &Path, traffic: Traffic) -> Result<Value, NotText> {
-    let name = filter.name.as_str();
-    let text = |bytes| str::from_utf8(bytes).map_err(|_| NotText { filter: name.into() });
-    let plugin = Plugin {
-        name,
-        root_id: &filter.root_id,
-        vm_id: &filter.vm_id,
-        vm_configuration: text(&filter.vm_config)?,
-        environment: &filter.environment,
-        module,
-        configuration: text(&filter.config)?,
-        allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
-    };
-    Ok(plugin.to_json(traffic))
-}
-
-/// A configuration is not text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotText {
-    /// The plugin.
-    pub filter: String,
-}
-
-impl fmt::Display for NotText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { filter } = self;
-        write!(f, "the configuration of {filter} is not UTF-8, which Envoy does not take")
-    }
-}
-
-impl std::error::Error for NotText {}
 
 fn trailers(scenario: &Scenario) -> Trailers {
     let has_trailers = |step: &RequestStep| {

@@ -12,6 +12,7 @@ mod bootstrap;
 mod client;
 mod clock;
 mod cluster;
+mod delivery;
 mod dialogue;
 mod discovery;
 mod find;
@@ -26,8 +27,8 @@ mod tcp;
 mod tls;
 mod upstream;
 
+pub use delivery::{Delivery, NotText, wasm_filter};
 pub use find::{EnvoyNotFound, VARIABLE, find_envoy};
 pub use host::EnvoyHost;
-pub use launch::{NotText, wasm_filter};
 pub use process::Supervised;
 pub use tls::Identities;

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde_json::Value;
 use tollgate_abi::LogLevel;
 use tollgate_host::proxy::LogLine;
-use tollgate_host::scenario::{FilterUse, Scenario};
 
 /// The format of a line, for `--log-format`. With `--log-format-escaped` a message is one line.
 pub(crate) const FORMAT: &str = "envoy|%l|%n|%v";
@@ -29,12 +29,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log of an Envoy that runs the filters of `scenario`.
-    pub(crate) fn open(file: &Path, scenario: &Scenario) -> io::Result<Self> {
+    /// Opens the log of an Envoy that runs filters which are configured so.
+    pub(crate) fn open(file: &Path, filters: &[Value]) -> io::Result<Self> {
         Ok(Self {
             file: File::open(file)?,
             rest: Vec::new(),
-            prefixes: prefixes(&scenario.filters),
+            prefixes: prefixes(filters),
             guests: Vec::new(),
             words: Vec::new(),
             own: VecDeque::new(),
@@ -136,14 +136,16 @@ impl Record {
 
 /// What Envoy puts before a guest's text. A root context goes without the plugin's name, and an empty
 /// part goes with its blank.
-fn prefixes(filters: &[FilterUse]) -> Vec<Vec<u8>> {
+fn prefixes(filters: &[Value]) -> Vec<Vec<u8>> {
     let label = |parts: &[&str]| {
         let parts = parts.iter().filter(|part| !part.is_empty());
         let parts: String = parts.flat_map(|part| [" ", part]).collect();
         format!("wasm log{parts}: ").into_bytes()
     };
-    let both = |FilterUse { name, root_id, vm_id, .. }: &FilterUse| {
-        [label(&[name, root_id, vm_id]), label(&[root_id, vm_id])]
+    let both = |filter: &Value| {
+        let text = |path| filter.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (root_id, vm_id) = (text("/config/root_id"), text("/config/vm_config/vm_id"));
+        [label(&[text("/config/name"), root_id, vm_id]), label(&[root_id, vm_id])]
     };
     let mut prefixes: Vec<Vec<u8>> = filters.iter().flat_map(both).collect();
     prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
@@ -185,6 +187,8 @@ fn escaped(text: &[u8]) -> (u8, &[u8]) {
 mod tests {
     use std::io::Write;
 
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -207,13 +211,13 @@ mod tests {
 
     /// Reads lines of an Envoy with a plugin `limit` without a root id and one `tag` with root id `r r`.
     fn read(lines: &[u8]) -> Log {
-        let scenario = "
-            name: any
-            filters: [ { filter: limit }, { filter: tag, root_id: r r } ]
-            steps: [ { request: {} } ]";
+        let filters = [
+            json!({ "config": { "name": "limit" } }),
+            json!({ "config": { "name": "tag", "root_id": "r r" } }),
+        ];
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(lines).unwrap();
-        let mut log = Log::open(file.path(), &Scenario::parse(scenario).unwrap()).unwrap();
+        let mut log = Log::open(file.path(), &filters).unwrap();
         log.read_on().unwrap();
         log
     }
@@ -250,8 +254,8 @@ mod tests {
     #[test]
     fn a_line_counts_once_it_is_whole() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let scenario = "{ name: any, filters: [ { filter: limit } ], steps: [ { request: {} } ] }";
-        let mut log = Log::open(file.path(), &Scenario::parse(scenario).unwrap()).unwrap();
+        let filters = [json!({ "config": { "name": "limit" } })];
+        let mut log = Log::open(file.path(), &filters).unwrap();
         file.write_all(b"envoy|info|wasm|wasm log limit: he").unwrap();
         log.read_on().unwrap();
         assert_eq!(log.guests().len(), 0);

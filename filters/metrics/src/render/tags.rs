@@ -13,13 +13,8 @@ use crate::measure::Metric;
 pub fn stats_config(policy: &Policy) -> Value {
     let mut config = Map::new();
     config.insert("stats_tags".to_owned(), policy.label_names().to_json());
-    let settings: Vec<Value> = with_bounds(policy)
-        .map(|metric| {
-            // The name of a series ends in that of its metric.
-            let regex = format!(r"wasmcustom\.(.*;\.;)?{}", metric.name);
-            json!({ "match": { "safe_regex": { "regex": regex } }, "buckets": metric.bounds })
-        })
-        .collect();
+    let setting = |(regex, bounds): (String, &[u32])| json!({ "match": { "safe_regex": { "regex": regex } }, "buckets": bounds });
+    let settings: Vec<Value> = histogram_bounds(policy).map(setting).collect();
     if !settings.is_empty() {
         config.insert("histogram_bucket_settings".to_owned(), settings.into());
     }
@@ -38,6 +33,13 @@ pub fn annotations(policy: &Policy) -> BTreeMap<&'static str, String> {
         annotations.insert("sidecar.istio.io/statsHistogramBuckets", bounds.to_string());
     }
     annotations
+}
+
+/// The upper bounds of the buckets of each histogram that has some, by a regular expression of its names.
+pub fn histogram_bounds(policy: &Policy) -> impl Iterator<Item = (String, &[u32])> {
+    // The name of a series ends in that of its metric.
+    with_bounds(policy)
+        .map(|metric| (format!(r"wasmcustom\.(.*;\.;)?{}", metric.name), metric.bounds.as_slice()))
 }
 
 fn with_bounds(policy: &Policy) -> impl Iterator<Item = &Metric> {
