@@ -139,7 +139,10 @@ fn told_elsewhere(policy: &Policy, rendered: &mut Rendered) {
 fn stats(facts: &Facts) -> Option<Value> {
     let tag = |(name, regex): &(String, String)| json!({ "tag_name": name, "regex": regex });
     let tags: Vec<Value> = facts.stats_tags.iter().map(tag).collect();
-    let setting = |(regex, bounds): &(String, Vec<u32>)| json!({ "match": { "safe_regex": { "regex": regex } }, "buckets": bounds });
+    let setting = |(regex, bounds): &(String, Vec<u32>)| {
+        let names = json!({ "safe_regex": { "regex": regex } });
+        json!({ "match": names, "buckets": bounds })
+    };
     let settings: Vec<Value> = facts.histogram_bounds.iter().map(setting).collect();
     let mut stats = json!({});
     for (key, values) in [("stats_tags", tags), ("histogram_bucket_settings", settings)] {

@@ -13,8 +13,12 @@ use crate::measure::Metric;
 pub fn stats_config(policy: &Policy) -> Value {
     let mut config = Map::new();
     config.insert("stats_tags".to_owned(), policy.label_names().to_json());
-    let setting = |(regex, bounds): (String, &[u32])| json!({ "match": { "safe_regex": { "regex": regex } }, "buckets": bounds });
-    let settings: Vec<Value> = histogram_bounds(policy).map(setting).collect();
+    let settings: Vec<Value> = histogram_bounds(policy)
+        .map(|(regex, bounds)| {
+            let names = json!({ "safe_regex": { "regex": regex } });
+            json!({ "match": names, "buckets": bounds })
+        })
+        .collect();
     if !settings.is_empty() {
         config.insert("histogram_bucket_settings".to_owned(), settings.into());
     }
