@@ -57,7 +57,9 @@ fn a_digest_is_that_of_the_certificate_beside_it() {
     check(&[], &[], &cert, Ok(Some(DIGEST)));
     check(&[], &[], &beside(DIGEST), Ok(Some(DIGEST)));
     check(&[], &[], &beside(&DIGEST.to_uppercase()), Ok(Some(DIGEST)));
-    for hash in [OTHER, "", &DIGEST[1..], &format!("{DIGEST}0"), &format!(" {DIGEST}")] {
+    for hash in
+        [OTHER, "", DIGEST.trim_start_matches('0'), &format!("{DIGEST}0"), &format!(" {DIGEST}")]
+    {
         check(&[], &[], &beside(hash), Err(Refusal::WrongHash));
         // Also where what is told is pinned.
         check(&[OTHER, DIGEST], &[], &beside(hash), Err(Refusal::WrongHash));
