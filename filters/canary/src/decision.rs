@@ -4,6 +4,9 @@
 //! share, the default. The first that applies decides. What cannot be told gives the default, so that a
 //! request that can be read in two ways never gets more than any other.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::fmt;
 

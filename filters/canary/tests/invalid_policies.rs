@@ -152,7 +152,7 @@ fn a_rule_is_told_with_its_place() {
         ),
         (
             &[("never", r#"[{"values":[{"header":"a","at_least":2,"at_most":1}]}]"#)],
-            "never[0].values[0]: at_most: 1 is below at_least, which is 2",
+            "never[0].values[0].at_most: 1 is below at_least, which is 2",
         ),
         (
             &[("never", r#"[{"values":[{"header":"a","regex":"("}]}]"#)],

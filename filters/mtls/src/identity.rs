@@ -15,6 +15,7 @@ pub mod xfcc;
 use std::error::Error;
 use std::fmt;
 
+use sha2::{Digest, Sha256};
 use tollgate::origin::SpiffeId;
 
 use self::certificate::Certificate;
@@ -223,20 +224,28 @@ impl Identity {
             return Err(Refusal::UnknownProxy);
         }
         let element = trusted.first().ok_or(Refusal::TooFewHops)?;
-        let digest = element.hash.as_ref().map(|hash| hash.to_ascii_lowercase());
+        let told = element.hash.as_ref().map(|hash| hash.to_ascii_lowercase());
+        let (certificate, digest) = match &element.cert {
+            None => (None, told),
+            Some(encoded) => {
+                let (certificate, digest) = read_forwarded(encoded).ok_or(Refusal::Unreadable)?;
+                if told.is_some_and(|told| told != digest) {
+                    return Err(Refusal::WrongHash);
+                }
+                (Some(certificate), Some(digest))
+            }
+        };
         let is_pinned = |hash: &String| forwarded.hashes.contains(hash);
         if !forwarded.hashes.is_empty() && !digest.as_ref().is_some_and(is_pinned) {
             return Err(Refusal::UnknownHash);
         }
-        let mut caller = match &element.cert {
+        let mut caller = match certificate {
             None => Caller {
                 id: self.of_uris(&element.uris)?,
                 dns_names: element.dns_names.clone(),
                 ..Caller::default()
             },
-            Some(encoded) => {
-                let text = percent_decoded(encoded).ok_or(Refusal::Unreadable)?;
-                let certificate = Certificate::from_pem(&text).map_err(|_| Refusal::Unreadable)?;
+            Some(certificate) => {
                 if !element.uris.is_empty() && element.uris != certificate.uris {
                     return Err(Refusal::MalformedXfcc);
                 }
@@ -301,6 +310,15 @@ impl Revoked {
         }
         Ok(())
     }
+}
+
+/// A certificate that a proxy before has written down, and its digest.
+fn read_forwarded(encoded: &str) -> Option<(Certificate, String)> {
+    let der = pem::decode(&percent_decoded(encoded)?)?;
+    let digest = Sha256::digest(&der);
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    Some((Certificate::from_der(&der).ok()?, digits.collect()))
 }
 
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
@@ -369,6 +387,8 @@ pub enum Refusal {
     TooFewHops,
     /// The certificate is none of those that are pinned.
     UnknownHash,
+    /// The digest that the proxy before tells is not that of the certificate beside it.
+    WrongHash,
     /// The SPIFFE ID is refused.
     RevokedId,
     /// The certificate is refused by its digest.
@@ -402,6 +422,7 @@ impl Refusal {
             Self::MalformedXfcc => "malformed_xfcc",
             Self::TooFewHops => "too_few_hops",
             Self::UnknownHash => "unknown_hash",
+            Self::WrongHash => "wrong_hash",
             Self::RevokedId => "revoked_id",
             Self::RevokedDigest => "revoked_digest",
             Self::RevokedSerial => "revoked_serial",

@@ -9,6 +9,7 @@
 //!
 //! Source: ITU-T I.371, "virtual scheduling algorithm".
 
+use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -105,6 +106,18 @@ impl Decision {
         match self {
             Self::Admitted { left } | Self::Refused { left, .. } => Some(*left),
             Self::Impossible => None,
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Admitted { left } => write!(f, "admits it, and {} more", left.requests),
+            Self::Refused { retry_after, .. } => {
+                write!(f, "admits it in {} s", retry_after_seconds(*retry_after))
+            }
+            Self::Impossible => f.write_str("never admits it: it costs more than all at once"),
         }
     }
 }

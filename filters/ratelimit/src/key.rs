@@ -104,6 +104,17 @@ impl fmt::Display for Part {
     }
 }
 
+/// Its parts as they are called; no value of a request.
+impl fmt::Display for KeyTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{part}")?;
+        }
+        Ok(())
+    }
+}
+
 impl KeyTemplate {
     /// The key that all requests without one may share; no template composes it.
     pub const SHARED: &'static [u8] = b"";

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use tollgate::SharedData;
-use tollgate::log::warn;
+use tollgate::log::{debug, warn};
 use tollgate::state::numbered;
 
 use crate::answer::Limits;
@@ -63,7 +63,7 @@ impl Local {
                 warn!("a charge could not be given back: {error}");
             }
         };
-        let charges = match store::charge_all(self.0, due, now, given_back) {
+        let charges = match store::charge_all(&self.0, due, now, given_back) {
             Ok(charges) => charges,
             Err(failed) => {
                 let rule = due.get(failed.claim).map(|due| due.rule);
@@ -92,7 +92,7 @@ impl Local {
     #[cold]
     #[inline(never)]
     fn try_one(&self, rules: &Rules, due: &DueLimit<'_>, now: UnixNanos) -> bool {
-        match store::charge(self.0, &due.claim, now) {
+        match store::charge(&self.0, &due.claim, now) {
             Ok(charge) => {
                 placed(rules, due, &charge);
                 if !charge.is_admitted() {
@@ -110,9 +110,10 @@ impl Local {
     }
 }
 
-/// Tells the operator of a decision on what several keys have spent together.
+/// Tells whoever asks of a decision, and the operator of one on what several keys have spent together.
 #[inline(never)]
 fn placed(rules: &Rules, due: &DueLimit<'_>, charge: &Charge) {
+    debug!("{}: {}: {}", due.rule.rule.name, due.claim.quota, charge.decision);
     if charge.placed == Placed::Overflow {
         rules.counters.overflow.increment();
         warn!("{}: decided on a count that several keys share", due.rule.rule.name);

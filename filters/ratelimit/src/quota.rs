@@ -127,6 +127,13 @@ impl Quota {
     }
 }
 
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, burst, per, .. } = self;
+        write!(f, "{requests} in {}, {burst} at once", shown(*per))
+    }
+}
+
 /// Why numbers make no [`Quota`]; the text starts with the field that has to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidQuota {

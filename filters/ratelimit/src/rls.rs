@@ -4,6 +4,9 @@
 //!
 //! Source: `envoy/service/ratelimit/v3/rls.proto`; tests hold it to the messages of `envoy-types`.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;

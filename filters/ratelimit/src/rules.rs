@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tollgate::log::{info, warn};
+use tollgate::log::{debug, info, warn};
 use tollgate::matching::{Ambiguous, ProxyNames, Request};
 use tollgate::metrics::{Budget, Counters, Labels};
 use tollgate::mode::{Enforcement, Mode, Sampler};
@@ -23,6 +23,7 @@ use crate::gcra::{Left, UnixNanos, retry_after_seconds};
 use crate::key::{self, NoKey};
 use crate::quota::{Quota, shown};
 use crate::refusal::{Beyond, Refusal, longest_wait};
+use crate::table::Address;
 
 /// The rules of a policy, and what they have in common.
 #[derive(Debug)]
@@ -88,6 +89,31 @@ pub(crate) struct Due<'a> {
     /// As whom, in the form of [`crate::key::KeyTemplate::compose`].
     pub(crate) key: Vec<u8>,
     pub(crate) cost: NonZeroU64,
+}
+
+/// Whom a request counts against, and how much, for somebody who asks. Of a key its parts are told, and a
+/// hash in place of their values: the same for the same key.
+struct Counted<'a> {
+    rule: &'a StoredRule,
+    key: &'a [u8],
+    cost: NonZeroU64,
+}
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, key, cost } = self;
+        match *key {
+            key::KeyTemplate::SHARED => f.write_str("key: that of all requests without one")?,
+            key => {
+                let hash = Address::of(key, rule.rule.keys).fingerprint.get();
+                write!(f, "key: {}: {hash:016x}", rule.rule.key)?;
+            }
+        }
+        if let Some(at) = rule.override_of(key) {
+            write!(f, ", limits of overrides[{at}]")?;
+        }
+        write!(f, ", costs {cost}")
+    }
 }
 
 /// What a request counts against: rules, or what they consist of.
@@ -175,7 +201,10 @@ impl Rules {
             let own_mode = stored.rule.mode.as_ref().map(|mode| self.enforcement(mode, headers));
             let mode = own_mode.unwrap_or(shared_mode);
             let list = match mode {
-                Enforcement::Off => continue,
+                Enforcement::Off => {
+                    debug!("{}: off", stored.rule.name);
+                    continue;
+                }
                 Enforcement::Enforce => &mut dues.enforced,
                 Enforcement::Shadow => &mut dues.shadowed,
             };
@@ -184,6 +213,7 @@ impl Rules {
                 (Ok(None), _) => {}
                 (Ok(Some(key)), _) => {
                     let cost = stored.rule.cost.of(headers);
+                    debug!("{}: {}", stored.rule.name, Counted { rule: stored, key: &key, cost });
                     add(list, Due { at, rule: stored, key, cost });
                 }
                 (Err(refusal), Enforcement::Enforce) => return Err(refusal),
@@ -199,6 +229,7 @@ impl Rules {
     /// Counts a request that has passed: within its limits, or as nobody knows.
     pub(crate) fn passed<T>(&self, dues: &Dues<T>, is_within: bool) {
         if dues.is_asked && !dues.is_beyond && is_within {
+            debug!("the request is admitted");
             self.counters.admitted.increment();
         }
     }
@@ -219,8 +250,12 @@ impl Rules {
     ) -> Result<Option<Vec<u8>>, Refusal<'a>> {
         let rule = &stored.rule;
         match rule.requests.as_ref().map(|requests| requests.test(request)) {
-            None | Some(Ok(true)) => {}
-            Some(Ok(false)) => return Ok(None),
+            None => debug!("{}: for every request", rule.name),
+            Some(Ok(true)) => debug!("{}: match: fits", rule.name),
+            Some(Ok(false)) => {
+                debug!("{}: match: does not fit", rule.name);
+                return Ok(None);
+            }
             Some(Err(why)) => {
                 self.counters.ambiguous.increment();
                 return Err(Refusal::Ambiguous { rule: stored, why });
@@ -231,6 +266,7 @@ impl Rules {
             Err(NoKey::Unsaid(error)) => self.undecided(Some(stored), &error).map(|()| None),
             Err(why) => {
                 self.counters.unkeyed.increment();
+                debug!("{}: no key: {why}", rule.name);
                 match rule.unkeyed {
                     Unkeyed::Share => Ok(Some(key::KeyTemplate::SHARED.to_vec())),
                     Unkeyed::Allow => Ok(None),

@@ -7,6 +7,9 @@
 //!
 //! Not here: which limits a request has, and what becomes of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -21,6 +24,33 @@ use crate::table::{Bucket, Charge, Fingerprint, InvalidRecord};
 /// How often a record is tried to be written. Workers that charge one record at the same instant
 /// outrun each other, and one of them succeeds each time.
 const ATTEMPTS: NonZeroU32 = NonZeroU32::new(32).unwrap();
+
+/// The records that several workers change. Another may come between any two reads and writes.
+pub(crate) trait Records {
+    /// What has been stored under a name.
+    fn read(&self, record: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Replaces a record as `decide` says, which is asked anew when another worker came first.
+    fn change<T>(
+        &self,
+        record: &str,
+        decide: impl FnMut(Option<&[u8]>) -> Update<T>,
+    ) -> Result<T, StoreError>;
+}
+
+impl Records for SharedData {
+    fn read(&self, record: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.get(record.as_bytes())?.map(|stored| stored.value))
+    }
+
+    fn change<T>(
+        &self,
+        record: &str,
+        decide: impl FnMut(Option<&[u8]>) -> Update<T>,
+    ) -> Result<T, StoreError> {
+        Ok(self.update(record.as_bytes(), ATTEMPTS, decide)?)
+    }
+}
 
 /// What a request is to be charged to.
 #[derive(Debug)]
@@ -85,7 +115,7 @@ impl From<HostError> for StoreError {
 /// [`Failed`] when a record cannot be read or written; then nothing is charged, as far as it can be given
 /// back, which `given_back` is told about.
 pub(crate) fn charge_all<'a>(
-    records: SharedData,
+    records: &impl Records,
     claims: &[impl AsRef<Claim<'a>>],
     now: UnixNanos,
     given_back: impl Fn(Result<(), StoreError>),
@@ -119,11 +149,11 @@ pub(crate) fn charge_all<'a>(
 /// Charges one claim.
 #[inline(never)]
 pub(crate) fn charge(
-    records: SharedData,
+    records: &impl Records,
     claim: &Claim<'_>,
     now: UnixNanos,
 ) -> Result<Charge, StoreError> {
-    let charged = records.update(claim.record.as_bytes(), ATTEMPTS, |stored| {
+    let charged = records.change(&claim.record, |stored| {
         let mut bucket = match stored.map(Bucket::decode) {
             None => Bucket::default(),
             Some(Ok(bucket)) => bucket,
@@ -140,19 +170,18 @@ pub(crate) fn charge(
 }
 
 /// What charging a claim would come to.
-fn look(records: SharedData, claim: &Claim<'_>, now: UnixNanos) -> Result<Charge, StoreError> {
-    let stored = records.get(claim.record.as_bytes())?;
-    let mut bucket = match stored {
+fn look(records: &impl Records, claim: &Claim<'_>, now: UnixNanos) -> Result<Charge, StoreError> {
+    let mut bucket = match records.read(&claim.record)? {
         None => Bucket::default(),
-        Some(stored) => Bucket::decode(&stored.value)?,
+        Some(stored) => Bucket::decode(&stored)?,
     };
     Ok(bucket.charge(claim.fingerprint, now, claim.quota, claim.cost))
 }
 
 #[cold]
 #[inline(never)]
-fn refund(records: SharedData, claim: &Claim<'_>, charge: &Charge) -> Result<(), StoreError> {
-    let refunded = records.update(claim.record.as_bytes(), ATTEMPTS, |stored| {
+fn refund(records: &impl Records, claim: &Claim<'_>, charge: &Charge) -> Result<(), StoreError> {
+    let refunded = records.change(&claim.record, |stored| {
         let mut bucket = match stored.map(Bucket::decode) {
             None => return Update::Keep(Ok(())),
             Some(Ok(bucket)) => bucket,

@@ -216,10 +216,10 @@ fn keys_fields_and_answers_that_do_not_fit_are_named_with_the_place_the_value_an
     }
     for (field, expected) in [
         (r#""fields":"all""#, "fields: `all` is not one of `ietf`, `x-ratelimit`, `both`, `none`"),
-        (r#""answer":{"status":200}"#, "answer: status: 200 is not between 400 and 599"),
+        (r#""answer":{"status":200}"#, "answer.status: 200 is not between 400 and 599"),
         (
             r#""answer":{"content_type":"a/b"}"#,
-            "answer: content_type: there is no `body` of this type",
+            "answer.content_type: there is no `body` of this type",
         ),
     ] {
         let policy = format!(r#"{{"rules":[{{"name":"a","key":["path"],{limit}}}],{field}}}"#);

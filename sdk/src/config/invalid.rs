@@ -32,8 +32,7 @@ pub enum InvalidConfig {
     },
     /// A value is missing, unknown, of the wrong type or not allowed.
     Misfit {
-        /// Where, such as `rules[2].limit.per`. Empty when the problem names its place itself, as it
-        /// does where it is about several values.
+        /// Where, such as `rules[2].limit.per`. Empty when the problem is about several values.
         path: String,
         /// What is wrong with it.
         problem: String,

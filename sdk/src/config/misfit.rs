@@ -53,8 +53,8 @@ impl Misfit {
         if self.0.way.is_empty() { self.in_field(name) } else { self }
     }
 
-    /// The place, such as `rules[2].limit.per`, and the problem. The place is empty when the problem
-    /// names it itself.
+    /// The place, such as `rules[2].limit.per`, and the problem. Where a type says itself what is wrong, and
+    /// begins with one of its fields, as in `per: 0 is not at least 1`, that is the last step of the place.
     pub(super) fn told(&self) -> (String, String) {
         let mut place = String::new();
         for step in self.0.way.iter().rev() {
@@ -72,11 +72,27 @@ impl Misfit {
                 }
             }
         }
-        if place.is_empty() && self.0.of_the_value {
-            place.push_str("configuration");
+        let mut problem = self.0.problem.as_str();
+        if self.0.of_the_value {
+            if place.is_empty() {
+                place.push_str("configuration");
+            }
+        } else if let Some((field, rest)) = problem.split_once(": ")
+            && is_place(field)
+        {
+            if !place.is_empty() {
+                place.push('.');
+            }
+            place.push_str(field);
+            problem = rest;
         }
-        (in_one_line(&place), in_one_line(&self.0.problem))
+        (in_one_line(&place), in_one_line(problem))
     }
+}
+
+fn is_place(text: &str) -> bool {
+    let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'[' | b']');
+    text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(is_allowed)
 }
 
 fn in_one_line(text: &str) -> String {

@@ -98,6 +98,7 @@ impl LabelText<'_> {
         }
     }
 
+    #[inline(never)]
     fn put(&mut self, bytes: &[u8], is_plain: bool) {
         use std::hash::Hasher as _;
 

@@ -1,8 +1,9 @@
-//! A rate limit service for Envoy: the counters of Limitador behind the protocol RLS.
-//!
-//! Not here: counters that several servers share. One server has them in its memory.
+//! A rate limit service for Envoy: the limits of Limitador behind the protocol RLS, counted in memory or in
+//! Redis.
 
+mod counters;
 mod service;
+mod store;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,10 +17,9 @@ use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::counters::Counters;
 use crate::service::Limits;
-
-/// How many counters are kept.
-const MOST_COUNTERS: u64 = 100_000;
+use crate::store::Store;
 
 /// Counts for all proxies that ask.
 #[derive(Parser)]
@@ -27,6 +27,9 @@ struct Arguments {
     /// The limits: a list as Limitador has it, in YAML.
     #[arg(long, value_name = "FILE")]
     limits: PathBuf,
+    /// Where the counters are, as in `redis://127.0.0.1:6379`; else in the memory of this server.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Where it listens; with port 0 the system chooses one, which is printed.
     #[arg(long, default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
@@ -34,11 +37,15 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Arguments { limits: file, listen } = Arguments::parse();
+    let Arguments { limits: file, store, listen } = Arguments::parse();
     let name = file.display();
     let text = fs::read_to_string(&file).with_context(|| format!("{name} cannot be read"))?;
     let limits: Vec<Limit> = serde_saphyr::from_str(&text).with_context(|| format!("{name}"))?;
-    let service = RateLimitServiceServer::new(Limits::new(limits, MOST_COUNTERS));
+    let counters = match store {
+        None => Counters::in_memory(limits),
+        Some(url) => Counters::Store(Store::new(limits, &url)?),
+    };
+    let service = RateLimitServiceServer::new(Limits(counters));
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("{listen} cannot be bound"))?;
     println!("listening on {}", listener.local_addr()?);

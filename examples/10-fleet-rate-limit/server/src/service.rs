@@ -1,4 +1,4 @@
-//! The method of RLS, over the counters of Limitador.
+//! The method of RLS.
 //!
 //! A limit sees the entries of a descriptor as `descriptors[0]`, as in Limitador's own server, and each
 //! descriptor by itself, so that there is a status for each.
@@ -14,51 +14,15 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf as pb;
+use limitador::CheckResult;
 use limitador::counter::Counter;
-use limitador::errors::LimitadorError;
-use limitador::limit::{Context, Limit, Namespace};
-use limitador::{CheckResult, RateLimiter};
+use limitador::limit::Context;
 use tonic::{Request, Response, Status};
 
-/// Limits, and what has been spent of them.
-pub(crate) struct Limits(RateLimiter);
+use crate::counters::{Asked, Counters};
 
-/// A descriptor as the counters take it.
-struct Asked {
-    context: Context<'static>,
-    /// How many requests are charged; 0 only asks whether one would pass.
-    hits: u64,
-}
-
-impl Limits {
-    pub(crate) fn new(limits: Vec<Limit>, most_counters: u64) -> Self {
-        let limiter = RateLimiter::new(most_counters);
-        for limit in limits {
-            limiter.add_limit(limit);
-        }
-        Self(limiter)
-    }
-
-    /// Charges all, or none when one of them refuses already. Whoever comes between can make a later one
-    /// refuse after an earlier one was charged: too much is charged then, and never too little.
-    fn decide(
-        &self,
-        domain: &Namespace,
-        asked: &[Asked],
-    ) -> Result<Vec<CheckResult>, LimitadorError> {
-        let check =
-            |asked: &Asked| self.0.is_rate_limited(domain, &asked.context, asked.hits.max(1));
-        let checked: Vec<CheckResult> = asked.iter().map(check).collect::<Result<_, _>>()?;
-        if checked.iter().any(|result| result.limited) {
-            return Ok(checked);
-        }
-        let charge = |(asked, checked): (&Asked, CheckResult)| match asked.hits {
-            0 => Ok(checked),
-            hits => self.0.check_rate_limited_and_update(domain, &asked.context, hits),
-        };
-        asked.iter().zip(checked).map(charge).collect()
-    }
-}
+/// The service.
+pub(crate) struct Limits(pub(crate) Counters);
 
 #[tonic::async_trait]
 impl RateLimitService for Limits {
@@ -72,8 +36,7 @@ impl RateLimitService for Limits {
         }
         let asked: Vec<Asked> =
             descriptors.into_iter().map(|descriptor| Asked::of(descriptor, hits_addend)).collect();
-        let decided = self.decide(&domain.into(), &asked);
-        let decided = decided.map_err(|error| Status::unavailable(error.to_string()))?;
+        let decided = self.0.decide(&domain.into(), &asked).await?;
         let is_over = decided.iter().any(|result| result.limited);
         Ok(Response::new(RateLimitResponse {
             overall_code: code(is_over).into(),

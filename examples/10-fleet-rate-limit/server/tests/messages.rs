@@ -7,6 +7,10 @@ use std::path::Path;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
 
+/// Where the scenarios are, from the root of the repository.
+const FOLDERS: &[&str] =
+    &["filters/ratelimit/tests/global/scenarios", "examples/10-fleet-rate-limit/scenarios"];
+
 /// Answers that are none, each with its scenario.
 const NO_MESSAGE: &[&str] = &["malformed.yaml"];
 
@@ -26,10 +30,9 @@ fn rewritten<M: Message + Default>(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn requests_and_answers_of_scenarios_are_messages_of_envoy() {
-    let folder = "../../../filters/ratelimit/tests/global/scenarios";
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
     let mut read = [0, 0];
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in FOLDERS.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap()) {
         let file = entry.unwrap().path();
         let is_none = NO_MESSAGE.iter().any(|name| file.ends_with(name));
         for line in fs::read_to_string(&file).unwrap().lines() {
