@@ -133,7 +133,8 @@ impl Run {
             let how_many = pairs.iter().filter(|pair| is_due(pair)).count();
             let first = self.world.chance.one_of(how_many);
             let pair = pairs.iter_mut().filter(|pair| is_due(pair)).nth(first);
-            if let Some((pair, (_, act))) = pair.and_then(|pair| pair.next().map(|next| (pair, next)))
+            if let Some((pair, (_, act))) =
+                pair.and_then(|pair| pair.next().map(|next| (pair, next)))
             {
                 self.act(pair, act)?;
             }
