@@ -65,8 +65,7 @@ impl Fixtures {
         ]
         .map(|name| format!("tollgate-bench-{name}"));
         compile(&root.join("benches"), &target, &fixtures)?;
-        let filters =
-            ["ratelimit", "metrics", "mtls"].map(|name| format!("tollgate-{name}-wasm"));
+        let filters = ["ratelimit", "metrics", "mtls"].map(|name| format!("tollgate-{name}-wasm"));
         compile(root, &target, &filters)?;
 
         // Not a temporary folder: it would stay behind when we are killed.
