@@ -176,16 +176,19 @@ impl fmt::Display for InvalidHeaderMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOne { name } => {
-                write!(f, "{name}: write exactly one of `exact`, `prefix`, `suffix`, `present`")
+                write!(
+                    f,
+                    "header {name}: write exactly one of `exact`, `prefix`, `suffix`, `present`"
+                )
             }
             Self::EmptyPart { name } => {
-                write!(f, "{name}: an empty text fits every value; write `present: true`")
+                write!(f, "header {name}: an empty text fits every value; write `present: true`")
             }
             Self::LinesOfNone { name } => {
-                write!(f, "{name}: `present` is about all lines; leave `lines` out")
+                write!(f, "header {name}: `present` is about all lines; leave `lines` out")
             }
             Self::Control { name } => {
-                write!(f, "{name}: no value has a control character; take it out")
+                write!(f, "header {name}: no value has a control character; take it out")
             }
         }
     }

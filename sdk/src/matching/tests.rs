@@ -423,19 +423,19 @@ fn a_rule_that_could_fit_nothing_or_anything_is_refused() {
         (r#"{"routes":[""]}"#, r#"routes[0]: "" is not a name; write at least one character"#),
         (
             r#"{"headers":[{"name":"x"}]}"#,
-            "headers[0]: x: write exactly one of `exact`, `prefix`, `suffix`, `present`",
+            "headers[0]: header x: write exactly one of `exact`, `prefix`, `suffix`, `present`",
         ),
         (
             r#"{"headers":[{"name":"x","exact":"a","prefix":"b"}]}"#,
-            "headers[0]: x: write exactly one of `exact`, `prefix`, `suffix`, `present`",
+            "headers[0]: header x: write exactly one of `exact`, `prefix`, `suffix`, `present`",
         ),
         (
             r#"{"headers":[{"name":"x","prefix":""}]}"#,
-            "headers[0]: x: an empty text fits every value; write `present: true`",
+            "headers[0]: header x: an empty text fits every value; write `present: true`",
         ),
         (
             r#"{"headers":[{"name":"x","present":true,"lines":"any"}]}"#,
-            "headers[0]: x: `present` is about all lines; leave `lines` out",
+            "headers[0]: header x: `present` is about all lines; leave `lines` out",
         ),
         (
             r#"{"headers":[{"name":"x","exact":"a","lines":"agreeing"}]}"#,

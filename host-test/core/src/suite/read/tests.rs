@@ -148,7 +148,10 @@ fn what_a_suite_may_not_say_is_placed() {
     text("test { request_body { input { header { key: 'a' } } } }", &["a body has no headers"]);
     text("env { log_level: LOUD }", &["line 1 column 18", "LOUD"]);
     text("test { benchmark: 'true' }", &["line 1 column 19", "expected true or false"]);
-    yaml("test: [ { benchmark: 'yes' } ]\n", &["line 1", "`yes`, expected true or false"]);
+    yaml(
+        "test: [ { benchmark: 'yes' } ]\n",
+        &["line 1 column 11", "string \"yes\", expected true or false"],
+    );
     yaml(
         "test: [ { num_chunks: 1, body_chunking_plan: { chunk_size: 1 } } ]\n",
         &["line 1", "body_chunking_plan stands in place of num_chunks and chunk_size"],
