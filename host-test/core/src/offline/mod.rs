@@ -134,7 +134,7 @@ pub struct Run {
     /// The connections with TLS of clients that come from elsewhere.
     connections: feed::Connections,
     requests: u64,
-    /// The streams that are under way, but for those that are being acted on.
+    /// The streams that are under way.
     flows: BTreeMap<StreamId, Flow>,
     /// What was done with streams and not told yet.
     events: VecDeque<(StreamId, Event)>,

@@ -147,7 +147,8 @@ pub(super) struct Flow {
     client: usize,
     /// How many filters its chain has.
     pub(super) filters: usize,
-    pub(super) ends: Ends,
+    /// Not there while the stream is acted on.
+    pub(super) ends: Option<Ends>,
 }
 
 impl Run {
@@ -194,7 +195,7 @@ impl Run {
         // Chosen now: what filters keep about the stream does not change it unless it is forgotten.
         stream.notes.route = Some(self.world.choose_route(&stream));
         self.world.streams.insert(id, Box::new(stream));
-        self.flows.insert(id, Flow { worker, client, filters: chain.len(), ends });
+        self.flows.insert(id, Flow { worker, client, filters: chain.len(), ends: Some(ends) });
         self.with(id, |carrier| {
             if is_upgrade {
                 carrier.refuse_unseen();
@@ -345,17 +346,22 @@ impl Run {
 
     /// Acts on a stream, if it is under way and nobody acts on it now; then it may be over.
     pub(super) fn with(&mut self, id: StreamId, act: impl FnOnce(&mut Carrier<'_>)) {
-        let Some(Flow { worker, client, filters, ends }) = self.flows.remove(&id) else { return };
+        let Some(Flow { worker, client, filters, ends }) = self.flows.get_mut(&id) else { return };
+        let Some(ends) = ends.take() else { return };
+        let (worker, client, filters) = (*worker, *client, *filters);
         let mut carrier = Carrier { run: self, id, worker, filters, ends };
         carrier.notice_connection();
         act(&mut carrier);
         if carrier.ends.is_over() {
             carrier.finish();
             let ends = carrier.ends;
+            self.flows.remove(&id);
             self.forget(id, worker, client, &ends);
         } else {
             let ends = carrier.ends;
-            self.flows.insert(id, Flow { worker, client, filters, ends });
+            if let Some(flow) = self.flows.get_mut(&id) {
+                flow.ends = Some(ends);
+            }
         }
     }
 

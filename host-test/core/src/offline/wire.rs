@@ -238,9 +238,10 @@ pub(super) fn response_headers(status: u16, sent: Vec<HeaderLine>) -> Vec<Header
 
 /// The header lines of an answer as a server of HTTP/1.1 sends them.
 pub(super) fn answer_lines(answer: &Answer, is_head: bool) -> Vec<HeaderLine> {
-    let mut headers = answer.headers.clone();
-    let is_framed = headers.iter().any(|(name, _)| name == b"content-length");
-    if is_framed {
+    // Room for the one that frames the body.
+    let mut headers = Vec::with_capacity(answer.headers.len().saturating_add(1));
+    headers.extend_from_slice(&answer.headers);
+    if headers.iter().any(|(name, _)| name == b"content-length") {
         return headers;
     }
     let ends_so = answer.trailers.is_empty() && !answer.unfinished && answer.pace.pause.is_none();
