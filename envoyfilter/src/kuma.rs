@@ -81,6 +81,9 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
         },
     });
     rendered.documents.push(Document::new("meshproxypatch.yaml", "", resource));
+    if !policy.apply.targets.is_empty() {
+        rendered.note("apply.targets: Kuma takes a MeshGateway up to 2.14, and not from 3.0 on");
+    }
     if policy.apply.order.is_some() {
         rendered.note("apply.order: Kuma applies patches in the order of their resources' names");
     }
@@ -91,11 +94,12 @@ pub(crate) fn render(policy: &Policy, facts: &Facts) -> Result<Rendered, Invalid
     Ok(rendered)
 }
 
+/// The proxies of the patch; a Dataplane has the labels of its workload.
 fn target(policy: &Policy) -> Value {
     match policy.apply.targets.first() {
         Some(target) => json!({ "kind": target.kind, "name": target.name }),
         None if policy.apply.selector.is_empty() => json!({ "kind": "Mesh" }),
-        None => json!({ "kind": "MeshSubset", "tags": policy.apply.selector }),
+        None => json!({ "kind": "Dataplane", "labels": policy.apply.selector }),
     }
 }
 

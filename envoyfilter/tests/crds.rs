@@ -319,7 +319,7 @@ fn what_is_wrong_for_other_meshes_is_refused() {
     };
     let patch = "/spec/default/appendModifications/0/networkFilter";
     kuma("/spec/targetRef/kind", json!("Mesh"), "/targetRef");
-    kuma("/spec/targetRef/tags", Value::Null, "/targetRef");
+    kuma("/spec/targetRef/labels", Value::Null, "/targetRef");
     kuma(&format!("{patch}/operation"), json!("INSERT_BEFORE"), "networkFilter");
     kuma(&format!("{patch}/match/name"), Value::Null, "networkFilter");
     kuma(&format!("{patch}/value"), json!({ "name": "a" }), "string");

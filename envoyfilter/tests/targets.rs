@@ -214,6 +214,8 @@ fn traps_that_a_policy_leads_into_are_told() {
     let hex = "a".repeat(64);
     let image = format!("{{ image: {{ reference: 'oci://169.254.169.254/a@sha256:{hex}' }} }}");
     check(Istio, "{}", &image, "blocked-address");
+    let gateway = "{ to: gateway, targets: [ { kind: MeshGateway, name: a } ] }";
+    check(Kuma, gateway, file, "apply.targets");
     check(IstioTrafficExtension, "{}", &image, "blocked-address");
     let class = "{ to: waypoint, targets: [ { kind: GatewayClass, name: istio-waypoint } ] }";
     check(IstioWasmPlugin, class, file, "target-class");
