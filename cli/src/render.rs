@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use tollgate_envoyfilter::{Delivery, Facts, Image, Policy, Rendered, Target, Traffic, render};
 use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
@@ -96,7 +96,10 @@ impl Render {
             .with_context(|| format!("{name} cannot be read"))?;
         let mut policy = Policy::parse(&text).with_context(|| format!("{name}"))?;
         if let Some(reference) = &self.image {
-            policy.deliver(Image::parse(&format!("oci://{reference}"))?);
+            if reference.digest().is_none() {
+                bail!("--image: {reference} has no digest; write it as `tollgate push` prints it");
+            }
+            policy.deliver(Image::parse(&format!("oci://{reference}")).context("--image")?);
         }
         let source = if let Some(file) = &self.module {
             FilterSource::File(file.clone())

@@ -279,3 +279,19 @@ fn what_is_wrong_is_told_and_nothing_rendered() {
     let policy = fs::read_to_string(root().join("examples/01-rate-limit/deployed.yaml")).unwrap();
     check(&policy, "istio", 2, "namespace: missing");
 }
+
+#[test]
+fn an_image_that_is_not_pinned_is_refused_where_it_is_named() {
+    let policy = root().join("envoyfilter/policies/ratelimit.yaml");
+    let check = |image: &str, word: &str| {
+        let output = render_with(&policy, "istio", &["--image", image]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{image}: {error}");
+        assert!(error.contains("--image") && error.contains(word), "{image}: {error}");
+        assert!(output.stdout.is_empty(), "{image}");
+    };
+    check("registry.example.com/a:1", "registry.example.com/a:1 has no digest");
+    check(&format!("registry.example.com/a@sha256:{}", "0".repeat(64)), "a digest of zeros");
+    check("registry.example.com/a@sha256:1", "64 digits");
+    check("", "REGISTRY/NAME");
+}
