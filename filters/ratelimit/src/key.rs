@@ -137,7 +137,7 @@ impl KeyTemplate {
     ///
     /// [`NoKey`] with the first part that cannot be read.
     pub fn compose(&self, request: Request<'_>) -> Result<Vec<u8>, NoKey<'_>> {
-        let mut key = Vec::new();
+        let mut key = Vec::with_capacity(USUAL_BYTES);
         for part in &self.0 {
             part.append(request, &mut key)?;
         }
@@ -373,6 +373,9 @@ impl fmt::Display for EmptyText {
 }
 
 impl Error for EmptyText {}
+
+/// Room for most keys: to move one that grows takes longer than to compose it.
+const USUAL_BYTES: usize = 56;
 
 fn append(key: &mut Vec<u8>, kind: u8, value: &[u8]) {
     // No header map holds 4 GiB: the lengths of two values never saturate to the same.

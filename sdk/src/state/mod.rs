@@ -84,7 +84,8 @@ pub fn push_number(text: &mut String, number: u64) {
             break;
         }
     }
-    text.extend(digits.iter().skip(unused).map(|&digit| char::from(digit)));
+    let written = digits.get(unused..).and_then(|written| str::from_utf8(written).ok());
+    text.push_str(written.unwrap_or_default());
 }
 
 /// A time in nanoseconds.
