@@ -224,6 +224,11 @@ impl World {
     }
 
     pub(super) fn set_effective_context(&mut self, scope: &Scope, context: u32) -> Reply {
+        // As on Envoy: 0 stands for the context of the callback.
+        let context = match (context, scope.callback) {
+            (0, Some(callback)) => callback.context(),
+            _ => context,
+        };
         if self.vm(scope.vm).is_none_or(|vm| !vm.contexts.contains_key(&context)) {
             let why = format!("there is no context {context}: it was never made, or is deleted");
             return Reply::refused(Status::BadArgument, why);
