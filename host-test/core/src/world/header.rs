@@ -8,6 +8,10 @@ use super::stream::{Direction, Stage, Stream};
 use super::{Scope, World};
 use crate::scenario::HeaderLine;
 
+/// As which the host of a request stands, and as which it may be asked for too.
+pub(super) const AUTHORITY: &[u8] = b":authority";
+pub(super) const HOST: &[u8] = b"host";
+
 /// Header lines in order; names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines(pub(crate) Vec<HeaderLine>);
@@ -83,7 +87,7 @@ impl World {
                 Reply::refused(Status::NotFound, format!("there are no {map} here"))
             }
             Err(refusal) => refusal,
-            Ok(lines) => match lines.first(&name.to_ascii_lowercase()) {
+            Ok(lines) => match lines.first(&key(map, name)) {
                 Some(value) => Reply::Done(Answer::Bytes(value.to_vec())),
                 // As on Envoy: 0.1.0 has no way to say so.
                 None if self.speaks_0_1_0(scope) => Reply::Done(Answer::Bytes(Vec::new())),
@@ -147,7 +151,7 @@ impl World {
             _ => Inline::Nothing,
         };
         self.change(scope, map, line_bytes(name, value), |lines| {
-            lines.append(name.to_ascii_lowercase(), value, inline);
+            lines.append(key(map, name), value, inline);
         })
     }
 
@@ -159,12 +163,12 @@ impl World {
         value: &[u8],
     ) -> Reply {
         self.change(scope, map, line_bytes(name, value), |lines| {
-            lines.replace(name.to_ascii_lowercase(), value.to_vec());
+            lines.replace(key(map, name), value.to_vec());
         })
     }
 
     pub(super) fn remove_header(&mut self, scope: &Scope, map: MapType, name: &[u8]) -> Reply {
-        let name = name.to_ascii_lowercase();
+        let name = key(map, name);
         if self.profile.keeps_removed_headers() {
             return self.change(scope, map, 0, |lines| {
                 if lines.first(&name).is_some() {
@@ -180,8 +184,7 @@ impl World {
         let too_large = new.0.len() > pairs::MAX_BYTES;
         let new: Vec<HeaderLine> = match Pairs::parse(&new.0) {
             Ok(new) if !too_large && new.len() <= pairs::MAX_PAIRS => {
-                let new =
-                    new.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
+                let new = new.iter().map(|(name, value)| (key(map, name), value.to_vec()));
                 let mut new: Vec<HeaderLine> = new.collect();
                 // Pseudo-headers come first, whatever order the guest gave.
                 new.sort_by_key(|(name, _)| !name.starts_with(b":"));
@@ -290,6 +293,14 @@ impl World {
         let why =
             format!("{map} are not available in {phase}, but from {first} on while it holds them");
         Reply::untimely(Status::BadArgument, why)
+    }
+}
+
+/// The name under which a map has a line. As on Envoy, the host of a request is its authority.
+fn key(map: MapType, name: &[u8]) -> Vec<u8> {
+    match (map, name.to_ascii_lowercase()) {
+        (MapType::RequestHeaders, name) if name == HOST => AUTHORITY.to_vec(),
+        (_, name) => name,
     }
 }
 

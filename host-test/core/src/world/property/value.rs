@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use tollgate_abi::pairs;
 
 use crate::scenario::{Metadata, Node};
+use crate::world::header::{AUTHORITY, HOST};
 use crate::world::protobuf::{field, message};
 
 /// The value of a property.
@@ -62,7 +63,8 @@ impl<'a> Value<'a> {
             }
             Self::Headers(lines) => {
                 let name = segment.to_ascii_lowercase();
-                let line = lines.into_iter().find(|(known, _)| *known == name);
+                let name = if name == HOST { AUTHORITY } else { &name };
+                let line = lines.into_iter().find(|(known, _)| known == name);
                 line.map(|(_, value)| Value::Text(value)).into()
             }
             Self::List(values) => {
