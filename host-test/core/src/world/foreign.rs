@@ -52,9 +52,7 @@ impl World {
             b"verify_signature" => signature::verify(arguments),
             b"sign" => signature::sign(arguments),
             b"clear_route_cache" => {
-                if let Some((stream, _)) = self.at_stage_mut(scope) {
-                    stream.notes.route_is_forgotten = true;
-                }
+                self.forget_route(scope);
                 Ok(Vec::new())
             }
             b"set_envoy_filter_state" => {

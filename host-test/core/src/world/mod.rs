@@ -314,9 +314,12 @@ impl World {
             Call::EnvironGet {} => Reply::Done(Answer::Strings(self.environment(&scope))),
             Call::ArgsSizesGet {} => wasi::sizes(&[]),
             Call::ArgsGet {} => Reply::Done(Answer::Strings(Vec::new())),
-            // As on Envoy, nothing ends: compilers put a trap behind it. And there is one route, and so
-            // nothing to choose anew.
-            Call::ProcExit { .. } | Call::ClearRouteCache {} => Reply::OK,
+            // As on Envoy, nothing ends: compilers put a trap behind it.
+            Call::ProcExit { .. } => Reply::OK,
+            Call::ClearRouteCache {} => {
+                self.forget_route(&scope);
+                Reply::OK
+            }
 
             Call::CallForeignFunction { name, arguments } => {
                 self.call_foreign_function(&scope, name, arguments)

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::World;
 use super::stream::Stream;
+use super::{Scope, World};
 use crate::scenario::{Destination, Metadata};
 
 const NO_METADATA: &Metadata = &Metadata(BTreeMap::new());
@@ -50,6 +50,13 @@ impl World {
             }
         };
         Chosen { place, cluster }
+    }
+
+    /// Has the route of the stream that the guest acts on chosen anew, if there is a stream.
+    pub(super) fn forget_route(&mut self, scope: &Scope) {
+        if let Some((stream, _)) = self.at_stage_mut(scope) {
+            stream.notes.route_is_forgotten = true;
+        }
     }
 
     /// The name and the metadata of the route that was chosen last.
