@@ -195,6 +195,9 @@ impl Run {
         let now = self.world.clock.passed();
         let mut notes = Vec::new();
         for flight in &mut self.world.callouts.flights {
+            if refuse_unsendable(flight, now) {
+                continue;
+            }
             let clusters = &mut self.clusters;
             let at = clusters.met.iter().position(|(number, _)| *number == flight.number);
             let at = at.or_else(|| {
@@ -287,6 +290,18 @@ pub(super) fn time_out(flight: &mut Flight) {
     }
 }
 
+/// Answers a callout over HTTP whose headers Envoy does not send; whether it is one.
+fn refuse_unsendable(flight: &mut Flight, now: Duration) -> bool {
+    if flight.kind != Kind::Http {
+        return false;
+    }
+    let Some(why) = wire::unsendable_line(&flight.headers) else { return false };
+    if flight.inbox.is_empty() {
+        local_reply(flight, now, &NoAnswer { status: 503, text: &why, details: "" });
+    }
+    true
+}
+
 /// Nobody took the connection of a callout.
 pub(super) fn refused(flight: &mut Flight, now: Duration) {
     local_reply(flight, now, &REFUSED);
@@ -298,24 +313,24 @@ pub(super) fn reset(flight: &mut Flight, now: Duration) {
 }
 
 /// What Envoy itself answers to a callout in place of a cluster.
-struct NoAnswer {
+struct NoAnswer<'a> {
     status: u32,
-    text: &'static str,
+    text: &'a str,
     /// What gRPC is told besides.
-    details: &'static str,
+    details: &'a str,
 }
 
-const TIMED_OUT: NoAnswer =
+const TIMED_OUT: NoAnswer<'_> =
     NoAnswer { status: 504, text: "upstream request timeout", details: "response_timeout" };
 
-const BROKEN: NoAnswer = NoAnswer {
+const BROKEN: NoAnswer<'_> = NoAnswer {
     status: 503,
     text: "upstream connect error or disconnect/reset before headers. \
            reset reason: connection termination",
     details: "upstream_reset_before_response_started{connection_termination}",
 };
 
-const REFUSED: NoAnswer = NoAnswer {
+const REFUSED: NoAnswer<'_> = NoAnswer {
     status: 503,
     text: "upstream connect error or disconnect/reset before headers. \
            reset reason: remote connection failure",
@@ -323,7 +338,7 @@ const REFUSED: NoAnswer = NoAnswer {
               delayed_connect_error:_Connection_refused}",
 };
 
-fn local_reply(flight: &mut Flight, due: Duration, no_answer: &NoAnswer) {
+fn local_reply(flight: &mut Flight, due: Duration, no_answer: &NoAnswer<'_>) {
     let NoAnswer { status, text, details } = *no_answer;
     let reply = LocalReply::of_proxy(status, details, text);
     let message = with_details(text.as_bytes(), details);

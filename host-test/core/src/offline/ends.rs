@@ -191,7 +191,8 @@ impl Carrier<'_> {
                 "filter_removed_required_response_headers{missing_required_header:_:status}";
             return self.reply(LocalReply::of_proxy(502, details, body));
         }
-        let announced = wire::announced_length(headers);
+        let has_no_body = is_head || wire::has_no_body(headers);
+        let announced = wire::announced_length(headers).filter(|_| !has_no_body);
         match piece {
             Piece::Headers { end } => {
                 let body = match (is_head, end) {
@@ -205,9 +206,12 @@ impl Carrier<'_> {
                 self.emit(Event::Response(Sent::Head { head, end }));
             }
             Piece::Data { .. } | Piece::Trailers if !self.ends.response_begun => {}
-            piece => {
-                if let Piece::Data { bytes, .. } = &piece {
+            mut piece => {
+                if let Piece::Data { bytes, .. } = &mut piece {
                     stream.notes.sent = stream.notes.sent.saturating_add(bytes.len());
+                    if has_no_body {
+                        bytes.clear();
+                    }
                 }
                 let trailers = &stream.response.trailers.0;
                 let bytes = &mut self.ends.response_bytes;

@@ -58,22 +58,28 @@ pub(super) fn received_h2(headers: &Lines) -> Received {
 
 /// Why Envoy does not send a request on that a filter has changed: status and body of its answer.
 pub(super) fn unsendable(headers: &Lines) -> Option<(u32, String)> {
-    // Without these two no route matches.
-    if headers.first(b":path").is_none() || headers.first(b"x-forwarded-proto").is_none() {
+    // Without these two no route matches: each is for paths that begin so.
+    let has_path = headers.first(b":path").is_some_and(|path| path.starts_with(b"/"));
+    if !has_path || headers.first(b"x-forwarded-proto").is_none() {
         return Some((404, String::new()));
     }
     if headers.first(b":method").is_none() {
         return Some((503, "missing required header: :method".into()));
     }
+    unsendable_line(headers).map(|body| (503, body))
+}
+
+/// Why Envoy does not send a message with these header lines.
+pub(super) fn unsendable_line(headers: &Lines) -> Option<String> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let lines = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
     for (name, value) in lines {
-        let shown = || String::from_utf8_lossy(name);
+        let shown = name.escape_ascii();
         if name.is_empty() || !name.iter().all(is_token) {
-            return Some((503, format!("invalid header name: {}", shown())));
+            return Some(format!("invalid header name: {shown}"));
         }
         if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
-            return Some((503, format!("invalid header value for: {}", shown())));
+            return Some(format!("invalid header value for: {shown}"));
         }
     }
     None
@@ -82,6 +88,11 @@ pub(super) fn unsendable(headers: &Lines) -> Option<(u32, String)> {
 /// How many bytes the other side reads as the body, by its header.
 pub(super) fn announced_length(headers: &Lines) -> Option<usize> {
     str::from_utf8(headers.first(b"content-length")?).ok()?.parse().ok()
+}
+
+/// Whether a client reads no body after these headers of a response, whatever the proxy has of one.
+pub(super) fn has_no_body(headers: &Lines) -> bool {
+    matches!(headers.first(b":status"), Some([b'1', ..] | b"204" | b"304"))
 }
 
 /// What `date` says; as in Envoy it is written once for all responses of a second.
