@@ -225,6 +225,9 @@ impl World {
     /// Method and path of the stream that the guest acts on.
     fn request_line(&self, scope: &Scope) -> Option<String> {
         let (stream, _) = self.at_stage(scope)?;
+        if stream.connection.is_some() {
+            return None;
+        }
         let text = |name: &[u8]| stream.request.headers.first(name).unwrap_or_default();
         let (method, path) = (text(b":method").escape_ascii(), text(b":path").escape_ascii());
         Some(format!("{} {}", clip(&method), clip(&path)))
