@@ -90,6 +90,8 @@ limits! {
     /// What guests make the host keep, in bytes: log lines, shared data, queues, metrics, callouts, and of
     /// streams that live their headers, bodies and properties.
     kept_bytes: usize = 256 << 20;
+    /// Source of one expression, in bytes: it is parsed, which takes time and memory. Envoy has no such bound.
+    expression_bytes: usize = 8 << 10;
     /// What one call of `uncompress` may give, in bytes.
     uncompressed_bytes: usize = 64 << 20;
     /// Transcript of a run, in bytes, about. What goes beyond is left out.

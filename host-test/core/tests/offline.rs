@@ -430,6 +430,68 @@ steps:
     assert_eq!(verdict, Verdict::Passed);
 }
 
+#[test]
+fn an_expression_holds_nobody_up() {
+    let verdict = play(
+        &[("expressions", |world, callback| {
+            if callback.kind() == CallbackKind::RequestHeaders {
+                let foreign = |world: &mut World, name: &str, arguments: &[u8]| {
+                    let (name, arguments) = (name.as_bytes().to_vec(), arguments.to_vec());
+                    world.handle(Call::CallForeignFunction { name, arguments })
+                };
+                let chain = |part: &str| format!("a{}", part.repeat(8000 / part.len()));
+                let nested = |open: &str, close: &str| {
+                    let times = 8000 / (open.len() + close.len());
+                    format!("{}1{}", open.repeat(times), close.repeat(times))
+                };
+                for deep in [
+                    chain(".b"),
+                    chain("[0]"),
+                    chain("+a"),
+                    chain("?a:a"),
+                    nested("(", ")"),
+                    nested("[", "]"),
+                    nested("!(", ")"),
+                ] {
+                    let Reply::Failed { status, .. } =
+                        foreign(world, "expr_create", deep.as_bytes())
+                    else {
+                        panic!("{deep}")
+                    };
+                    assert_eq!(status, Status::BadArgument, "{deep}");
+                }
+                let ten = "[1,1,1,1,1,1,1,1,1,1]";
+                for (macro_name, inner) in [("all", "true"), ("map", "1")] {
+                    let around = |inner: String, at| format!("{ten}.{macro_name}(v{at}, {inner})");
+                    let long = (0..9).fold(inner.to_owned(), around);
+                    let token = match foreign(world, "expr_create", long.as_bytes()) {
+                        Reply::Done(Answer::Bytes(token)) => token,
+                        other => panic!("{other}"),
+                    };
+                    let Reply::Failed { status, .. } = foreign(world, "expr_evaluate", &token)
+                    else {
+                        panic!("{long}")
+                    };
+                    assert_eq!(status, Status::InternalFailure, "{long}");
+                }
+                let Reply::Trap { why } = foreign(world, "expr_create", &[b' '; 8193]) else {
+                    panic!()
+                };
+                log(world, &why);
+            }
+            Ok(agree(callback))
+        })],
+        "
+name: expressions
+filters: [ { filter: expressions } ]
+steps:
+  - request: {}
+    expect: { logs: [ 'an expression has 8193 bytes, beyond the limit expression_bytes of 8192' ] }
+",
+    );
+    assert_eq!(verdict, Verdict::Passed);
+}
+
 fn close(world: &mut World, stream: StreamType) {
     assert_eq!(world.handle(Call::CloseStream { stream }), Reply::OK);
 }

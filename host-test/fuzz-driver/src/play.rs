@@ -25,6 +25,7 @@ pub(crate) const LIMITS: Limits = Limits {
     ticks_per_step: 200,
     messages_at_once: 100,
     kept_bytes: 64 << 10,
+    expression_bytes: 1 << 10,
     uncompressed_bytes: 64 << 10,
     transcript_bytes: 1 << 20,
 };

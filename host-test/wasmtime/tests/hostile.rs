@@ -28,6 +28,7 @@ const TIGHT: Limits = Limits {
     ticks_per_step: 1000,
     messages_at_once: 1000,
     kept_bytes: 128 << 10,
+    expression_bytes: 8 << 10,
     uncompressed_bytes: 1 << 20,
     transcript_bytes: 1 << 20,
 };

@@ -59,6 +59,11 @@ impl World {
                 self.set_envoy_filter_state(scope, arguments).map(|()| Vec::new())
             }
             b"declare_property" => self.declare(scope, arguments).map(|()| Vec::new()),
+            b"expr_create" if arguments.len() > self.limits.expression_bytes => {
+                let beyond = self.limits.exceeded(Bounded::expression_bytes);
+                let why = format!("an expression has {} bytes, {beyond}", arguments.len());
+                return Reply::Trap { why: why.into() };
+            }
             b"expr_create" => self.create_expression(scope, arguments),
             b"expr_evaluate" => {
                 let Ok(result) = self.evaluate_expression(scope, arguments) else {

@@ -8,16 +8,19 @@
 //! Source: Envoy, `source/extensions/common/wasm/foreign.cc`; statuses and results were measured on Envoy
 //! 1.40.
 
+mod bounds;
+
 use std::collections::{BTreeMap, HashMap};
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators};
 use cel::objects::Key;
-use cel::{Context, IdedExpr, Program, Value as Cel};
+use cel::{IdedExpr, Value as Cel};
 use chrono::{DateTime, TimeDelta};
 
 use super::Refusal;
 use crate::world::property::{Found, Value};
 use crate::world::{Link, Scope, World};
+use bounds::Values;
 use tollgate_abi::Status;
 
 /// The expressions of all guests, by the root that has created them.
@@ -49,15 +52,16 @@ impl World {
         source: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
         let source = str::from_utf8(source).map_err(|_| NO_EXPRESSION)?;
-        let program = Program::compile(source).map_err(|_| NO_EXPRESSION)?;
-        self.keep(source.len()).map_err(|_| (Status::InternalFailure, "too much is kept"))?;
+        let parsed = bounds::parse(source).ok_or(NO_EXPRESSION)?;
+        self.keep(source.len().saturating_mul(bounds::PARSED_BYTES))
+            .map_err(|_| (Status::InternalFailure, "too much is kept"))?;
         let of_root = self.expressions_of(scope);
         let token = of_root.next;
         of_root.next = of_root.next.wrapping_add(1);
-        if !is_known(&program.expression().expr) {
+        if !is_known(&parsed.expr) {
             return Err(NO_EXPRESSION);
         }
-        of_root.compiled.insert(token, program.expression().clone());
+        of_root.compiled.insert(token, parsed);
         Ok(token.to_le_bytes().to_vec())
     }
 
@@ -76,8 +80,9 @@ impl World {
         {
             return Ok(value.serialize().ok_or(NO_FORM));
         }
-        let mut context = Context::default();
-        self.fill(scope, &mut expression, &mut context)?;
+        let mut values = Values::default();
+        self.fill(scope, &mut expression, &mut values)?;
+        let context = values.bounded();
         // The library writes a type as its name.
         if matches!(&expression.expr, Expr::Call(call) if call.func_name == "type") {
             return Ok(Err(NO_FORM));
@@ -115,14 +120,15 @@ impl World {
         &self,
         scope: &Scope,
         expression: &mut IdedExpr,
-        context: &mut Context<'_, '_>,
+        values: &mut Values,
     ) -> Result<(), Unserved> {
         if let Some(path) = path_of(&expression.expr) {
-            if let Some(value) =
-                self.attribute(scope, &path)?.and_then(|value| to_cel(&path, value))
+            if let Some(value) = self.attribute(scope, &path)?
+                && values.take(&value)
+                && let Some(value) = to_cel(&path, value)
             {
                 let name = format!("@{}", expression.id);
-                context.add_variable_from_value(name.as_str(), value);
+                values.context.add_variable_from_value(name.as_str(), value);
                 expression.expr = Expr::Ident(name);
             }
             return Ok(());
@@ -130,7 +136,7 @@ impl World {
         match &mut expression.expr {
             Expr::Select(SelectExpr { operand, field, test: true }) => {
                 let Some(mut path) = path_of(&operand.expr) else {
-                    return self.fill(scope, operand, context);
+                    return self.fill(scope, operand, values);
                 };
                 if self.attribute(scope, &path)?.is_some() {
                     path.push(field.clone());
@@ -139,18 +145,18 @@ impl World {
                 }
                 Ok(())
             }
-            Expr::Select(select) => self.fill(scope, &mut select.operand, context),
+            Expr::Select(select) => self.fill(scope, &mut select.operand, values),
             Expr::Call(CallExpr { target, args, .. }) => {
                 let parts = target.as_deref_mut().into_iter().chain(args);
-                parts.into_iter().try_for_each(|part| self.fill(scope, part, context))
+                parts.into_iter().try_for_each(|part| self.fill(scope, part, values))
             }
             Expr::List(list) => {
-                list.elements.iter_mut().try_for_each(|part| self.fill(scope, part, context))
+                list.elements.iter_mut().try_for_each(|part| self.fill(scope, part, values))
             }
             Expr::Map(map) => map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
                 EntryExpr::MapEntry(entry) => {
-                    self.fill(scope, &mut entry.key, context)?;
-                    self.fill(scope, &mut entry.value, context)
+                    self.fill(scope, &mut entry.key, values)?;
+                    self.fill(scope, &mut entry.value, values)
                 }
                 EntryExpr::StructField(_) => Ok(()),
             }),
@@ -163,7 +169,9 @@ impl World {
                     &mut all.loop_step,
                     &mut all.result,
                 ];
-                parts.into_iter().try_for_each(|part| self.fill(scope, part, context))
+                parts.into_iter().try_for_each(|part| self.fill(scope, part, values))?;
+                bounds::count_elements(&mut all.loop_cond);
+                Ok(())
             }
             Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Ok(()),
         }
