@@ -245,7 +245,8 @@ fn not_loaded(error: anyhow::Error) -> StartError {
             StartError::Refused { words: format!("{error:#}") }
         }
         Some(LoadError::TooLarge { .. } | LoadError::Unsupported(_)) | None => {
-            StartError::Module(error.into())
+            // With its causes, which the display of a boxed error leaves out.
+            StartError::Module(format!("{error:#}").into())
         }
     }
 }

@@ -309,3 +309,20 @@ fn what_changes_is_run_again() {
     folder.write("scenarios/3.yaml", &scenario("the third", "2"));
     assert_eq!(watching.round(), ["ok the third"]);
 }
+
+#[test]
+fn a_module_that_cannot_run_here_says_why() {
+    let folder = Folder::with(&[("scenarios/1.yaml", &scenario("one", "1"))]);
+    let check = |module: &[u8], arguments: &[&str], words: &str| {
+        std::fs::write(folder.path("guest.wasm"), module).unwrap();
+        let output = folder.test(arguments);
+        assert_ne!(output.status.code(), Some(0), "{output:?}");
+        let told = text(&output) + &String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("guest.wasm: ") && told.contains(words), "{told}");
+    };
+    let guest = wat::parse_str(GUEST).unwrap();
+    check(&guest, &["--limit", "module_bytes=100"], "beyond the limit module_bytes of 100");
+    let shared =
+        GUEST.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 1 2 shared)");
+    check(&wat::parse_str(shared).unwrap(), &[], "threads");
+}
