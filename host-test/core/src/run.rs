@@ -86,10 +86,15 @@ pub fn judge_start<P>(
 /// Plays a scenario as it is written on a running proxy, and gives what was not as expected.
 pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = judge_steps(scenario, proxy);
-    if scenario.strict && failures.is_empty() {
-        strict::judge_end(scenario, proxy, &mut failures);
-    }
+    judge_traffic(scenario, proxy, &mut failures);
     failures
+}
+
+/// Makes the checks of a strict scenario that come after its steps, unless something has failed.
+fn judge_traffic(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<Failure>) {
+    if scenario.strict && failures.is_empty() {
+        strict::judge_end(scenario, proxy, failures);
+    }
 }
 
 /// Plays the steps, and nothing after them.
