@@ -83,13 +83,6 @@ pub fn judge_start<P>(
     Ok(Start::Judged(Verdict::Failed { failures }))
 }
 
-/// Plays a scenario as it is written on a running proxy, and gives what was not as expected.
-pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
-    let mut failures = judge_steps(scenario, proxy);
-    judge_traffic(scenario, proxy, &mut failures);
-    failures
-}
-
 /// Makes the checks of a strict scenario that come after its steps, unless something has failed.
 fn judge_traffic(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<Failure>) {
     if scenario.strict && failures.is_empty() {
@@ -97,8 +90,9 @@ fn judge_traffic(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<
     }
 }
 
-/// Plays the steps, and nothing after them.
-fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
+/// Plays the steps of a scenario as they are written on a running proxy, and nothing after them, and gives what
+/// was not as expected. What shows only under traffic is judged by [`run`] alone.
+pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
     let mut chance = Chance::of(scenario.seed, Choice::Worker);

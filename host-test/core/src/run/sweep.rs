@@ -3,7 +3,7 @@
 
 use super::exchange::DIFFERS;
 use super::outcome::Watched;
-use super::{Start, judge_start, judge_steps, judge_traffic, play};
+use super::{Start, judge_start, judge_traffic, play};
 use crate::clip::clip;
 use crate::proxy::{ProxyHost, StartError};
 use crate::report::{Failure, Replay, Verdict, difference};
@@ -39,7 +39,11 @@ fn run_seeded(
     let variations = scenario.variations(host.name());
     if variations.is_empty() {
         let failures = match judge_start(scenario, host.start(scenario))? {
-            Start::Running(mut proxy) => play(scenario, proxy.as_mut()),
+            Start::Running(mut proxy) => {
+                let mut failures = play(scenario, proxy.as_mut());
+                judge_traffic(scenario, proxy.as_mut(), &mut failures);
+                failures
+            }
             Start::Judged(Verdict::Failed { failures }) => failures,
             Start::Judged(Verdict::Passed | Verdict::Skipped { .. }) => Vec::new(),
         };
@@ -71,7 +75,7 @@ fn watch(
     Ok(match judge_start(scenario, host.start(scenario))? {
         Start::Running(proxy) => {
             let mut watched = Watched::new(proxy);
-            let mut failures = judge_steps(scenario, &mut watched);
+            let mut failures = play(scenario, &mut watched);
             let (outcomes, mut proxy) = watched.outcomes(written);
             if written.is_none() {
                 judge_traffic(scenario, proxy.as_mut(), &mut failures);
