@@ -57,6 +57,58 @@ fn calls_out_of_phase() {
     );
 }
 
+/// Calls that Envoy answers as if they had come in their phase: with nothing, and without an error.
+#[test]
+fn calls_out_of_phase_that_the_guest_is_not_told_of() {
+    let on_headers = |call: &str| module(&on_request_headers(&format!("(drop (call {call}))")));
+    let pairs =
+        |map: u32| on_headers(&format!("$pairs (i32.const {map}) (i32.const 8) (i32.const 12)"));
+    check(
+        &pairs(3),
+        "strict: out of its phase: proxy_get_header_map_pairs(map=response_trailers) = \"\": \
+         response_trailers are not available in proxy_on_request_headers, but from \
+         proxy_on_response_trailers on while it holds them",
+        &pairs(0),
+    );
+    let bytes =
+        "$get_buffer (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 8) (i32.const 12)";
+    let on_body = |call: &str| {
+        module(&callback("proxy_on_request_body", 3, true, &format!("(drop (call {call}))")))
+    };
+    check(
+        &on_headers(bytes),
+        "strict: out of its phase: proxy_get_buffer_bytes(buffer=http_request_body, start=0, \
+         max_size=9) = \"\": http_request_body is empty in proxy_on_request_headers, and there in \
+         proxy_on_request_body and while it holds it",
+        &on_body(bytes),
+    );
+    let on_log =
+        |call: &str| module(&callback("proxy_on_log", 1, false, &format!("(drop (call {call}))")));
+    check(
+        &on_log("$continue (i32.const 0)"),
+        "strict: out of its phase: proxy_continue_stream(stream=http_request) = ok: the request is \
+         over in proxy_on_log",
+        // All headers are there when a stream is logged.
+        &on_log("$pairs (i32.const 0) (i32.const 8) (i32.const 12)"),
+    );
+}
+
+/// A body that does not exist is read whole: nothing is missing.
+#[test]
+fn a_body_that_does_not_exist_can_be_read() {
+    let read = "(drop (call $get_buffer (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 8) (i32.const 12)))";
+    let guest = module(&callback("proxy_on_request_trailers", 2, true, read));
+    let request = |body: &str| {
+        format!(
+            "strict: true\nsteps: [ {{ request: {{ method: POST, {body} trailers: [ [a, b] ] }} }} ]"
+        )
+    };
+    let verdict = |body: &str| verdict(Limits::default(), &guest, &request(body));
+    assert_eq!(verdict(""), Verdict::Passed);
+    let Verdict::Failed { failures } = verdict("body: abc,") else { panic!("passed") };
+    assert!(failures[0].what.contains("is empty in proxy_on_request_trailers"), "{failures:?}");
+}
+
 #[test]
 fn streams_that_are_never_let_go() {
     let holding = on_request_headers("").replace("(i32.const 0)", "(i32.const 1)");

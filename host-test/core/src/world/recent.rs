@@ -1,5 +1,6 @@
 //! What guests did last, in bounds: enough to say why something went wrong, without a transcript.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use tollgate_abi::{Call, Callback, Fault, Function, LogLevel, Reply};
@@ -106,9 +107,15 @@ fn is_small(reply: &Reply) -> bool {
 }
 
 impl Recent {
-    pub(super) fn call(&mut self, call: Call, reply: &Reply) {
-        if matches!(reply, Reply::Untimely { .. }) && self.untimely.len() < MOST_TOLD {
-            self.untimely.push(format!("{} = {}", clip(&call), clip(reply)));
+    /// A host call is over, and came out of its phase for this reason, if the reply does not say so.
+    pub(super) fn call(&mut self, call: Call, reply: &Reply, unsaid: Option<Cow<'static, str>>) {
+        let is_untimely = unsaid.is_some() || matches!(reply, Reply::Untimely { .. });
+        if is_untimely && self.untimely.len() < MOST_TOLD {
+            let unsaid = unsaid.map_or_else(String::new, |why| format!(": {why}"));
+            let text = format!("{} = {}{unsaid}", clip(&call), clip(reply));
+            if !self.untimely.contains(&text) {
+                self.untimely.push(text);
+            }
         }
         self.add(Seen::of(call, reply));
     }
