@@ -135,7 +135,7 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         let has_broken = result.map_err(|broken| failures.push(place.failure(broken.to_string())));
         let account = proxy.take_account();
         if scenario.strict {
-            failures.extend(strict::breaches(step, &account).map(|what| place.failure(what)));
+            failures.extend(strict::breaches(&account).map(|what| place.failure(what)));
         }
         if let Some(failure) = failures.get_mut(failed_before..).and_then(<[_]>::last_mut) {
             failure.account = account;

@@ -122,6 +122,43 @@ fn streams_that_are_never_let_go() {
 }
 
 #[test]
+fn one_of_several_streams_is_never_let_go() {
+    let holding = module(&on_request_headers("").replace("(i32.const 0)", "(i32.const 1)"));
+    let step = |left: &str, expected: &str| {
+        let request = format!("{{ request: {{ {left} }}, expect: {{ response: {expected} }} }}");
+        format!("strict: true\nsteps: [ {{ together: [ {request}, {request} ] }} ]")
+    };
+    let verdict = |step: &str| verdict(Limits::default(), &holding, step);
+    let Verdict::Failed { failures } = verdict(&step("", "none")) else { panic!("passed") };
+    let held =
+        "strict: a stream came to no end: x@0 holds the request since proxy_on_request_headers";
+    assert!(failures[0].what.starts_with(held), "{failures:?}");
+    // Who leaves on purpose may leave while a filter holds the stream.
+    assert_eq!(verdict(&step("disconnect: 1s", "left")), Verdict::Passed);
+}
+
+#[test]
+fn what_a_connection_has_sent_is_never_let_go() {
+    let guest = |answer: u32| {
+        let body = callback("proxy_on_downstream_data", 3, true, "");
+        module(&body.replace("(i32.const 0)", &format!("(i32.const {answer})")))
+    };
+    let verdict = |answer: u32, events: &str| {
+        let steps = format!(
+            "protocol: tcp\nstrict: true\nsteps: [ {{ connection: [ {{ client: {{ sends: a }} }}, {events} ] }} ]"
+        );
+        verdict(Limits::default(), &guest(answer), &steps)
+    };
+    let Verdict::Failed { failures } = verdict(1, "client: ends") else { panic!("passed") };
+    let held = "strict: a stream came to no end: x@0 holds what the client has sent since \
+                proxy_on_downstream_data, and neither lets it go nor closes the connection";
+    assert_eq!(failures[0].what, held);
+    assert_eq!(verdict(0, "client: ends"), Verdict::Passed);
+    // More might have come.
+    assert_eq!(verdict(1, "client: resets"), Verdict::Passed);
+}
+
+#[test]
 fn traps() {
     let trap = "(if (i32.gt_u (local.get 0) (i32.const 1)) (then unreachable))";
     check(

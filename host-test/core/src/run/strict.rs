@@ -20,21 +20,12 @@ const BETWEEN: u64 = 400;
 const MOST_AGAIN: usize = 8;
 
 /// What a strict scenario does not let pass in a step.
-pub(super) fn breaches<'a>(step: &Step, account: &'a Account) -> impl Iterator<Item = String> + 'a {
-    // A client that leaves on purpose may leave while a filter holds its stream.
-    let may_be_held = match step {
-        Step::Request(step) => step.request.disconnect.is_some(),
-        Step::Together(_) => true,
-        Step::Connection(_) | Step::Advance(_) | Step::Clock(_) | Step::Configure { .. } => false,
-    };
+pub(super) fn breaches(account: &Account) -> impl Iterator<Item = String> + '_ {
     let traps = account.traps.iter().map(|trap| format!("strict: {} trapped", trap.guest));
     let untimely = account.untimely.iter().map(|call| format!("strict: out of its phase: {call}"));
-    let held = account
-        .held
-        .iter()
-        .filter(move |_| !may_be_held)
-        .map(|held| format!("strict: a stream came to no end: {held}"));
-    traps.chain(untimely).chain(held)
+    let endless =
+        account.endless.iter().map(|held| format!("strict: a stream came to no end: {held}"));
+    traps.chain(untimely).chain(endless)
 }
 
 /// Judges what shows only under traffic and at the end of a proxy.

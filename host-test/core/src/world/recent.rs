@@ -55,6 +55,7 @@ pub(crate) struct Recent {
     traps: Vec<TrapReport>,
     untimely: Vec<String>,
     held: Vec<String>,
+    endless: Vec<String>,
 }
 
 /// A host call that is over.
@@ -237,19 +238,27 @@ impl World {
         Some(format!("{} {}", clip(&method), clip(&path)))
     }
 
-    /// Notes that a stream came to no end because a guest held it.
+    /// Notes that a guest held a stream which its client left.
     pub(crate) fn note_held(&mut self, held: String) {
         if self.recent.held.len() < MOST_TOLD {
             self.recent.held.push(held);
         }
     }
 
+    /// Notes that a stream came to no end because a guest held it.
+    pub(crate) fn note_endless(&mut self, held: String) {
+        if self.recent.endless.len() < MOST_TOLD {
+            self.recent.endless.push(held.clone());
+        }
+        self.note_held(held);
+    }
+
     /// Takes what guests did since it was taken last.
     pub(crate) fn take_account(&mut self) -> Account {
         self.recent.begin();
-        let Recent { refused, refused_before, traps, untimely, held, .. } =
+        let Recent { refused, refused_before, traps, untimely, held, endless, .. } =
             std::mem::take(&mut self.recent);
         let refused = refused.iter().map(Seen::text).collect();
-        Account { traps, refused, refused_before, untimely, held }
+        Account { traps, refused, refused_before, untimely, held, endless }
     }
 }
