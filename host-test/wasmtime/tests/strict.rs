@@ -250,3 +250,114 @@ fn linear_memory_that_grows() {
         &module(&on_request_headers(COUNT)),
     );
 }
+
+/// Counts at 64 and traps at the hundredth request.
+#[test]
+fn traps_that_come_with_traffic() {
+    let trap = |at: u32| {
+        module(&on_request_headers(&format!(
+            "{COUNT} (if (i32.eq (i32.load (i32.const 64)) (i32.const {at})) (then unreachable))"
+        )))
+    };
+    check(&trap(100), "strict: x@0 trapped", &trap(100_000));
+}
+
+/// Whose key is a part of the request, from this far behind its end.
+fn keyed(behind: &str) -> Vec<u8> {
+    let path = "(drop (call $get (i32.const 0) (i32.const 80) (i32.const 5) (i32.const 8) (i32.const 12)))";
+    let from =
+        format!("(i32.sub (i32.add (i32.load (i32.const 8)) (i32.load (i32.const 12))) {behind})");
+    module(&format!(
+        "(data (i32.const 80) \":path\") {}",
+        on_request_headers(&format!(
+            "{path} (drop (call $set_shared {from} {behind} (i32.const 64) (i32.const 4) (i32.const 0)))"
+        ))
+    ))
+}
+
+#[test]
+fn keys_that_are_of_the_client() {
+    check(
+        &keyed("(i32.load (i32.const 12))"),
+        "step 1 again and again, with another path: with 400 requests 400 keys were added to shared \
+         data, with 400 more 400, with 1000 more 1000, with 2000 more 2000, with 4000 more 4000, with \
+         8000 more 8000: bound the keys",
+        // With the last two digits there are a hundred, and some more at first.
+        &keyed("(i32.const 2)"),
+    );
+    // A thousand are not told from no end until more have come.
+    let verdict = verdict(Limits::default(), &keyed("(i32.const 3)"), STEPS);
+    assert_eq!(verdict, Verdict::Passed);
+}
+
+#[test]
+fn what_grows_with_some_of_the_requests() {
+    let define = "(drop (call $define (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 8)))";
+    let seldom = format!(
+        "{COUNT} (if (i32.eqz (i32.rem_u (i32.load (i32.const 64)) (i32.const 8))) (then {define}))"
+    );
+    check(
+        &module(&on_request_headers(&seldom)),
+        "with 400 requests 50 metrics were defined, with 400 more 50",
+        &module(&on_request_headers(COUNT)),
+    );
+}
+
+#[test]
+fn what_grows_with_time() {
+    let set = "(drop (call $set_shared (i32.const 64) (i32.const 4) (i32.const 64) (i32.const 4) (i32.const 0)))";
+    let ticking = |body: &str| {
+        module(&format!(
+            "{} {}",
+            configure("(drop (call $tick (i32.const 100)))"),
+            callback("proxy_on_tick", 1, false, body)
+        ))
+    };
+    let (guest, twin) = (ticking(&format!("{COUNT} {set}")), ticking(set));
+    let words = "ticks again and again: with 400 ticks 400 keys were added to shared data";
+    check(&guest, words, &twin);
+    let steps = "strict: true\nsteps: [ { request: {} }, { advance: 1s } ]";
+    check_steps(&guest, steps, "step 2 again and again: with 400 ticks 400 keys", &twin);
+}
+
+#[test]
+fn messages_that_nobody_takes() {
+    let register = "(drop (call $register (i32.const 64) (i32.const 1) (i32.const 8)))";
+    let enqueue = "(drop (call $enqueue (i32.const 1) (i32.const 64) (i32.const 4)))";
+    let dequeue = "(drop (call $dequeue (i32.const 1) (i32.const 8) (i32.const 12)))";
+    let guest =
+        |body: &str| module(&format!("{} {}", configure(register), on_request_headers(body)));
+    check(
+        &guest(enqueue),
+        "with 400 requests 400 messages were left in queues, with 400 more 400",
+        &guest(&format!("{enqueue} {dequeue}")),
+    );
+}
+
+#[test]
+fn callouts_that_stay_open() {
+    let open = "(drop (call $grpc_stream (i32.const 80) (i32.const 5) (i32.const 80) (i32.const 5) (i32.const 80) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 8)))";
+    let guest = |body: &str| {
+        module(&format!("(data (i32.const 80) \"authz\") {}", on_request_headers(body)))
+    };
+    let once =
+        format!("{COUNT} (if (i32.eq (i32.load (i32.const 64)) (i32.const 1)) (then {open}))");
+    let steps = "clusters: [authz]\nstrict: true\n\
+                 steps: [ { request: {}, callouts: [ { cluster: authz, never: true } ] } ]";
+    let words = "with 400 requests 400 callouts and gRPC streams stayed open, with 400 more 400";
+    check_steps(&guest(open), steps, words, &guest(&once));
+}
+
+#[test]
+fn every_step_is_played_again() {
+    let define = "(drop (call $define (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 8)))";
+    let on_trailers = module(&callback("proxy_on_request_trailers", 2, true, define));
+    let twin = module("");
+    let before = "{ request: {} }, ".repeat(9);
+    let last = "{ request: { method: POST, body: a, trailers: [ [a, b] ] } }";
+    let steps = format!("strict: true\nsteps: [ {before}{last} ]");
+    check_steps(&on_trailers, &steps, "strict, step 10 again and again: with 400 requests", &twin);
+    let steps = "strict: true\nsteps: [ { together: [ { request: {} }, { request: {} } ] } ]";
+    let words = "with 400 times these requests 800 metrics were defined, with 400 more 800";
+    check_steps(&module(&on_request_headers(define)), steps, words, &twin);
+}
