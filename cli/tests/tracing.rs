@@ -51,6 +51,23 @@ fn a_trace_is_json_and_a_page() {
 }
 
 #[test]
+fn a_trace_has_what_a_scenario_says_and_no_more() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("guest.wasm"), wat::parse_str(GUEST).unwrap()).unwrap();
+    let lines = |name: &str, strict: &str| {
+        let scenario = format!(
+            "name: one request\n{strict}filters: [ {{ filter: ./guest.wasm }} ]\nsteps: [ {{ request: {{}} }} ]\n"
+        );
+        std::fs::write(path(name), scenario).unwrap();
+        text(&tollgate(&["trace", &path(name)]))
+    };
+    let lax = lines("lax.yaml", "");
+    assert_eq!(lax.matches("proxy_on_request_headers(").count(), 1, "{lax}");
+    assert_eq!(lines("strict.yaml", "strict: true\n"), lax);
+}
+
+#[test]
 fn a_log_of_envoy_is_a_trace() {
     let output = tollgate(&["trace", "--envoy-log", LOG]);
     let lines = text(&output);

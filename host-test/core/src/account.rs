@@ -24,6 +24,9 @@ pub struct Account {
     /// Streams that came to no end because a filter held them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<String>,
+    /// Those of them whose client waited for the end, and did not leave on purpose.
+    #[serde(skip)]
+    pub endless: Vec<String>,
 }
 
 impl fmt::Display for Account {

@@ -154,6 +154,16 @@ pub trait Proxy {
         None
     }
 
+    /// Lets time pass until what happens next by itself has happened, if something does: a tick, or what comes
+    /// back to a callout.
+    ///
+    /// # Errors
+    ///
+    /// [`HostFailure`] when the host itself failed.
+    fn pass_to_next(&mut self, _: &[PlannedCallout]) -> Result<(), HostFailure> {
+        Ok(())
+    }
+
     /// Ends every plugin, as a proxy that shuts down does, and gives those that never said that they were
     /// done. Nothing runs on it afterwards.
     ///
@@ -172,6 +182,10 @@ pub struct Footprint {
     pub metrics: u64,
     /// How many keys shared data has.
     pub shared_keys: u64,
+    /// How many messages wait in shared queues.
+    pub queued_messages: u64,
+    /// How many callouts and gRPC streams have come to no end.
+    pub open_callouts: u64,
     /// Linear memory of all guests, in bytes.
     pub memory_bytes: u64,
     /// Memory that the host had guests allocate for its answers and has not seen to be free again, in

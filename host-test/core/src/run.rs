@@ -83,17 +83,16 @@ pub fn judge_start<P>(
     Ok(Start::Judged(Verdict::Failed { failures }))
 }
 
-/// Plays a scenario as it is written on a running proxy, and gives what was not as expected.
-pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
-    let mut failures = judge_steps(scenario, proxy);
+/// Makes the checks of a strict scenario that come after its steps, unless something has failed.
+fn judge_traffic(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<Failure>) {
     if scenario.strict && failures.is_empty() {
-        strict::judge_end(scenario, proxy, &mut failures);
+        strict::judge_end(scenario, proxy, failures);
     }
-    failures
 }
 
-/// Plays the steps, and nothing after them.
-fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
+/// Plays the steps of a scenario as they are written on a running proxy, and nothing after them, and gives what
+/// was not as expected. What shows only under traffic is judged by [`run`] alone.
+pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut next_worker = 0;
     let mut chance = Chance::of(scenario.seed, Choice::Worker);
@@ -136,7 +135,7 @@ fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         let has_broken = result.map_err(|broken| failures.push(place.failure(broken.to_string())));
         let account = proxy.take_account();
         if scenario.strict {
-            failures.extend(strict::breaches(step, &account).map(|what| place.failure(what)));
+            failures.extend(strict::breaches(&account).map(|what| place.failure(what)));
         }
         if let Some(failure) = failures.get_mut(failed_before..).and_then(<[_]>::last_mut) {
             failure.account = account;

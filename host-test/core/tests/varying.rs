@@ -11,7 +11,9 @@
 mod common;
 
 use common::{Behaviour, CONTINUE, STOP, agree, check, play, respond};
-use tollgate_abi::{Answer, BufferType, Call, Callback, MapType, Reply, Serialized, pairs};
+use tollgate_abi::{
+    Answer, BufferType, Call, Callback, MapType, MetricType, Reply, Serialized, pairs,
+};
 use tollgate_host::report::Verdict;
 use tollgate_host::scenario::{HostName, Scenario};
 use tollgate_host::world::World;
@@ -131,6 +133,64 @@ fn what_nobody_expected_is_compared_with_what_is_written() {
   upstream 1: body \"good\"";
     assert_eq!(what, difference);
 }
+
+#[test]
+fn what_strict_checks_send_is_no_part_of_what_is_compared() {
+    let strict = |text: &str| format!("strict: true\n{}", text.trim_start());
+    check(&[("guest", COUNTS)], &strict(ANY_BODY));
+    let (variant, what) = failure(&[("guest", HOARDS)], &strict(ANY_BODY));
+    assert_eq!(variant, "");
+    assert!(what.contains("400 keys were added to shared data"), "{what}");
+    let (variant, what) = failure(&[("guest", HASTY)], &strict(BAD_BODY));
+    assert_eq!(variant, "request body split at 1", "{what}");
+}
+
+/// Counts what it decides about in a metric, as most filters do.
+const COUNTS: Behaviour = |world, callback| {
+    match callback {
+        Callback::Configure { .. } => {
+            let (kind, name) = (MetricType::Counter, b"seen".to_vec());
+            world.handle(Call::DefineMetric { kind, name });
+        }
+        Callback::RequestHeaders { .. } => {
+            let counted = world.handle(Call::IncrementMetric { metric: 4, offset: 1 });
+            assert_eq!(counted, Reply::OK);
+        }
+        _ => {}
+    }
+    Ok(agree(callback))
+};
+
+/// Keeps a key for each context.
+const HOARDS: Behaviour = |world, callback| {
+    if let Callback::RequestHeaders { context, .. } = callback {
+        let key = context.to_string().into_bytes();
+        world.handle(Call::SetSharedData { key, value: Vec::new(), cas: 0 });
+    }
+    Ok(agree(callback))
+};
+
+#[test]
+fn a_difference_is_told_in_bounds() {
+    let (variant, what) = failure(&[("guest", MARKS_A_LOT)], ANY_BODY);
+    assert_eq!(variant, "request body as written, ends with its last chunk");
+    assert!(what.ends_with("\n  … and 43 lines more"), "{what}");
+}
+
+/// As above, with more lines than anybody reads.
+const MARKS_A_LOT: Behaviour = |world, callback| {
+    match callback {
+        Callback::RequestHeaders { .. } => return Ok(STOP),
+        Callback::RequestBody { end_of_stream: true, size: 1.., .. } => {
+            for number in 0..99 {
+                let (name, value) = (format!("x-{number}").into_bytes(), b"1".to_vec());
+                world.handle(Call::AddHeaderMapValue { map: MapType::RequestHeaders, name, value });
+            }
+        }
+        _ => {}
+    }
+    Ok(agree(callback))
+};
 
 /// Calls out for the headers, and marks a body that comes once it is answered.
 const MARKS_THE_ANSWERED: Behaviour = |world, callback| {

@@ -154,6 +154,7 @@ impl Wire<'_> {
             self.settle(passes)?;
             moments.push(self.moment());
         }
+        self.note_held();
         // What is left of it breaks.
         for who in [Who::Client, Who::Upstream] {
             if self.is_open && self.peer(who).is_some_and(|peer| !peer.has_ended) {
@@ -166,6 +167,30 @@ impl Wire<'_> {
             return Err(HostFailure::Harm { what: STAYS_OPEN.into() });
         }
         Ok(moments)
+    }
+
+    /// Notes which filter holds what an end has sent, though it sends no more and nothing is to come that could
+    /// let it go.
+    fn note_held(&mut self) {
+        if !self.is_open || self.run.next_due().is_some() {
+            return;
+        }
+        let pairs = [
+            (Who::Client, Who::Upstream, "client", "downstream"),
+            (Who::Upstream, Who::Client, "upstream", "upstream"),
+        ];
+        for (from, to, end, side) in pairs {
+            let is_told = self.peer(to).is_none_or(|peer| peer.is_told_end);
+            let holder = self.flow(from).filter(|flow| flow.end && !is_told);
+            let holder = holder.and_then(|flow| flow.seen_by.last().copied());
+            let Some(stage) = holder.and_then(|at| self.stage(at)) else { continue };
+            let Some((link, context)) = stage.link.zip(stage.context) else { continue };
+            let guest = self.run.world.guest_name(link.vm, context);
+            self.run.world.note_endless(format!(
+                "{guest} holds what the {end} has sent since proxy_on_{side}_data, and neither lets it go \
+                 nor closes the connection"
+            ));
+        }
     }
 
     fn act(&mut self, who: Who, act: &Act) {

@@ -35,6 +35,8 @@ pub(super) struct Ends {
     pub(super) reset: bool,
     /// The client has closed its connection.
     pub(super) client_left: bool,
+    /// It has because it waited in vain.
+    pub(super) is_endless: bool,
     /// The client has sent the whole request.
     pub(super) request_sent: bool,
     /// The proxy answers, and closes the connection.

@@ -295,7 +295,7 @@ impl Carrier<'_> {
         pieces
     }
 
-    /// Notes which filters hold a stream that has come to no end, and since when.
+    /// Notes which filters hold a stream that is not over, and since when.
     pub(super) fn note_held(&mut self) {
         for at in 0..self.filters {
             for direction in [Direction::Request, Direction::Response] {
@@ -304,7 +304,12 @@ impl Carrier<'_> {
                 let hold = stage.lane(direction).hold;
                 let guest = link.map(|link| self.run.world.guest_name(link.vm, context));
                 let (Some(guest), Some(why)) = (guest, why_held(direction, hold)) else { continue };
-                self.run.world.note_held(format!("{guest} {why}"));
+                let held = format!("{guest} {why}");
+                if self.ends.is_endless {
+                    self.run.world.note_endless(held);
+                } else {
+                    self.run.world.note_held(held);
+                }
             }
         }
     }

@@ -471,9 +471,21 @@ impl Proxy for Run {
         Some(Footprint {
             metrics: self.world.defined_metrics(),
             shared_keys: self.world.shared.keys(),
+            queued_messages: self.world.queues.waiting(),
+            open_callouts: self.world.callouts.open(),
             memory_bytes: memory.iter().sum(),
             handed_bytes: handed.iter().sum(),
         })
+    }
+
+    fn pass_to_next(&mut self, callouts: &[PlannedCallout]) -> Result<(), HostFailure> {
+        self.begin_step(callouts);
+        let now = self.world.clock.passed();
+        let due = self.next_due().unwrap_or(now);
+        self.pass_until(due.max(now))?;
+        self.refuse_what_was_called()?;
+        self.made_callouts();
+        Ok(())
     }
 
     fn end(&mut self) -> Result<Vec<String>, HostFailure> {

@@ -173,6 +173,9 @@ impl Run {
                 Ok(())
             }
             (Act::Leave, Stage::UnderWay { id, .. }) => {
+                if pair.step.request.disconnect.is_none() {
+                    self.lose_patience(id);
+                }
                 self.leave(id);
                 Ok(())
             }

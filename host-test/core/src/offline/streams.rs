@@ -322,6 +322,11 @@ impl Run {
         });
     }
 
+    /// The client of a stream waits no longer for its end.
+    pub(super) fn lose_patience(&mut self, id: StreamId) {
+        self.with(id, |carrier| carrier.ends.is_endless = true);
+    }
+
     /// The client of a stream closes its connection.
     pub fn leave(&mut self, id: StreamId) {
         self.with(id, |carrier| {

@@ -3,8 +3,8 @@
 
 use crate::account::Account;
 use crate::proxy::{
-    Callout, Configured, Conversation, Exchange, Footprint, HostFailure, Observation, Outcome,
-    Proxy, Received, Sending, Settled,
+    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome, Proxy,
+    Received, Sending, Settled,
 };
 use crate::scenario::{
     ADDED_TRAILER, AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine,
@@ -33,8 +33,12 @@ impl<'a> Watched<'a> {
         Self { proxy, requests: 0, lines: Vec::new() }
     }
 
-    /// All lines. Metrics that come late are waited for until they are as expected.
-    pub(super) fn outcomes(mut self, expected: Option<&[String]>) -> Vec<String> {
+    /// All lines, and the proxy, of which nothing more is noted. Metrics that come late are waited for until they
+    /// are as expected.
+    pub(super) fn outcomes(
+        mut self,
+        expected: Option<&[String]>,
+    ) -> (Vec<String>, Box<dyn Proxy + 'a>) {
         let is_as_expected = |seen: &Observation| {
             let metrics: Vec<String> = metrics(seen).collect();
             expected.is_none_or(|expected| expected.ends_with(&metrics))
@@ -43,7 +47,7 @@ impl<'a> Watched<'a> {
             Ok(seen) => self.lines.extend(metrics(&seen)),
             Err(failure) => self.lines.push(failure.to_string()),
         }
-        self.lines
+        (self.lines, self.proxy)
     }
 
     fn note(&mut self, exchange: &Exchange) {
@@ -160,14 +164,6 @@ impl Proxy for Watched<'_> {
 
     fn take_account(&mut self) -> Account {
         self.proxy.take_account()
-    }
-
-    fn footprint(&self) -> Option<Footprint> {
-        self.proxy.footprint()
-    }
-
-    fn end(&mut self) -> Result<Vec<String>, HostFailure> {
-        self.proxy.end()
     }
 }
 

@@ -3,11 +3,14 @@
 
 use super::exchange::DIFFERS;
 use super::outcome::Watched;
-use super::{Start, judge_start, judge_steps, play};
+use super::{Start, judge_start, judge_traffic, play};
 use crate::clip::clip;
 use crate::proxy::{ProxyHost, StartError};
 use crate::report::{Failure, Replay, Verdict, difference};
 use crate::scenario::Scenario;
+
+/// How many lines of a difference between two outcomes are told.
+const MOST_DIFFERENT: usize = 60;
 
 /// Runs until something is not as expected.
 pub(super) fn run(scenario: &Scenario, host: &dyn ProxyHost) -> Result<Verdict, StartError> {
@@ -36,7 +39,11 @@ fn run_seeded(
     let variations = scenario.variations(host.name());
     if variations.is_empty() {
         let failures = match judge_start(scenario, host.start(scenario))? {
-            Start::Running(mut proxy) => play(scenario, proxy.as_mut()),
+            Start::Running(mut proxy) => {
+                let mut failures = play(scenario, proxy.as_mut());
+                judge_traffic(scenario, proxy.as_mut(), &mut failures);
+                failures
+            }
             Start::Judged(Verdict::Failed { failures }) => failures,
             Start::Judged(Verdict::Passed | Verdict::Skipped { .. }) => Vec::new(),
         };
@@ -59,7 +66,7 @@ fn run_seeded(
 }
 
 /// What was not as expected, and what came of it, a line each. What shows only under traffic is checked
-/// of what is written, and not of its variations.
+/// of what is written, and not of its variations; it is no part of what came of the steps.
 fn watch(
     scenario: &Scenario,
     host: &dyn ProxyHost,
@@ -67,12 +74,13 @@ fn watch(
 ) -> Result<(Vec<Failure>, Vec<String>), StartError> {
     Ok(match judge_start(scenario, host.start(scenario))? {
         Start::Running(proxy) => {
-            let mut proxy = Watched::new(proxy);
-            let failures = match written {
-                None => play(scenario, &mut proxy),
-                Some(_) => judge_steps(scenario, &mut proxy),
-            };
-            (failures, proxy.outcomes(written))
+            let mut watched = Watched::new(proxy);
+            let mut failures = play(scenario, &mut watched);
+            let (outcomes, mut proxy) = watched.outcomes(written);
+            if written.is_none() {
+                judge_traffic(scenario, proxy.as_mut(), &mut failures);
+            }
+            (failures, outcomes)
         }
         Start::Judged(Verdict::Failed { failures }) => (failures, Vec::new()),
         Start::Judged(Verdict::Passed | Verdict::Skipped { .. }) => (Vec::new(), Vec::new()),
@@ -85,7 +93,12 @@ fn differs(written: &[String], varied: &[String]) -> Option<Failure> {
         return None;
     }
     let difference = difference::of_lines(written, varied, |one, other| one == other);
-    let lines: Vec<String> = difference.lines().map(|line| clip(&line)).collect();
+    let mut lines: Vec<String> =
+        difference.lines().take(MOST_DIFFERENT).map(|line| clip(&line)).collect();
+    let untold = difference.lines().skip(MOST_DIFFERENT).count();
+    if untold > 0 {
+        lines.push(format!("  … and {untold} lines more"));
+    }
     Some(Failure {
         place: "outcome".into(),
         what: format!("{DIFFERS}\n{}", lines.join("\n")),

@@ -7,12 +7,13 @@ use super::{Scope, World};
 
 impl World {
     pub(super) fn read_buffer(
-        &self,
+        &mut self,
         scope: &Scope,
         buffer: BufferType,
         start: u32,
         max_size: u32,
     ) -> Reply {
+        self.notice_empty_buffer(scope, buffer);
         let bytes = match self.buffer(scope, buffer) {
             Ok(bytes) => bytes,
             Err(refusal) => return refusal,
@@ -82,7 +83,8 @@ impl World {
         value.len().saturating_sub(goes)
     }
 
-    pub(super) fn buffer_status(&self, scope: &Scope, buffer: BufferType) -> Reply {
+    pub(super) fn buffer_status(&mut self, scope: &Scope, buffer: BufferType) -> Reply {
+        self.notice_empty_buffer(scope, buffer);
         match self.buffer(scope, buffer) {
             Ok(bytes) => Reply::Done(Answer::Buffer { size: bytes.len(), flags: 0 }),
             Err(refusal) => refusal,
@@ -91,12 +93,57 @@ impl World {
 
     /// The configuration by the function of 0.1.0. As on Envoy: it is empty but while the VM starts or the
     /// plugin is configured.
-    pub(super) fn configuration(&self, scope: &Scope) -> Reply {
-        let plugin = match &scope.callback {
-            Some(Callback::VmStart { .. } | Callback::Configure { .. }) => self.plugin_of(scope),
-            Some(_) | None => None,
-        };
+    pub(super) fn configuration(&mut self, scope: &Scope) -> Reply {
+        let is_timely =
+            matches!(&scope.callback, Some(Callback::VmStart { .. } | Callback::Configure { .. }));
+        if !is_timely {
+            let phase = scope.phase();
+            self.notice_untimely(format!(
+                "the configuration is empty in {phase}, and there in proxy_on_vm_start and \
+                 proxy_on_configure"
+            ));
+        }
+        let plugin = self.plugin_of(scope).filter(|_| is_timely);
         Reply::Done(Answer::Bytes(plugin.map_or(Vec::new(), |plugin| plugin.configuration.clone())))
+    }
+
+    /// Notes that a buffer is empty only because of when it is read.
+    fn notice_empty_buffer(&mut self, scope: &Scope, buffer: BufferType) {
+        let is_there = match buffer {
+            BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
+                direction_of(buffer).is_some_and(|direction| self.has_body(scope, direction))
+            }
+            BufferType::DownstreamData | BufferType::UpstreamData => {
+                self.connection_bytes(scope, buffer).is_some()
+            }
+            BufferType::GrpcReceiveBuffer => self.delivered_buffer(scope, buffer).is_some(),
+            // They are refused, or the same at all times.
+            BufferType::HttpCallResponseBody
+            | BufferType::VmConfiguration
+            | BufferType::PluginConfiguration
+            | BufferType::CallData
+            | BufferType::Unknown(_) => true,
+        };
+        if !is_there {
+            let phase = scope.phase();
+            let home = home_of(buffer);
+            self.notice_untimely(format!(
+                "{buffer} is empty in {phase}, and there in {home} and while it holds it"
+            ));
+        }
+    }
+
+    /// Whether the guest sees all that there is of a body, if that is nothing.
+    fn has_body(&self, scope: &Scope, direction: Direction) -> bool {
+        let Some((_, stage)) = self.at_stage(scope) else { return false };
+        let lane = stage.lane(direction);
+        let is_in_trailers = matches!(
+            (&scope.callback, direction),
+            (Some(Callback::RequestTrailers { .. }), Direction::Request)
+                | (Some(Callback::ResponseTrailers { .. }), Direction::Response)
+        );
+        let has_none = !lane.body_came && (lane.end_held || is_in_trailers);
+        lane.body.is_some() || has_none
     }
 
     fn buffer(&self, scope: &Scope, buffer: BufferType) -> Result<&[u8], Reply> {

@@ -139,6 +139,11 @@ pub(crate) struct Delivery {
 }
 
 impl Callouts {
+    /// How many have come to no end.
+    pub(crate) fn open(&self) -> u64 {
+        u64::try_from(self.flights.len()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn set_status(&mut self, owner: Link, status: u32) {
         self.statuses.insert(owner, status);
     }

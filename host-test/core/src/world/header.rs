@@ -96,8 +96,7 @@ impl World {
         }
     }
 
-    pub(super) fn header_pairs(&self, scope: &Scope, map: MapType) -> Reply {
-        let none = Lines::default();
+    pub(super) fn header_pairs(&mut self, scope: &Scope, map: MapType) -> Reply {
         let lines = match self.readable(scope, map) {
             Ok(lines) => lines,
             Err(refusal)
@@ -106,7 +105,12 @@ impl World {
                 return refusal;
             }
             // As on Envoy: out of its phase a map is empty, without an error.
-            Err(_) => &none,
+            Err(refusal) => {
+                if let Reply::Untimely { why, .. } = refusal {
+                    self.notice_untimely(why);
+                }
+                return Reply::Done(Answer::Bytes(Vec::new()));
+            }
         };
         if lines.0.is_empty() {
             return Reply::Done(Answer::Bytes(Vec::new()));

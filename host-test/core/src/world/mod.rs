@@ -29,6 +29,7 @@ mod stream;
 mod vm;
 mod wasi;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -116,6 +117,8 @@ pub struct World {
     /// What comes first of what falls on the same instant.
     pub(crate) chance: Chance,
     scope: Option<Scope>,
+    /// Why the call that is being answered is out of its phase, though its answer does not say so.
+    untimely: Option<Cow<'static, str>>,
     /// What guests did last.
     recent: Recent,
     transcript: Option<Transcript>,
@@ -185,8 +188,13 @@ impl World {
         if let Some(transcript) = &mut self.transcript {
             transcript.call(self.clock.passed(), &call, &reply, &self.limits);
         }
-        self.recent.call(call, &reply);
+        self.recent.call(call, &reply, self.untimely.take());
         reply
+    }
+
+    /// Notes why a call is out of its phase that, as on Envoy, is answered as if it were not.
+    fn notice_untimely(&mut self, why: impl Into<Cow<'static, str>>) {
+        self.untimely = Some(why.into());
     }
 
     /// Answers a host call whose arguments could not be read.

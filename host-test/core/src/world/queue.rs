@@ -34,6 +34,12 @@ impl Queues {
         self.queues.get_mut(index)
     }
 
+    /// How many messages wait in all queues.
+    pub(crate) fn waiting(&self) -> u64 {
+        let waiting = self.queues.iter().map(|queue| queue.messages.len());
+        u64::try_from(waiting.sum::<usize>()).unwrap_or(u64::MAX)
+    }
+
     /// The messages that wait in a queue, if it is registered.
     pub(crate) fn messages(
         &self,

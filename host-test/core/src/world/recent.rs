@@ -1,5 +1,6 @@
 //! What guests did last, in bounds: enough to say why something went wrong, without a transcript.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use tollgate_abi::{Call, Callback, Fault, Function, LogLevel, Reply};
@@ -54,6 +55,7 @@ pub(crate) struct Recent {
     traps: Vec<TrapReport>,
     untimely: Vec<String>,
     held: Vec<String>,
+    endless: Vec<String>,
 }
 
 /// A host call that is over.
@@ -106,9 +108,15 @@ fn is_small(reply: &Reply) -> bool {
 }
 
 impl Recent {
-    pub(super) fn call(&mut self, call: Call, reply: &Reply) {
-        if matches!(reply, Reply::Untimely { .. }) && self.untimely.len() < MOST_TOLD {
-            self.untimely.push(format!("{} = {}", clip(&call), clip(reply)));
+    /// A host call is over, and came out of its phase for this reason, if the reply does not say so.
+    pub(super) fn call(&mut self, call: Call, reply: &Reply, unsaid: Option<Cow<'static, str>>) {
+        let is_untimely = unsaid.is_some() || matches!(reply, Reply::Untimely { .. });
+        if is_untimely && self.untimely.len() < MOST_TOLD {
+            let unsaid = unsaid.map_or_else(String::new, |why| format!(": {why}"));
+            let text = format!("{} = {}{unsaid}", clip(&call), clip(reply));
+            if !self.untimely.contains(&text) {
+                self.untimely.push(text);
+            }
         }
         self.add(Seen::of(call, reply));
     }
@@ -233,19 +241,27 @@ impl World {
         Some(format!("{} {}", clip(&method), clip(&path)))
     }
 
-    /// Notes that a stream came to no end because a guest held it.
+    /// Notes that a guest held a stream which its client left.
     pub(crate) fn note_held(&mut self, held: String) {
         if self.recent.held.len() < MOST_TOLD {
             self.recent.held.push(held);
         }
     }
 
+    /// Notes that a stream came to no end because a guest held it.
+    pub(crate) fn note_endless(&mut self, held: String) {
+        if self.recent.endless.len() < MOST_TOLD {
+            self.recent.endless.push(held.clone());
+        }
+        self.note_held(held);
+    }
+
     /// Takes what guests did since it was taken last.
     pub(crate) fn take_account(&mut self) -> Account {
         self.recent.begin();
-        let Recent { refused, refused_before, traps, untimely, held, .. } =
+        let Recent { refused, refused_before, traps, untimely, held, endless, .. } =
             std::mem::take(&mut self.recent);
         let refused = refused.iter().map(Seen::text).collect();
-        Account { traps, refused, refused_before, untimely, held }
+        Account { traps, refused, refused_before, untimely, held, endless }
     }
 }

@@ -345,6 +345,7 @@ impl World {
                 Direction::Response
             )
         );
+        self.notice_late_resume(scope, direction);
         self.note_asked(scope);
         let Some((stream, at)) = self.at_stage_mut(scope) else {
             return Reply::OK;
@@ -361,5 +362,25 @@ impl World {
             }
         }
         Reply::OK
+    }
+
+    /// Notes that a message is to go on that never can: its stream is over, or there is none.
+    fn notice_late_resume(&mut self, scope: &Scope, direction: Direction) {
+        let is_over = matches!(
+            &scope.callback,
+            Some(Callback::Log { .. } | Callback::Done { .. } | Callback::Delete { .. })
+        );
+        let message = match direction {
+            Direction::Request => "request",
+            Direction::Response => "response",
+        };
+        let phase = scope.phase();
+        if self.at_stage(scope).is_none() {
+            self.notice_untimely(format!(
+                "the context in effect has no {message} that could go on in {phase}"
+            ));
+        } else if is_over {
+            self.notice_untimely(format!("the {message} is over in {phase}"));
+        }
     }
 }
