@@ -31,10 +31,7 @@ impl From {
     /// What is wrong with the file, with its place.
     pub(crate) fn filters(&self) -> Result<Option<Vec<FilterUse>>> {
         let Some(file) = &self.resource else {
-            // Said here, as clap asks for nothing that conflicts with what is there.
-            if self.plugin.is_some() || !self.module.is_empty() {
-                bail!("--plugin and --module choose from a file; name it with --from");
-            }
+            self.refuse_without_file()?;
             return Ok(None);
         };
         let pick =
@@ -44,6 +41,18 @@ impl From {
             eprintln!("note: {}: {left}", file.display());
         }
         Ok(Some(picked.filters))
+    }
+
+    /// Refuses a choice from no file: said here, as clap asks for nothing that conflicts with what is there.
+    ///
+    /// # Errors
+    ///
+    /// When there is one.
+    pub(crate) fn refuse_without_file(&self) -> Result<()> {
+        if self.resource.is_none() && (self.plugin.is_some() || !self.module.is_empty()) {
+            bail!("--plugin and --module choose from a file; name it with --from");
+        }
+        Ok(())
     }
 
     /// The only filter; nothing without `--from`.
