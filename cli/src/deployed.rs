@@ -1,4 +1,4 @@
-//! Filters from the files that deploy them: `--from`, `--plugin` and `--module`.
+//! Filters from the files that deploy them: `--from`, `--chain`, `--plugin` and `--module`.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,10 @@ pub(crate) struct From {
     /// `WasmPlugin`.
     #[arg(id = "from", long, value_name = "FILE")]
     pub(crate) resource: Option<PathBuf>,
+    /// The chain that is meant, where the file has several that are not alike: a context of Istio, as
+    /// GATEWAY, or a listener of Envoy.
+    #[arg(long, value_name = "NAME")]
+    chain: Option<String>,
     /// The one filter that is meant, by its name there.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
@@ -34,8 +38,11 @@ impl From {
             self.refuse_without_file()?;
             return Ok(None);
         };
-        let pick =
-            Pick { plugin: self.plugin.clone(), modules: self.module.iter().cloned().collect() };
+        let pick = Pick {
+            chain: self.chain.clone(),
+            plugin: self.plugin.clone(),
+            modules: self.module.iter().cloned().collect(),
+        };
         let picked = Picked::read(file, &pick).with_context(|| format!("{}", file.display()))?;
         for left in &picked.left {
             eprintln!("note: {}: {left}", file.display());
@@ -49,8 +56,9 @@ impl From {
     ///
     /// When there is one.
     pub(crate) fn refuse_without_file(&self) -> Result<()> {
-        if self.resource.is_none() && (self.plugin.is_some() || !self.module.is_empty()) {
-            bail!("--plugin and --module choose from a file; name it with --from");
+        let chooses = self.chain.is_some() || self.plugin.is_some() || !self.module.is_empty();
+        if self.resource.is_none() && chooses {
+            bail!("--chain, --plugin and --module choose from a file; name it with --from");
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Deployed {
     pub allow_on_headers_stop_iteration: bool,
     /// Where its module is.
     pub module: ModuleAt,
+    /// Whether it stands in its chain without being run, unless a route enables it.
+    pub disabled: bool,
     /// What is configured and not played.
     pub left: Vec<String>,
     /// The line of the file on which it stands.
@@ -55,10 +57,22 @@ pub enum ModuleAt {
     Remote(String),
 }
 
+/// Filters that a proxy runs together, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// What tells it from the other chains of its file: the context that patches of Istio are for, the
+    /// listener of Envoy, else the line on which it begins.
+    pub name: String,
+    /// Its filters in Wasm.
+    pub filters: Vec<Deployed>,
+}
+
 /// Which filters of a file are meant, and with which modules.
 #[derive(Clone, Debug, Default)]
 pub struct Pick {
-    /// The name of the only one; all of the chain when not said.
+    /// The name of the chain; not needed where all are alike.
+    pub chain: Option<String>,
+    /// The name of the only filter; all of the chain when not said.
     pub plugin: Option<String>,
     /// Modules by the name of their filter, in place of those that the file names.
     pub modules: BTreeMap<String, FilterSource>,
@@ -81,90 +95,92 @@ impl Picked {
     /// [`DeployedError`] when it cannot be read, has no such filter, or a module is elsewhere.
     pub fn read(file: &Path, pick: &Pick) -> Result<Self, DeployedError> {
         let text = std::fs::read_to_string(file).map_err(DeployedError::Io)?;
-        let chain = parse(&text).map_err(DeployedError::Invalid)?;
-        pick.take(chain, file.parent().unwrap_or(Path::new("")))
+        let chains = parse(&text).map_err(DeployedError::Invalid)?;
+        pick.take(chains, file.parent().unwrap_or(Path::new("")))
     }
 }
 
-/// Reads every filter in Wasm that a text deploys, in the order of the chain.
+/// Reads every chain with filters in Wasm that a text deploys.
 ///
 /// # Errors
 ///
 /// [`Invalid`] with line and column.
-pub fn parse(text: &str) -> Result<Vec<Deployed>, Invalid> {
+pub fn parse(text: &str) -> Result<Vec<Chain>, Invalid> {
     let documents = tree::parse(text)?;
     let mut extensions = Vec::new();
     for document in &documents {
         envoy::extensions(document, &mut extensions);
     }
-    let mut chain = Vec::new();
-    let mut plugins = Vec::new();
-    let mut last: Option<&Node> = None;
+    let (mut patches, mut plugins, mut lists) = (Vec::new(), Vec::new(), Vec::new());
     for document in &documents {
         match document.text_of("kind").unwrap_or_default() {
-            "EnvoyFilter" => istio::envoy_filter(document, &mut chain)?,
+            "EnvoyFilter" => patches.push(document),
             "WasmPlugin" | "TrafficExtension" => plugins.extend(istio::plugin(document)?),
-            _ => {
-                for filters in envoy::chains(document)? {
-                    let mut wasm = Vec::new();
-                    for filter in filters {
-                        if !matches!(envoy::entry(filter)?, Entry::Other) {
-                            wasm.push(filter);
-                        }
-                    }
-                    if let (Some(first), Some(_)) = (wasm.first(), last) {
-                        return Err(first.invalid(
-                            "this is a second chain with filters in Wasm; keep one chain to a file",
-                        ));
-                    }
-                    last = wasm.first().copied().or(last);
-                    chain.extend(wasm);
-                }
-            }
+            _ => lists.extend(envoy::lists(document)?),
         }
     }
+    lists.splice(..0, istio::lists(&patches)?);
     plugins.sort_by_key(|ranked| ranked.rank);
-    let plugins = plugins.into_iter().map(|ranked| Ok(ranked.plugin));
-    // What patches insert before the router comes after what Istio has placed itself.
-    let filters = chain.into_iter().map(|node| deployed(node, &extensions));
-    plugins.chain(filters).collect()
+    let plugins: Vec<Deployed> = plugins.into_iter().map(|ranked| ranked.plugin).collect();
+    if lists.is_empty() && !plugins.is_empty() {
+        lists.push(List::default());
+    }
+    let mut chains: Vec<Chain> = Vec::new();
+    for List { name, filters } in lists {
+        // What patches insert before the router comes after what Istio has placed itself.
+        let mut all = plugins.clone();
+        for filter in filters {
+            all.push(deployed(filter, &extensions)?);
+        }
+        let is_taken = name.is_empty() || chains.iter().any(|chain| chain.name == name);
+        let line = all.first().map_or(1, |first| first.line);
+        let name = if is_taken { format!("line {line}") } else { name };
+        chains.push(Chain { name, filters: all });
+    }
+    Ok(chains)
+}
+
+/// Filters in Wasm of a chain, as they are written.
+#[derive(Default)]
+struct List<'a> {
+    /// The name of the chain, if there is one.
+    name: String,
+    filters: Vec<&'a Node>,
 }
 
 fn deployed(node: &Node, extensions: &[(&str, &Node)]) -> Result<Deployed, Invalid> {
-    match envoy::entry(node)? {
-        Entry::Wasm { name, wasm } => envoy::wasm(name, wasm),
+    let mut filter = match envoy::entry(node)? {
+        Entry::Wasm { name, wasm } => envoy::wasm(name, wasm)?,
         Entry::Discovered { name, at } => {
             let found = extensions.iter().find(|(extension, _)| *extension == name);
             let (_, wasm) = found.ok_or_else(|| {
                 at.invalid(format!("the extension `{name}` is discovered, and is not in this file"))
             })?;
-            envoy::wasm(name, wasm)
+            envoy::wasm(name, wasm)?
         }
         Entry::Network { name } => {
-            Err(node.invalid(format!("`{name}` is a filter for TCP, which is not played")))
+            return Err(node.invalid(format!("`{name}` is a filter for TCP, which is not played")));
         }
-        Entry::Other => Err(node.invalid("not a filter in Wasm")),
-    }
+        Entry::Other => return Err(node.invalid("not a filter in Wasm")),
+    };
+    filter.disabled = node.find("disabled").map_or(Ok(false), Node::flag)?;
+    Ok(filter)
 }
 
 impl Pick {
     /// Modules in files are relative to `folder`.
-    fn take(&self, chain: Vec<Deployed>, folder: &Path) -> Result<Picked, DeployedError> {
-        let names: Vec<String> = chain.iter().map(|filter| filter.called().to_owned()).collect();
-        let is_named = |filter: &Deployed, name: &str| {
-            [&filter.name, &filter.plugin, &filter.root_id].into_iter().any(|own| own == name)
-        };
-        for name in self.plugin.iter().chain(self.modules.keys()) {
-            if !chain.iter().any(|filter| is_named(filter, name)) {
-                return Err(DeployedError::Unknown { name: name.clone(), names });
-            }
-        }
+    fn take(&self, chains: Vec<Chain>, folder: &Path) -> Result<Picked, DeployedError> {
+        let chain = self.choose(chains)?;
         let mut picked = Picked { filters: Vec::new(), left: Vec::new() };
+        let mut disabled = Vec::new();
         for filter in chain {
-            if self.plugin.as_ref().is_some_and(|name| !is_named(&filter, name)) {
+            let name = filter.called().to_owned();
+            if filter.disabled && self.plugin.is_none() {
+                picked.left.push(format!("{name}: disabled: true, so it is not in the chain"));
+                disabled.push(name);
                 continue;
             }
-            let named = self.modules.iter().find(|(name, _)| is_named(&filter, name));
+            let named = self.modules.iter().find(|(name, _)| filter.is_named(name));
             let source = match (named, &filter.module) {
                 (Some((_, source)), _) => source.clone(),
                 (None, ModuleAt::File(file)) => FilterSource::File(folder.join(file)),
@@ -172,11 +188,10 @@ impl Pick {
                     FilterSource::File(stored(bytes).map_err(DeployedError::Io)?)
                 }
                 (None, ModuleAt::Remote(uri)) => {
-                    let (name, line) = (filter.called().to_owned(), filter.line);
-                    return Err(DeployedError::Elsewhere { name, line, uri: uri.clone() });
+                    let (line, uri) = (filter.line, uri.clone());
+                    return Err(DeployedError::Elsewhere { name, line, uri });
                 }
             };
-            let name = filter.called().to_owned();
             picked.left.extend(filter.left.iter().map(|left| format!("{name}: {left}")));
             picked.filters.push(FilterUse {
                 source,
@@ -190,7 +205,48 @@ impl Pick {
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
             });
         }
-        if picked.filters.is_empty() { Err(DeployedError::None) } else { Ok(picked) }
+        match (picked.filters.is_empty(), disabled.is_empty()) {
+            (false, _) => Ok(picked),
+            (true, false) => Err(DeployedError::Disabled { names: disabled }),
+            (true, true) => Err(DeployedError::None),
+        }
+    }
+
+    /// The filters that are meant, of the chain that is meant. Chains that are alike are one.
+    fn choose(&self, mut chains: Vec<Chain>) -> Result<Vec<Deployed>, DeployedError> {
+        if let Some(name) = &self.chain {
+            let names = chains.iter().map(|chain| chain.name.clone()).collect();
+            chains.retain(|chain| chain.name == *name);
+            if chains.is_empty() {
+                return Err(DeployedError::UnknownChain { name: name.clone(), names });
+            }
+        }
+        let filters = || chains.iter().flat_map(|chain| &chain.filters);
+        for name in self.plugin.iter().chain(self.modules.keys()) {
+            if !filters().any(|filter| filter.is_named(name)) {
+                let mut names: Vec<String> = Vec::new();
+                for filter in filters().map(Deployed::called) {
+                    if !names.iter().any(|name| name == filter) {
+                        names.push(filter.to_owned());
+                    }
+                }
+                return Err(DeployedError::Unknown { name: name.clone(), names });
+            }
+        }
+        let mut meant: Vec<Chain> = Vec::new();
+        for mut chain in chains {
+            if let Some(name) = &self.plugin {
+                chain.filters.retain(|filter| filter.is_named(name));
+            }
+            if !chain.filters.is_empty() && !meant.iter().any(|other| other.is_like(&chain)) {
+                meant.push(chain);
+            }
+        }
+        if meant.len() > 1 {
+            let names = meant.into_iter().map(|chain| chain.name).collect();
+            return Err(DeployedError::Several { names });
+        }
+        Ok(meant.pop().map_or_else(Vec::new, |chain| chain.filters))
     }
 }
 
@@ -215,6 +271,21 @@ impl Deployed {
     fn called(&self) -> &str {
         if self.plugin.is_empty() { &self.name } else { &self.plugin }
     }
+
+    fn is_named(&self, name: &str) -> bool {
+        [&self.name, &self.plugin, &self.root_id].into_iter().any(|own| own == name)
+    }
+}
+
+impl Chain {
+    /// Whether a proxy would run the same filters, wherever they are written.
+    fn is_like(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&Deployed, &Deployed)| {
+            *one == Deployed { line: one.line, ..other.clone() }
+        };
+        self.filters.len() == other.filters.len()
+            && self.filters.iter().zip(&other.filters).all(is_same)
+    }
 }
 
 /// Why filters could not be taken from a file.
@@ -226,6 +297,23 @@ pub enum DeployedError {
     Invalid(Invalid),
     /// It deploys no filter in Wasm.
     None,
+    /// All filters in Wasm are disabled.
+    Disabled {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// It deploys several chains that are not alike.
+    Several {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// It has no chain of that name.
+    UnknownChain {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        names: Vec<String>,
+    },
     /// It has no filter of that name.
     Unknown {
         /// The name.
@@ -250,6 +338,20 @@ impl fmt::Display for DeployedError {
             Self::Io(error) => write!(f, "{error}"),
             Self::Invalid(error) => write!(f, "{error}"),
             Self::None => f.write_str("no HTTP filter in Wasm is deployed here"),
+            Self::Disabled { names } => write!(
+                f,
+                "every HTTP filter in Wasm is disabled here: {}; name one as `plugin` to play it",
+                names.join(", ")
+            ),
+            Self::Several { names } => write!(
+                f,
+                "{} chains are deployed, which are not alike: {}; name one as `chain`",
+                names.len(),
+                names.join(", ")
+            ),
+            Self::UnknownChain { name, names } => {
+                write!(f, "no chain `{name}`; there are {}", names.join(", "))
+            }
             Self::Unknown { name, names } if names.is_empty() => {
                 write!(f, "no filter `{name}`: none in Wasm is deployed here")
             }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tollgate_tree::Node;
 
-use super::{Deployed, Invalid, ModuleAt};
+use super::{Deployed, Invalid, List, ModuleAt};
 
 /// The extension of HTTP that is ours.
 const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -58,20 +58,62 @@ fn open(any: &Node) -> Result<(Option<&str>, &Node), Invalid> {
     Ok((name, any))
 }
 
-/// Every list of HTTP filters in a document, or the one filter that the document is.
-pub(super) fn chains(document: &Node) -> Result<Vec<Vec<&Node>>, Invalid> {
-    if let Ok(nodes) = document.list() {
-        return Ok(vec![nodes.iter().collect()]);
-    }
-    let mut lists = Vec::new();
-    document.walk(&mut |node| lists.extend(node.find("http_filters")));
-    let chains: Vec<Vec<&Node>> = lists
-        .into_iter()
-        .map(|list| Ok(list.list()?.iter().collect()))
-        .collect::<Result<_, _>>()?;
+/// The filters in Wasm of every chain of a document, or of the list or the one filter that it is.
+pub(super) fn lists(document: &Node) -> Result<Vec<List<'_>>, Invalid> {
     let is_filter =
         document.find("typed_config").is_some() || document.find("config_discovery").is_some();
-    if chains.is_empty() && is_filter { Ok(vec![vec![document]]) } else { Ok(chains) }
+    let itself = if is_filter { Ok(std::slice::from_ref(document)) } else { document.list() };
+    if let Ok(nodes) = itself {
+        return Ok(list(nodes)?.into_iter().collect());
+    }
+    let mut listeners = Vec::new();
+    document.walk(&mut |node| listeners.extend(parts(node).map(|parts| (node, parts))));
+    if listeners.is_empty() {
+        return lists_below(document);
+    }
+    let mut lists = Vec::new();
+    for (listener, parts) in listeners {
+        let name = listener.text_of("name")?;
+        let mut own = Vec::new();
+        for part in parts {
+            let part_name = part.text_of("name")?;
+            own.extend(lists_below(part)?.into_iter().map(|list| (part_name, list.filters)));
+        }
+        let is_only = own.len() == 1;
+        lists.extend(own.into_iter().map(|(part, filters)| {
+            let is_enough = is_only || part.is_empty();
+            let name = if is_enough { name.to_owned() } else { format!("{name}/{part}") };
+            List { name, filters }
+        }));
+    }
+    Ok(lists)
+}
+
+/// The filter chains of a listener; nothing when it is none.
+fn parts(node: &Node) -> Option<Vec<&Node>> {
+    let chains = node.find("filter_chains").and_then(|chains| chains.list().ok());
+    let default = node.find("default_filter_chain");
+    let api = node.at(&["api_listener", "api_listener"]);
+    let is_listener = chains.is_some() || default.is_some() || api.is_some();
+    is_listener.then(|| chains.unwrap_or_default().iter().chain(default).chain(api).collect())
+}
+
+/// Every list of HTTP filters below a node with some in Wasm.
+fn lists_below(node: &Node) -> Result<Vec<List<'_>>, Invalid> {
+    let mut lists = Vec::new();
+    node.walk(&mut |node| lists.extend(node.find("http_filters")));
+    lists.into_iter().filter_map(|nodes| nodes.list().and_then(list).transpose()).collect()
+}
+
+/// The filters in Wasm of a list, if there are some.
+fn list(nodes: &[Node]) -> Result<Option<List<'_>>, Invalid> {
+    let mut filters = Vec::new();
+    for node in nodes {
+        if !matches!(entry(node)?, Entry::Other) {
+            filters.push(node);
+        }
+    }
+    Ok(Some(List { filters, ..List::default() }).filter(|list| !list.filters.is_empty()))
 }
 
 /// Every extension with a name in a document: what filters that are discovered may be.
@@ -101,6 +143,7 @@ pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
         config: configuration(plugin)?,
         allow_on_headers_stop_iteration: alone,
         module: module(vm.need("code")?)?,
+        disabled: false,
         left: left(plugin, vm)?,
         line: wasm.line,
     })

@@ -3,49 +3,94 @@
 use tollgate_tree::Node;
 
 use super::envoy::{self, Entry};
-use super::{Deployed, Invalid, ModuleAt};
+use super::{Deployed, Invalid, List, ModuleAt};
 
-/// The filters that patches of an `EnvoyFilter` put into a chain, in its order.
-pub(super) fn envoy_filter<'a>(
-    document: &'a Node,
-    chain: &mut Vec<&'a Node>,
-) -> Result<(), Invalid> {
-    let patches = document.need("spec")?.find("configPatches");
-    for patch in patches.map_or(Ok(&[][..]), Node::list)? {
+/// The filters that patches of all `EnvoyFilter`s put into a chain, for each context that they name.
+pub(super) fn lists<'a>(documents: &[&'a Node]) -> Result<Vec<List<'a>>, Invalid> {
+    let mut patches = Vec::new();
+    for document in documents {
+        let list = document.need("spec")?.find("configPatches");
+        for patch in list.map_or(Ok(&[][..]), Node::list)? {
+            patches.extend(Patch::read(patch)?);
+        }
+    }
+    let mut contexts: Vec<&str> = Vec::new();
+    for patch in patches.iter().filter(|patch| patch.context != ANY) {
+        if !contexts.contains(&patch.context) {
+            contexts.push(patch.context);
+        }
+    }
+    if contexts.is_empty() {
+        contexts.push(ANY);
+    }
+    let mut lists = Vec::new();
+    for context in contexts {
+        let mut filters = Vec::new();
+        for patch in patches.iter().filter(|patch| [ANY, context].contains(&patch.context)) {
+            patch.apply(&mut filters)?;
+        }
+        if !filters.is_empty() {
+            lists.push(List { name: context.to_owned(), filters });
+        }
+    }
+    Ok(lists)
+}
+
+/// The context of a patch that is for every proxy, also where none is written.
+const ANY: &str = "ANY";
+
+/// A patch of a chain with a filter in Wasm.
+struct Patch<'a> {
+    context: &'a str,
+    /// The filter beside which it goes; may be empty.
+    beside: &'a str,
+    operation: &'a Node,
+    filter: &'a Node,
+}
+
+impl<'a> Patch<'a> {
+    fn read(patch: &'a Node) -> Result<Option<Self>, Invalid> {
         let apply_to = patch.need("applyTo")?.text()?;
         let change = patch.need("patch")?;
         if !matches!(apply_to, "HTTP_FILTER" | "NETWORK_FILTER") {
-            continue;
+            return Ok(None);
         }
-        let Some(value) = change.find("value") else { continue };
-        if matches!(envoy::entry(value)?, Entry::Other) {
-            continue;
+        let Some(filter) = change.find("value") else { return Ok(None) };
+        if matches!(envoy::entry(filter)?, Entry::Other) {
+            return Ok(None);
         }
-        let operation = change.need("operation")?;
+        let context = patch.at(&["match", "context"]).map_or(Ok(ANY), Node::text)?;
         let beside = patch.at(&["match", "listener", "filterChain", "filter", "subFilter"]);
         let beside = beside.map_or(Ok(""), |filter| filter.text_of("name"))?;
+        Ok(Some(Self { context, beside, operation: change.need("operation")?, filter }))
+    }
+
+    /// Puts the filter into a chain.
+    fn apply(&self, chain: &mut Vec<&'a Node>) -> Result<(), Invalid> {
         let place = chain.iter().position(|node| {
-            !beside.is_empty() && node.text_of("name").is_ok_and(|name| name == beside)
+            !self.beside.is_empty() && node.text_of("name").is_ok_and(|name| name == self.beside)
         });
-        match (operation.text()?, place) {
-            ("INSERT_BEFORE", Some(place)) => chain.insert(place, value),
-            ("INSERT_AFTER", Some(place)) => chain.insert(place + 1, value),
-            ("INSERT_FIRST", _) => chain.insert(0, value),
+        match (self.operation.text()?, place) {
+            ("INSERT_BEFORE", Some(place)) => chain.insert(place, self.filter),
+            ("INSERT_AFTER", Some(place)) => chain.insert(place + 1, self.filter),
+            ("INSERT_FIRST", _) => chain.insert(0, self.filter),
             ("REPLACE", Some(place)) => {
                 if let Some(old) = chain.get_mut(place) {
-                    *old = value;
+                    *old = self.filter;
                 }
             }
             // Beside or in place of what is not here, as the router is not.
-            ("INSERT_BEFORE" | "INSERT_AFTER" | "REPLACE", None) | ("ADD", _) => chain.push(value),
+            ("INSERT_BEFORE" | "INSERT_AFTER" | "REPLACE", None) | ("ADD", _) => {
+                chain.push(self.filter);
+            }
             (other, _) => {
-                return Err(operation.invalid(format!(
+                return Err(self.operation.invalid(format!(
                     "operation {other} on a filter in Wasm is not played; write INSERT_BEFORE, INSERT_AFTER, INSERT_FIRST, ADD or REPLACE"
                 )));
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A plugin, and what says where it stands in the chain: the least comes first.
@@ -90,6 +135,7 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
             .map_or_else(Vec::new, envoy::json),
         allow_on_headers_stop_iteration: false,
         module,
+        disabled: false,
         left: left(wasm)?,
         line: document.line,
     };

@@ -21,6 +21,7 @@ pub(super) enum RawFilters {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDeployed {
     from: String,
+    chain: Option<String>,
     plugin: Option<String>,
     #[serde(default)]
     modules: BTreeMap<String, String>,
@@ -36,7 +37,7 @@ impl RawFilters {
 
     /// The filters, and what they are configured with that no host plays.
     pub(super) fn check(self, folder: &Path) -> Result<(Vec<FilterUse>, Vec<String>), String> {
-        let RawDeployed { from, plugin, modules } = match self {
+        let RawDeployed { from, chain, plugin, modules } = match self {
             Self::Written(filters) => {
                 let filters = filters.into_iter().map(|filter| filter.check(folder));
                 return Ok((filters.collect::<Result<_, _>>()?, Vec::new()));
@@ -48,7 +49,8 @@ impl RawFilters {
             let source = source.map_err(|error| format!("filters.modules: {name}: {error}"))?;
             Ok((name, source.within(folder)))
         });
-        let pick = Pick { plugin, modules: modules.collect::<Result<_, String>>()? };
+        let modules = modules.collect::<Result<_, String>>()?;
+        let pick = Pick { chain, plugin, modules };
         let file = folder.join(&from);
         let picked = Picked::read(&file, &pick)
             .map_err(|error| format!("filters.from: {}: {error}", file.display()))?;
