@@ -30,7 +30,7 @@ use tls::TlsOptions;
 /// Arguments of `tollgate serve`.
 #[derive(Args)]
 pub(crate) struct Serve {
-    /// A filter: a built-in name, or a file. Several make a chain, in this order.
+    /// A filter: a built-in name, a file, or an image `oci://…`. Several make a chain, in this order.
     #[arg(
         long = "filter",
         value_name = "FILTER",

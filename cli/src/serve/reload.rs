@@ -85,7 +85,8 @@ impl Reload {
     }
 
     fn watch_files(&mut self) -> Result<()> {
-        let modules = self.places.iter().map(|place| self.built_ins.file(&place.last.source));
+        let sources = self.places.iter().map(|place| &place.last.source);
+        let modules = sources.filter_map(|source| self.built_ins.file_that_changes(source));
         for file in modules.chain(self.chain.files().iter().cloned()) {
             // Where the file lies, and where it is named: a link may come to lead elsewhere.
             for file in [resolved(&file), std::path::absolute(&file)?] {

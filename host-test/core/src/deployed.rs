@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tollgate_tree::{self as tree, Node};
 
 use crate::engine::CodeId;
-use crate::scenario::{FilterSource, FilterUse};
+use crate::scenario::{FilterSource, FilterUse, stored_modules};
 use envoy::Entry;
 
 pub use tollgate_tree::Invalid;
@@ -253,17 +253,26 @@ impl Pick {
 /// Puts a module into a file, where every host finds it: named after its content, so that the same one is
 /// written once.
 fn stored(bytes: &[u8]) -> io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join("tollgate-modules");
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{:016x}.wasm", CodeId::of(bytes).number()));
-    if std::fs::read(&file).is_ok_and(|there| there == bytes) {
-        return Ok(file);
+    let file = stored_modules().join(format!("{:016x}.wasm", CodeId::of(bytes).number()));
+    store(&file, bytes)?;
+    Ok(file)
+}
+
+/// Puts a module into a file, unless it is there. Another process may be reading: what it finds is whole.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    if std::fs::read(file).is_ok_and(|there| there == bytes) {
+        return Ok(());
     }
-    // Another process may be reading: what it finds is whole.
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let new = file.with_extension(format!("{}", std::process::id()));
     std::fs::write(&new, bytes)?;
-    std::fs::rename(&new, &file)?;
-    Ok(file)
+    std::fs::rename(&new, file)
 }
 
 impl Deployed {
