@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tollgate_host::scenario::{FilterSource, FilterUse};
+use tollgate_host::scenario::{FilterSource, FilterUse, Traffic};
 use tollgate_module::Module;
 
 use crate::deployed::From;
@@ -27,7 +27,7 @@ impl Chain {
         match self {
             Self::Named { filters, configs } => links(filters, configs, built_ins),
             Self::Deployed(from) => {
-                Ok(from.filters()?.unwrap_or_default().into_iter().map(Ok).collect())
+                Ok(from.filters(Traffic::Http)?.unwrap_or_default().into_iter().map(Ok).collect())
             }
         }
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tollgate_host::deployed::{Pick, Picked};
-use tollgate_host::scenario::{FilterSource, FilterUse};
+use tollgate_host::deployed::{DeployedError, Pick, Picked};
+use tollgate_host::scenario::{FilterSource, FilterUse, Traffic};
 
 /// Which filters of which file.
 #[derive(Args, Clone, Debug)]
@@ -27,19 +27,20 @@ pub(crate) struct From {
 }
 
 impl From {
-    /// The filters in the order of their chain; nothing without `--from`. What the file configures and no
+    /// The filters for HTTP or for TCP, in the order of their chain; nothing without `--from`. What the file configures and no
     /// host plays goes to standard error.
     ///
     /// # Errors
     ///
     /// What is wrong with the file, with its place.
-    pub(crate) fn filters(&self) -> Result<Option<Vec<FilterUse>>> {
+    pub(crate) fn filters(&self, traffic: Traffic) -> Result<Option<Vec<FilterUse>>> {
         let Some(file) = &self.resource else {
             self.refuse_without_file()?;
             return Ok(None);
         };
         let pick = Pick {
             chain: self.chain.clone(),
+            traffic,
             plugin: self.plugin.clone(),
             modules: self.module.iter().cloned().collect(),
         };
@@ -63,13 +64,21 @@ impl From {
         Ok(())
     }
 
-    /// The only filter; nothing without `--from`.
+    /// The only filter, for HTTP if there is one, else for TCP; nothing without `--from`.
     ///
     /// # Errors
     ///
     /// As [`Self::filters`], and when there are several.
     pub(crate) fn filter(&self) -> Result<Option<FilterUse>> {
-        let Some(mut filters) = self.filters()? else { return Ok(None) };
+        let filters = self.filters(Traffic::Http).or_else(|error| {
+            let is_elsewhere = matches!(
+                error.downcast_ref(),
+                Some(DeployedError::None { .. } | DeployedError::Unknown { .. })
+            );
+            let filters = is_elsewhere.then(|| self.filters(Traffic::Tcp).ok()).flatten();
+            filters.ok_or(error)
+        });
+        let Some(mut filters) = filters? else { return Ok(None) };
         if filters.len() > 1 {
             let names: Vec<&str> = filters.iter().map(|filter| filter.name.as_str()).collect();
             bail!(

@@ -179,3 +179,18 @@ fn a_chain_is_chosen_where_a_file_deploys_several() {
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("name it with --from"), "{error}");
 }
+
+#[test]
+fn a_scenario_of_connections_takes_the_filters_for_them() {
+    let folder = Folder::with(RULES);
+    let plugin = "kind: WasmPlugin\nmetadata: { name: seen }\nspec:\n  url: oci://a/b\n  type: NETWORK\n  pluginConfig: { profile: custom, labels: [ { name: protocol, fact: protocol } ] }\n";
+    folder.write("network.yaml", plugin);
+    let tcp = "name: a connection passes\nprotocol: tcp\nfilters: { from: ../network.yaml, modules: { seen: metrics-tcp } }\nsteps:\n  - connection: [ { client: { sends: a } }, { expect: { upstream: { got: a } } } ]\n";
+    folder.write("scenarios/tcp.yaml", tcp);
+    let (code, out, error) = told(&folder.run("test", Some("scenarios/tcp.yaml"), &[]));
+    assert_eq!(code, Some(0), "{out}{error}");
+    folder.write("scenarios/tcp.yaml", &tcp.replace("protocol: tcp\n", ""));
+    let (code, _, error) = told(&folder.run("test", Some("scenarios/tcp.yaml"), &[]));
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("`protocol: tcp` takes those for TCP"), "{error}");
+}

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tollgate_tree::{self as tree, Node};
 
 use crate::engine::CodeId;
-use crate::scenario::{FilterSource, FilterUse, stored_modules};
+use crate::scenario::{FilterSource, FilterUse, Traffic, stored_modules};
 use envoy::Entry;
 
 pub use tollgate_tree::Invalid;
@@ -36,6 +36,10 @@ pub struct Deployed {
     pub config: Vec<u8>,
     /// Whether headers that it holds are held alone.
     pub allow_on_headers_stop_iteration: bool,
+    /// Environment variables of its VM.
+    pub environment: BTreeMap<String, String>,
+    /// What it stands in front of.
+    pub traffic: Traffic,
     /// Where its module is.
     pub module: ModuleAt,
     /// Whether it stands in its chain without being run, unless a route enables it.
@@ -57,7 +61,7 @@ pub enum ModuleAt {
     Remote(String),
 }
 
-/// Filters that a proxy runs together, in their order.
+/// Filters that a proxy runs together, in their order, all in front of the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// What tells it from the other chains of its file: the context that patches of Istio are for, the
@@ -72,6 +76,8 @@ pub struct Chain {
 pub struct Pick {
     /// The name of the chain; not needed where all are alike.
     pub chain: Option<String>,
+    /// What its filters stand in front of.
+    pub traffic: Traffic,
     /// The name of the only filter; all of the chain when not said.
     pub plugin: Option<String>,
     /// Modules by the name of their filter, in place of those that the file names.
@@ -95,17 +101,17 @@ impl Picked {
     /// [`DeployedError`] when it cannot be read, has no such filter, or a module is elsewhere.
     pub fn read(file: &Path, pick: &Pick) -> Result<Self, DeployedError> {
         let text = std::fs::read_to_string(file).map_err(DeployedError::Io)?;
-        let chains = parse(&text).map_err(DeployedError::Invalid)?;
+        let chains = parse(&text, pick.traffic).map_err(DeployedError::Invalid)?;
         pick.take(chains, file.parent().unwrap_or(Path::new("")))
     }
 }
 
-/// Reads every chain with filters in Wasm that a text deploys.
+/// Reads every chain with filters in Wasm that a text deploys in front of HTTP or TCP.
 ///
 /// # Errors
 ///
 /// [`Invalid`] with line and column.
-pub fn parse(text: &str) -> Result<Vec<Chain>, Invalid> {
+pub fn parse(text: &str, traffic: Traffic) -> Result<Vec<Chain>, Invalid> {
     let documents = tree::parse(text)?;
     let mut extensions = Vec::new();
     for document in &documents {
@@ -120,13 +126,15 @@ pub fn parse(text: &str) -> Result<Vec<Chain>, Invalid> {
         }
     }
     lists.splice(..0, istio::lists(&patches)?);
+    lists.retain(|list| list.traffic == traffic);
+    plugins.retain(|ranked| ranked.plugin.traffic == traffic);
     plugins.sort_by_key(|ranked| ranked.rank);
     let plugins: Vec<Deployed> = plugins.into_iter().map(|ranked| ranked.plugin).collect();
     if lists.is_empty() && !plugins.is_empty() {
-        lists.push(List::default());
+        lists.push(List { name: String::new(), traffic, filters: Vec::new() });
     }
     let mut chains: Vec<Chain> = Vec::new();
-    for List { name, filters } in lists {
+    for List { name, filters, .. } in lists {
         // What patches insert before the router comes after what Istio has placed itself.
         let mut all = plugins.clone();
         for filter in filters {
@@ -141,25 +149,22 @@ pub fn parse(text: &str) -> Result<Vec<Chain>, Invalid> {
 }
 
 /// Filters in Wasm of a chain, as they are written.
-#[derive(Default)]
 struct List<'a> {
     /// The name of the chain, if there is one.
     name: String,
+    traffic: Traffic,
     filters: Vec<&'a Node>,
 }
 
 fn deployed(node: &Node, extensions: &[(&str, &Node)]) -> Result<Deployed, Invalid> {
     let mut filter = match envoy::entry(node)? {
-        Entry::Wasm { name, wasm } => envoy::wasm(name, wasm)?,
-        Entry::Discovered { name, at } => {
+        Entry::Wasm { name, traffic, wasm } => envoy::wasm(name, traffic, wasm)?,
+        Entry::Discovered { name, traffic, at } => {
             let found = extensions.iter().find(|(extension, _)| *extension == name);
             let (_, wasm) = found.ok_or_else(|| {
                 at.invalid(format!("the extension `{name}` is discovered, and is not in this file"))
             })?;
-            envoy::wasm(name, wasm)?
-        }
-        Entry::Network { name } => {
-            return Err(node.invalid(format!("`{name}` is a filter for TCP, which is not played")));
+            envoy::wasm(name, traffic, wasm)?
         }
         Entry::Other => return Err(node.invalid("not a filter in Wasm")),
     };
@@ -199,21 +204,22 @@ impl Pick {
                 root_id: filter.root_id,
                 vm_id: filter.vm_id,
                 vm_config: filter.vm_config,
-                // What is configured of it is told to be left.
-                environment: BTreeMap::new(),
+                environment: filter.environment,
                 config: filter.config,
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
             });
         }
-        match (picked.filters.is_empty(), disabled.is_empty()) {
-            (false, _) => Ok(picked),
-            (true, false) => Err(DeployedError::Disabled { names: disabled }),
-            (true, true) => Err(DeployedError::None),
+        if picked.filters.is_empty() {
+            return Err(DeployedError::Disabled { names: disabled });
         }
+        Ok(picked)
     }
 
     /// The filters that are meant, of the chain that is meant. Chains that are alike are one.
     fn choose(&self, mut chains: Vec<Chain>) -> Result<Vec<Deployed>, DeployedError> {
+        if chains.is_empty() {
+            return Err(DeployedError::None { wanted: self.traffic });
+        }
         if let Some(name) = &self.chain {
             let names = chains.iter().map(|chain| chain.name.clone()).collect();
             chains.retain(|chain| chain.name == *name);
@@ -304,8 +310,11 @@ pub enum DeployedError {
     Io(io::Error),
     /// It is not as it should be.
     Invalid(Invalid),
-    /// It deploys no filter in Wasm.
-    None,
+    /// It deploys no filter in Wasm, or none for what it has to stand in front of.
+    None {
+        /// What it has to stand in front of.
+        wanted: Traffic,
+    },
     /// All filters in Wasm are disabled.
     Disabled {
         /// Their names.
@@ -346,10 +355,15 @@ impl fmt::Display for DeployedError {
         match self {
             Self::Io(error) => write!(f, "{error}"),
             Self::Invalid(error) => write!(f, "{error}"),
-            Self::None => f.write_str("no HTTP filter in Wasm is deployed here"),
+            Self::None { wanted: Traffic::Http } => f.write_str(
+                "no filter in Wasm for HTTP is deployed here; `protocol: tcp` takes those for TCP",
+            ),
+            Self::None { wanted: Traffic::Tcp } => f.write_str(
+                "no filter in Wasm for TCP is deployed here; `protocol: http` takes those for HTTP",
+            ),
             Self::Disabled { names } => write!(
                 f,
-                "every HTTP filter in Wasm is disabled here: {}; name one as `plugin` to play it",
+                "every filter in Wasm is disabled here: {}; name one as `plugin` to play it",
                 names.join(", ")
             ),
             Self::Several { names } => write!(
@@ -360,9 +374,6 @@ impl fmt::Display for DeployedError {
             ),
             Self::UnknownChain { name, names } => {
                 write!(f, "no chain `{name}`; there are {}", names.join(", "))
-            }
-            Self::Unknown { name, names } if names.is_empty() => {
-                write!(f, "no filter `{name}`: none in Wasm is deployed here")
             }
             Self::Unknown { name, names } => {
                 write!(f, "no filter `{name}`; there are {}", names.join(", "))

@@ -1,5 +1,6 @@
 //! Filters as Envoy is configured with them: in a bootstrap, a listener, a list of filters, or alone.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use tollgate_tree::Node;
 
 use super::{Deployed, Invalid, List, ModuleAt};
+use crate::scenario::Traffic;
 
 /// The extension of HTTP that is ours.
 const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -16,13 +18,21 @@ const NETWORK_WASM: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
 /// A filter of a chain, as far as it is ours.
 pub(super) enum Entry<'a> {
     /// Wasm, with its configuration.
-    Wasm { name: &'a str, wasm: &'a Node },
+    Wasm { name: &'a str, traffic: Traffic, wasm: &'a Node },
     /// Wasm, perhaps, with its configuration elsewhere.
-    Discovered { name: &'a str, at: &'a Node },
-    /// Wasm for TCP.
-    Network { name: &'a str },
+    Discovered { name: &'a str, traffic: Traffic, at: &'a Node },
     /// Something else.
     Other,
+}
+
+impl Entry<'_> {
+    /// What it stands in front of, if it is ours.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        match self {
+            Self::Wasm { traffic, .. } | Self::Discovered { traffic, .. } => Some(*traffic),
+            Self::Other => None,
+        }
+    }
 }
 
 /// Reads what a filter of a chain, or an extension of it, is.
@@ -31,16 +41,18 @@ pub(super) fn entry(node: &Node) -> Result<Entry<'_>, Invalid> {
     if let Some(config) = node.find("typed_config") {
         let (kind, value) = open(config)?;
         return Ok(match kind {
-            Some(WASM) => Entry::Wasm { name, wasm: value },
-            Some(NETWORK_WASM) => Entry::Network { name },
+            Some(WASM) => Entry::Wasm { name, traffic: Traffic::Http, wasm: value },
+            Some(NETWORK_WASM) => Entry::Wasm { name, traffic: Traffic::Tcp, wasm: value },
             _ => Entry::Other,
         });
     }
     if let Some(discovery) = node.find("config_discovery") {
         let types = discovery.find("type_urls").map_or(Ok(&[][..]), Node::list)?;
-        let is_wasm = |node: &&Node| node.text().is_ok_and(|url| url.ends_with(WASM));
-        if types.iter().any(|node| is_wasm(&node)) {
-            return Ok(Entry::Discovered { name, at: node });
+        for (kind, traffic) in [(WASM, Traffic::Http), (NETWORK_WASM, Traffic::Tcp)] {
+            let is_wasm = |node: &Node| node.text().is_ok_and(|url| url.ends_with(kind));
+            if types.iter().any(is_wasm) {
+                return Ok(Entry::Discovered { name, traffic, at: node });
+            }
         }
     }
     Ok(Entry::Other)
@@ -64,12 +76,12 @@ pub(super) fn lists(document: &Node) -> Result<Vec<List<'_>>, Invalid> {
         document.find("typed_config").is_some() || document.find("config_discovery").is_some();
     let itself = if is_filter { Ok(std::slice::from_ref(document)) } else { document.list() };
     if let Ok(nodes) = itself {
-        return Ok(list(nodes)?.into_iter().collect());
+        return in_wasm(nodes);
     }
     let mut listeners = Vec::new();
     document.walk(&mut |node| listeners.extend(parts(node).map(|parts| (node, parts))));
     if listeners.is_empty() {
-        return lists_below(document);
+        return http_lists(document);
     }
     let mut lists = Vec::new();
     for (listener, parts) in listeners {
@@ -77,14 +89,20 @@ pub(super) fn lists(document: &Node) -> Result<Vec<List<'_>>, Invalid> {
         let mut own = Vec::new();
         for part in parts {
             let part_name = part.text_of("name")?;
-            own.extend(lists_below(part)?.into_iter().map(|list| (part_name, list.filters)));
+            let network = part.find("filters").map_or(Ok(&[][..]), Node::list)?;
+            let lists = http_lists(part)?.into_iter().chain(in_wasm(network)?);
+            own.extend(lists.map(|list| (part_name, list)));
         }
-        let is_only = own.len() == 1;
-        lists.extend(own.into_iter().map(|(part, filters)| {
-            let is_enough = is_only || part.is_empty();
-            let name = if is_enough { name.to_owned() } else { format!("{name}/{part}") };
-            List { name, filters }
-        }));
+        let (http, tcp): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|(_, list)| list.traffic == Traffic::Http);
+        for own in [http, tcp] {
+            let is_only = own.len() == 1;
+            lists.extend(own.into_iter().map(|(part, list)| {
+                let is_enough = is_only || part.is_empty();
+                let name = if is_enough { name.to_owned() } else { format!("{name}/{part}") };
+                List { name, ..list }
+            }));
+        }
     }
     Ok(lists)
 }
@@ -99,34 +117,44 @@ fn parts(node: &Node) -> Option<Vec<&Node>> {
 }
 
 /// Every list of HTTP filters below a node with some in Wasm.
-fn lists_below(node: &Node) -> Result<Vec<List<'_>>, Invalid> {
+fn http_lists(node: &Node) -> Result<Vec<List<'_>>, Invalid> {
     let mut lists = Vec::new();
     node.walk(&mut |node| lists.extend(node.find("http_filters")));
-    lists.into_iter().filter_map(|nodes| nodes.list().and_then(list).transpose()).collect()
+    let mut found = Vec::new();
+    for nodes in lists {
+        found.extend(in_wasm(nodes.list()?)?);
+    }
+    Ok(found)
 }
 
-/// The filters in Wasm of a list, if there are some.
-fn list(nodes: &[Node]) -> Result<Option<List<'_>>, Invalid> {
-    let mut filters = Vec::new();
-    for node in nodes {
-        if !matches!(entry(node)?, Entry::Other) {
-            filters.push(node);
+/// The filters in Wasm of a list: those for HTTP, and those for TCP.
+fn in_wasm(nodes: &[Node]) -> Result<Vec<List<'_>>, Invalid> {
+    let mut lists = Vec::new();
+    for traffic in [Traffic::Http, Traffic::Tcp] {
+        let mut filters = Vec::new();
+        for node in nodes {
+            if entry(node)?.traffic() == Some(traffic) {
+                filters.push(node);
+            }
+        }
+        if !filters.is_empty() {
+            lists.push(List { name: String::new(), traffic, filters });
         }
     }
-    Ok(Some(List { filters, ..List::default() }).filter(|list| !list.filters.is_empty()))
+    Ok(lists)
 }
 
 /// Every extension with a name in a document: what filters that are discovered may be.
 pub(super) fn extensions<'a>(document: &'a Node, found: &mut Vec<(&'a str, &'a Node)>) {
     document.walk(&mut |node| {
-        if let Ok(Entry::Wasm { name, wasm }) = entry(node) {
+        if let Ok(Entry::Wasm { name, wasm, .. }) = entry(node) {
             found.push((name, wasm));
         }
     });
 }
 
 /// Reads the configuration of a filter.
-pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
+pub(super) fn wasm(name: &str, traffic: Traffic, wasm: &Node) -> Result<Deployed, Invalid> {
     let plugin = wasm.need("config")?;
     let vm = plugin.need("vm_config")?;
     let configuration = |node: &Node| match node.find("configuration") {
@@ -142,11 +170,20 @@ pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
         vm_config: configuration(vm)?,
         config: configuration(plugin)?,
         allow_on_headers_stop_iteration: alone,
+        environment: environment(vm)?,
+        traffic,
         module: module(vm.need("code")?)?,
         disabled: false,
         left: left(plugin, vm)?,
         line: wasm.line,
     })
+}
+
+/// The variables whose values are written there.
+fn environment(vm: &Node) -> Result<BTreeMap<String, String>, Invalid> {
+    let variables = vm.at(&["environment_variables", "key_values"]);
+    let variables = variables.map_or(&[][..], Node::entries).iter();
+    variables.map(|(name, value)| Ok((name.clone(), value.text()?.to_owned()))).collect()
 }
 
 fn module(code: &Node) -> Result<ModuleAt, Invalid> {
@@ -208,11 +245,9 @@ fn left(plugin: &Node, vm: &Node) -> Result<Vec<String>, Invalid> {
     }
     if let Some(variables) = vm.find("environment_variables") {
         let host = variables.find("host_env_keys").map_or(Ok(&[][..]), Node::list)?;
-        let host = host.iter().map(Node::text).collect::<Result<Vec<_>, _>>()?;
-        let own = variables.find("key_values").into_iter().flat_map(Node::keys);
-        let names: Vec<&str> = host.into_iter().chain(own).collect();
+        let names = host.iter().map(Node::text).collect::<Result<Vec<_>, _>>()?;
         if !names.is_empty() {
-            left.push(format!("environment_variables: {} are not set", names.join(", ")));
+            left.push(format!("host_env_keys: {} are not set", names.join(", ")));
         }
     }
     Ok(left)

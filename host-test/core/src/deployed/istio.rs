@@ -1,9 +1,11 @@
 //! Filters as Istio deploys them: by `EnvoyFilter`, `WasmPlugin` and `TrafficExtension`.
 
+use std::collections::BTreeMap;
+
 use tollgate_tree::Node;
 
-use super::envoy::{self, Entry};
-use super::{Deployed, Invalid, List, ModuleAt};
+use super::{Deployed, Invalid, List, ModuleAt, envoy};
+use crate::scenario::Traffic;
 
 /// The filters that patches of all `EnvoyFilter`s put into a chain, for each context that they name.
 pub(super) fn lists<'a>(documents: &[&'a Node]) -> Result<Vec<List<'a>>, Invalid> {
@@ -25,12 +27,17 @@ pub(super) fn lists<'a>(documents: &[&'a Node]) -> Result<Vec<List<'a>>, Invalid
     }
     let mut lists = Vec::new();
     for context in contexts {
-        let mut filters = Vec::new();
-        for patch in patches.iter().filter(|patch| [ANY, context].contains(&patch.context)) {
-            patch.apply(&mut filters)?;
-        }
-        if !filters.is_empty() {
-            lists.push(List { name: context.to_owned(), filters });
+        for traffic in [Traffic::Http, Traffic::Tcp] {
+            let mut filters = Vec::new();
+            let is_meant = |patch: &&Patch<'_>| {
+                patch.traffic == traffic && [ANY, context].contains(&patch.context)
+            };
+            for patch in patches.iter().filter(is_meant) {
+                patch.apply(&mut filters)?;
+            }
+            if !filters.is_empty() {
+                lists.push(List { name: context.to_owned(), traffic, filters });
+            }
         }
     }
     Ok(lists)
@@ -42,6 +49,7 @@ const ANY: &str = "ANY";
 /// A patch of a chain with a filter in Wasm.
 struct Patch<'a> {
     context: &'a str,
+    traffic: Traffic,
     /// The filter beside which it goes; may be empty.
     beside: &'a str,
     operation: &'a Node,
@@ -56,13 +64,15 @@ impl<'a> Patch<'a> {
             return Ok(None);
         }
         let Some(filter) = change.find("value") else { return Ok(None) };
-        if matches!(envoy::entry(filter)?, Entry::Other) {
-            return Ok(None);
-        }
+        let Some(traffic) = envoy::entry(filter)?.traffic() else { return Ok(None) };
         let context = patch.at(&["match", "context"]).map_or(Ok(ANY), Node::text)?;
-        let beside = patch.at(&["match", "listener", "filterChain", "filter", "subFilter"]);
+        let beside = patch.at(&["match", "listener", "filterChain", "filter"]);
+        let beside = beside.and_then(|filter| match traffic {
+            Traffic::Http => filter.find("subFilter"),
+            Traffic::Tcp => Some(filter),
+        });
         let beside = beside.map_or(Ok(""), |filter| filter.text_of("name"))?;
-        Ok(Some(Self { context, beside, operation: change.need("operation")?, filter }))
+        Ok(Some(Self { context, traffic, beside, operation: change.need("operation")?, filter }))
     }
 
     /// Puts the filter into a chain.
@@ -99,7 +109,7 @@ pub(super) struct Ranked {
     pub(super) rank: (u8, i64),
 }
 
-/// Reads a `WasmPlugin`, or a `TrafficExtension` with Wasm; nothing when it is for TCP, or has no Wasm.
+/// Reads a `WasmPlugin`, or a `TrafficExtension` with Wasm; nothing when it has no Wasm.
 ///
 /// Source: Istio, `buildPluginConfig` of `pilot/pkg/model/extensions.go`.
 pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
@@ -110,9 +120,10 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
         None if is_extension => return Ok(None),
         Some(_) | None => spec,
     };
-    if spec.text_of("type")? == "NETWORK" {
-        return Ok(None);
-    }
+    let traffic = match spec.text_of("type")? {
+        "NETWORK" => Traffic::Tcp,
+        _ => Traffic::Http,
+    };
     let metadata = document.need("metadata")?;
     let (namespace, name) = (metadata.text_of("namespace")?, metadata.need("name")?.text()?);
     let namespace = if namespace.is_empty() { "default" } else { namespace };
@@ -134,6 +145,8 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
             .filter(|config| config.keys().next().is_some())
             .map_or_else(Vec::new, envoy::json),
         allow_on_headers_stop_iteration: false,
+        environment: environment(wasm)?,
+        traffic,
         module,
         disabled: false,
         left: left(wasm)?,
@@ -155,11 +168,35 @@ fn left(wasm: &Node) -> Result<Vec<String>, Invalid> {
     if !matches!(strategy, "" | "FAIL_CLOSE") {
         left.push(format!("failStrategy: {strategy} is played as FAIL_CLOSE"));
     }
-    let variables = wasm.at(&["vmConfig", "env"]).map_or(Ok(&[][..]), Node::list)?;
-    let names = variables.iter().map(|variable| variable.text_of("name"));
-    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let mut names = Vec::new();
+    for variable in variables(wasm)? {
+        if is_of_host(variable)? {
+            names.push(variable.text_of("name")?);
+        }
+    }
     if !names.is_empty() {
         left.push(format!("vmConfig.env: {} are not set", names.join(", ")));
     }
     Ok(left)
+}
+
+fn variables(wasm: &Node) -> Result<&[Node], Invalid> {
+    wasm.at(&["vmConfig", "env"]).map_or(Ok(&[][..]), Node::list)
+}
+
+/// Whether the value of a variable is the one that the proxy has.
+fn is_of_host(variable: &Node) -> Result<bool, Invalid> {
+    Ok(variable.text_of("valueFrom")? == "HOST")
+}
+
+/// The variables whose values are written there.
+fn environment(wasm: &Node) -> Result<BTreeMap<String, String>, Invalid> {
+    let mut environment = BTreeMap::new();
+    for variable in variables(wasm)? {
+        if !is_of_host(variable)? {
+            let (name, value) = (variable.need("name")?.text()?, variable.text_of("value")?);
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok(environment)
 }

@@ -21,7 +21,8 @@ fn told(text: &str) -> Result<Vec<String>, Invalid> {
             String::from_utf8_lossy(&filter.config),
         )
     };
-    parse(text).map(|chains| chains.into_iter().flat_map(|chain| chain.filters).map(show).collect())
+    parse(text, Traffic::Http)
+        .map(|chains| chains.into_iter().flat_map(|chain| chain.filters).map(show).collect())
 }
 
 const LISTENER: &str = r#"
@@ -130,7 +131,7 @@ fn patches_of_istio_make_the_chain() {
 fn picked(text: &str, chain: Option<&str>, plugin: Option<&str>) -> Result<Picked, String> {
     let (chain, plugin) = (chain.map(str::to_owned), plugin.map(str::to_owned));
     let pick = Pick { chain, plugin, ..Pick::default() };
-    pick.take(parse(text).unwrap(), Path::new("")).map_err(|error| error.to_string())
+    pick.take(parse(text, pick.traffic).unwrap(), Path::new("")).map_err(|error| error.to_string())
 }
 
 fn names(picked: &Picked) -> Vec<&str> {
@@ -199,6 +200,52 @@ fn listeners_have_chains_of_their_own() {
 }
 
 #[test]
+fn what_stands_in_front_of_connections_is_a_chain_of_its_own() {
+    let network = r#"        - filters:
+            - name: guard
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm
+                config: { vm_config: { code: { local: { filename: guard.wasm } } } }
+            - name: envoy.filters.network.http_connection_manager"#;
+    let listener = LISTENER.replacen(
+        "        - filters:\n            - name: envoy.filters.network.http_connection_manager",
+        network,
+        1,
+    );
+    let patched = format!(
+        "{}---\n{}",
+        patches(&[("ADD", "b", "x")]),
+        patches(&[("ADD", "c", "x"), ("INSERT_BEFORE", "a", "c")])
+            .replace("filters.http.wasm", "filters.network.wasm")
+            .replace("subFilter: { name: c }", "name: c")
+    );
+    let plugins = "kind: WasmPlugin\nmetadata: { name: h }\nspec: { url: 'file:///h.wasm' }\n---\n\
+                   kind: WasmPlugin\nmetadata: { name: t }\nspec: { url: 'file:///t.wasm', type: NETWORK }\n";
+    let check = |text: &str, traffic: Traffic, expected: &[&str]| {
+        let pick = Pick { traffic, ..Pick::default() };
+        let found = pick.take(parse(text, traffic).unwrap(), Path::new("")).unwrap();
+        assert_eq!(names(&found), expected, "{traffic:?} {text}");
+    };
+    check(&listener, Traffic::Http, &["one", "second"]);
+    check(&listener, Traffic::Tcp, &["guard"]);
+    check(&patched, Traffic::Http, &["b"]);
+    check(&patched, Traffic::Tcp, &["a", "c"]);
+    check(plugins, Traffic::Http, &["default.h"]);
+    check(plugins, Traffic::Tcp, &["default.t"]);
+    let refuse = |text: &str, traffic: Traffic, words: &str| {
+        let pick = Pick { traffic, ..Pick::default() };
+        let error =
+            pick.take(parse(text, traffic).unwrap(), Path::new("")).unwrap_err().to_string();
+        assert_eq!(error, words);
+    };
+    let tcp = plugins.split("---\n").nth(1).unwrap();
+    let http = "no filter in Wasm for HTTP is deployed here; `protocol: tcp` takes those for TCP";
+    refuse(tcp, Traffic::Http, http);
+    let tcp = "no filter in Wasm for TCP is deployed here; `protocol: http` takes those for HTTP";
+    refuse(LISTENER, Traffic::Tcp, tcp);
+}
+
+#[test]
 fn a_disabled_filter_is_played_when_it_is_named() {
     let text =
         LISTENER.replace("- name: first\n", "- name: first\n                    disabled: true\n");
@@ -208,10 +255,7 @@ fn a_disabled_filter_is_played_when_it_is_named() {
     assert_eq!(names(&picked(&text, None, Some("one")).unwrap()), ["one"]);
     let alone = "name: a\ndisabled: true\ntyped_config:\n  \"@type\": x/envoy.extensions.filters.http.wasm.v3.Wasm\n  config: { vm_config: { code: { local: { filename: a.wasm } } } }\n";
     let error = picked(alone, None, None).unwrap_err();
-    assert_eq!(
-        error,
-        "every HTTP filter in Wasm is disabled here: a; name one as `plugin` to play it"
-    );
+    assert_eq!(error, "every filter in Wasm is disabled here: a; name one as `plugin` to play it");
 }
 
 #[test]
@@ -246,13 +290,15 @@ spec:
     let expected =
         ["shop/id plugin=plugin root= vm= vm_config= config=text oci://example.com/id:1"];
     assert_eq!(told(&pair).unwrap(), expected);
-    let left = parse(&pair).unwrap().remove(0).filters.remove(0).left;
+    let plugin = parse(&pair, Traffic::Http).unwrap().remove(0).filters.remove(0);
+    assert_eq!(plugin.environment, BTreeMap::from([("MODE".into(), "a".into())]));
+    let left = plugin.left;
     assert_eq!(
         left,
         [
             "failure_policy: FAIL_OPEN is played as FAIL_CLOSED",
             "capability_restriction_config: all is allowed, not only 2 capabilities",
-            "environment_variables: HOME, MODE are not set",
+            "host_env_keys: HOME are not set",
         ]
     );
     let lost = pair.replace("name: shop/id\n", "name: shop/other\n");
@@ -275,7 +321,7 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
         plugin(
             "TrafficExtension",
             "first",
-            "phase: AUTHN, wasm: { url: 'oci://example.com/f', pluginName: root, failStrategy: FAIL_RELOAD, pluginConfig: { header: x }, vmConfig: { env: [ { name: MODE } ] } }",
+            "phase: AUTHN, wasm: { url: 'oci://example.com/f', pluginName: root, failStrategy: FAIL_RELOAD, pluginConfig: { header: x }, vmConfig: { env: [ { name: MODE, valueFrom: HOST }, { name: A, value: b } ] } }",
         ),
     ]
     .concat();
@@ -288,9 +334,10 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
             "last plugin=shop.last root= vm= vm_config= config= oci://example.com/last:1",
         ]
     );
-    let left = parse(&text).unwrap().remove(0).filters.remove(0).left;
+    let chains = parse(&text, Traffic::Http).unwrap();
+    assert_eq!(chains[0].filters[0].environment, BTreeMap::from([("A".into(), "b".into())]));
     assert_eq!(
-        left,
+        chains[0].filters[0].left,
         ["failStrategy: FAIL_RELOAD is played as FAIL_CLOSE", "vmConfig.env: MODE are not set"]
     );
 }
@@ -309,8 +356,8 @@ fn what_is_wrong_is_placed() {
     check(&LISTENER.replace("root_id: r\n", "root_id: [ r ]\n"), 15, "text is expected");
     check(&LISTENER.replace("stop_iteration: true", "stop_iteration: 1"), 16, "true or false");
     check(&patches(&[("MERGE", "a", "b")]), 7, "operation MERGE");
-    let tcp = patches(&[("ADD", "a", "b")]).replace("http.wasm", "network.wasm");
-    check(&tcp, 9, "for TCP");
+    let lost = LISTENER.replace("vm_id: v\n", "environment_variables: { key_values: { A: 1 } }\n");
+    check(&lost, 21, "text is expected");
     check(
         "kind: WasmPlugin\nmetadata: { name: a }\nspec: { phase: AUTHN }\n",
         3,
@@ -353,5 +400,5 @@ fn filters_are_picked_by_name_and_given_modules() {
     assert!(error.contains("`one` is oci://a/b") && error.contains("one=FILE.wasm"), "{error}");
     assert_eq!(pick(None, &[("one", "./own.wasm")]).unwrap().filters.len(), 2);
     std::fs::write(&file, "kind: Service\n").unwrap();
-    assert!(matches!(pick(None, &[]), Err(DeployedError::None)));
+    assert!(matches!(pick(None, &[]), Err(DeployedError::None { .. })));
 }

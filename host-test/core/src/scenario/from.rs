@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::filter::RawFilter;
-use super::{FilterSource, FilterUse};
+use super::{FilterSource, FilterUse, Traffic};
 use crate::deployed::{Pick, Picked};
 
 /// What stands under `filters`.
@@ -36,7 +36,11 @@ impl RawFilters {
     }
 
     /// The filters, and what they are configured with that no host plays.
-    pub(super) fn check(self, folder: &Path) -> Result<(Vec<FilterUse>, Vec<String>), String> {
+    pub(super) fn check(
+        self,
+        folder: &Path,
+        traffic: Traffic,
+    ) -> Result<(Vec<FilterUse>, Vec<String>), String> {
         let RawDeployed { from, chain, plugin, modules } = match self {
             Self::Written(filters) => {
                 let filters = filters.into_iter().map(|filter| filter.check(folder));
@@ -50,7 +54,7 @@ impl RawFilters {
             Ok((name, source.within(folder)))
         });
         let modules = modules.collect::<Result<_, String>>()?;
-        let pick = Pick { chain, plugin, modules };
+        let pick = Pick { chain, traffic, plugin, modules };
         let file = folder.join(&from);
         let picked = Picked::read(&file, &pick)
             .map_err(|error| format!("filters.from: {}: {error}", file.display()))?;
