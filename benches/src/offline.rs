@@ -25,7 +25,7 @@ pub(crate) fn print(variants: &[Variant], lines: &[(String, String)]) -> Result<
             let module = engine.load(&bytes).map_err(|error| StartError::Module(error.into()))?;
             Ok(std::sync::Arc::new(module) as _)
         }
-        FilterSource::BuiltIn(name) => {
+        FilterSource::BuiltIn(name) | FilterSource::Image(name) => {
             Err(StartError::Module(format!("{name} is not a file").into()))
         }
     };

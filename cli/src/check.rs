@@ -13,7 +13,6 @@ use tollgate_module::{Module, StatsTag};
 
 use crate::deployed::From;
 use crate::filters::{BuiltIns, DeclaredImports, Modules, read_configuration};
-use crate::images::RegistryOptions;
 use crate::limits::LimitOptions;
 use crate::loading::Loading;
 use crate::render::source;
@@ -36,8 +35,6 @@ pub(crate) struct Check {
     /// How the result is written.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    #[command(flatten)]
-    registries: RegistryOptions,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -78,13 +75,11 @@ impl Check {
     /// # Errors
     ///
     /// What cannot be read.
-    pub(crate) fn run(mut self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Outcome> {
         let deployed = self.from.filter()?;
         let source = match (&deployed, &self.file) {
             (Some(filter), _) => filter.source.clone(),
-            (None, Some(file)) => {
-                source(file, Path::new(""), self.registries, &mut self.built_ins)?.0
-            }
+            (None, Some(file)) => source(file, Path::new(""), &self.built_ins)?.0,
             (None, None) => bail!("name a module, or with --from the file that deploys one"),
         };
         let (file, bytes) = self.built_ins.read(&source)?;

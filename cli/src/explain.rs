@@ -14,7 +14,6 @@ use tollgate_host::scenario::{FilterUse, HostName, Scenario, Step, configuration
 
 use crate::demo::plain;
 use crate::filters::{BuiltIns, Modules, refuse_unloadable};
-use crate::images::RegistryOptions;
 use crate::limits::LimitOptions;
 use crate::render::source;
 use crate::{Outcome, print};
@@ -36,8 +35,6 @@ pub(crate) struct Explain {
     /// The address of the client, as the proxy sees it.
     #[arg(long, value_name = "IP")]
     address: Option<std::net::IpAddr>,
-    #[command(flatten)]
-    registries: RegistryOptions,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -64,14 +61,13 @@ impl Explain {
     /// # Errors
     ///
     /// What cannot be read, and a module that no proxy would load.
-    pub(crate) fn run(mut self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Outcome> {
         let name = self.policy.display().to_string();
         let text = std::fs::read_to_string(&self.policy)
             .with_context(|| format!("{name} cannot be read"))?;
         let policy = Policy::parse(&text).with_context(|| name.clone())?;
-        let registries = self.registries.clone();
-        let (source, _) = source(&policy.filter, &self.policy, registries, &mut self.built_ins)
-            .with_context(|| name.clone())?;
+        let (source, _) =
+            source(&policy.filter, &self.policy, &self.built_ins).with_context(|| name.clone())?;
         let filter = FilterUse {
             name: policy.plugin_name().to_owned(),
             root_id: policy.root_id.clone(),

@@ -1,12 +1,13 @@
 //! Where filters come from: built-in names and files, scenarios and the modules that they need.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tollgate::Registration;
+use tollgate_host::deployed::store;
 use tollgate_host::engine::Module;
 use tollgate_host::proxy::StartError;
 use tollgate_host::scenario::{
@@ -14,6 +15,9 @@ use tollgate_host::scenario::{
 };
 use tollgate_host_native::Filter;
 use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime, cache_folder};
+use tollgate_oci::{Fetched, Reference};
+
+use crate::images::{Registries, RegistryOptions, module};
 
 /// Filters that are linked into this command, by name.
 const LINKED: &[(&str, Filter)] = &[
@@ -30,41 +34,82 @@ const fn linkable(registration: Registration) -> Filter {
     Filter { start: registration.start, call: registration.call, callbacks: registration.callbacks }
 }
 
-/// Where built modules are.
-#[derive(Args, Clone, Debug)]
+/// Where modules come from.
+#[derive(Args, Clone)]
 pub(crate) struct BuiltIns {
     /// Folder of the built-in filters' modules, as `tollgate build` writes them.
     #[arg(long, value_name = "DIR", default_value = "target/filters")]
     modules: PathBuf,
-    /// Modules that come from registries, by the file that they would be.
+    #[command(flatten)]
+    registries: RegistryOptions,
     #[arg(skip)]
-    pulled: BTreeMap<PathBuf, Vec<u8>>,
+    images: Arc<Mutex<Images>>,
 }
 
 impl BuiltIns {
-    /// The file of a filter's module, read.
+    /// The name of a filter's module, as it is told, and the module; an image is pulled.
     ///
     /// # Errors
     ///
     /// One that names the file, and what to run when it was not built yet.
     pub(crate) fn read(&self, source: &FilterSource) -> Result<(PathBuf, Vec<u8>)> {
         let file = self.file(source);
-        if let Some(bytes) = self.pulled.get(&file) {
-            return Ok((file, bytes.clone()));
-        }
+        self.pull(source)?;
         let bytes = std::fs::read(&file).with_context(|| match source {
             FilterSource::BuiltIn(name) => format!(
                 "filter `{name}`: {} cannot be read; build it with `tollgate build {name}`",
                 file.display()
             ),
-            FilterSource::File(_) => format!("{} cannot be read", file.display()),
+            FilterSource::File(_) | FilterSource::Image(_) => {
+                format!("{} cannot be read", file.display())
+            }
         })?;
-        Ok((file, bytes))
+        let told = match source {
+            FilterSource::Image(image) => {
+                format!("{}.wasm", image.trim_start_matches("oci://")).into()
+            }
+            FilterSource::BuiltIn(_) | FilterSource::File(_) => file,
+        };
+        Ok((told, bytes))
     }
 
-    /// Takes a module for the one of a file, which need not exist.
-    pub(crate) fn hold(&mut self, file: PathBuf, bytes: Vec<u8>) {
-        self.pulled.insert(file, bytes);
+    /// Pulls the module of an image to where hosts look for it, once in a run.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be pulled, or has no module.
+    pub(crate) fn pull(&self, source: &FilterSource) -> Result<()> {
+        let FilterSource::Image(image) = source else { return Ok(()) };
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if !images.pulled.contains(source) {
+            let fetched = images.fetch(&self.registries, &image.parse()?)?;
+            images.hold(source.clone(), &fetched)?;
+        }
+        Ok(())
+    }
+
+    /// Pulls an image, whose module is then that of the source that comes with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pull`].
+    pub(crate) fn fetch(&self, reference: &Reference) -> Result<(FilterSource, Fetched)> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let fetched = images.fetch(&self.registries, reference)?;
+        let pinned = fetched.reference.pinned(&fetched.digest);
+        let source = FilterSource::Image(format!("oci://{pinned}"));
+        images.hold(source.clone(), &fetched)?;
+        Ok((source, fetched))
+    }
+
+    /// The way to registries.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read of it.
+    pub(crate) fn registries(&self) -> Result<Arc<Registries>> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.registries(&self.registries)
     }
 
     /// The folder.
@@ -75,6 +120,44 @@ impl BuiltIns {
     /// The file of a filter's module.
     pub(crate) fn file(&self, source: &FilterSource) -> PathBuf {
         source.file(&self.modules)
+    }
+
+    /// The file of a filter's module, if another module may come to be in it: an image is pulled once.
+    pub(crate) fn file_that_changes(&self, source: &FilterSource) -> Option<PathBuf> {
+        match source {
+            FilterSource::BuiltIn(_) | FilterSource::File(_) => Some(self.file(source)),
+            FilterSource::Image(_) => None,
+        }
+    }
+}
+
+/// The images whose modules hosts find.
+#[derive(Default)]
+struct Images {
+    /// The way to registries, once it was needed: a password is read once.
+    registries: Option<Arc<Registries>>,
+    pulled: BTreeSet<FilterSource>,
+}
+
+impl Images {
+    fn registries(&mut self, options: &RegistryOptions) -> Result<Arc<Registries>> {
+        let registries = match self.registries.take() {
+            Some(registries) => registries,
+            None => Arc::new(options.clone().read()?),
+        };
+        Ok(Arc::clone(self.registries.insert(registries)))
+    }
+
+    fn fetch(&mut self, options: &RegistryOptions, reference: &Reference) -> Result<Fetched> {
+        self.registries(options)?.fetch(reference)
+    }
+
+    fn hold(&mut self, source: FilterSource, image: &Fetched) -> Result<()> {
+        let file = source.file(Path::new(""));
+        store(&file, &module(image)?)
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+        self.pulled.insert(source);
+        Ok(())
     }
 }
 
@@ -290,12 +373,15 @@ impl DeclaredImports {
 }
 
 /// Refuses a scenario with a module that no proxy would load, with every reason that can be told without
-/// running it; one that expects a refusal is judged by it.
+/// running it; one that expects a refusal is judged by it. Images are pulled for any host.
 ///
 /// # Errors
 ///
 /// One that names the file and all problems.
 pub(crate) fn refuse_unloadable(built_ins: &BuiltIns, scenario: &Scenario) -> Result<()> {
+    for filter in scenario.filters.iter().cloned().chain(scenario.later_modules()) {
+        built_ins.pull(&filter.source)?;
+    }
     if scenario.refused.is_some() {
         return Ok(());
     }
@@ -326,7 +412,7 @@ pub(crate) fn refuse_unloadable(built_ins: &BuiltIns, scenario: &Scenario) -> Re
 pub(crate) fn linked(filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
     let found = match &filter.source {
         FilterSource::BuiltIn(name) => LINKED.iter().find(|(linked, _)| linked == name),
-        FilterSource::File(_) => None,
+        FilterSource::File(_) | FilterSource::Image(_) => None,
     };
     match found {
         Some((_, module)) => Ok(Arc::new(*module)),

@@ -17,13 +17,13 @@ const SHOWN_OF_DIGEST: usize = 19;
 /// How to speak to registries.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RegistryOptions {
-    /// Speak plain HTTP. Registries on this machine are spoken to so anyway, unless --ca is given.
+    /// Speak plain HTTP to registries. Those on this machine are spoken to so anyway, unless --ca is given.
     #[arg(long, conflicts_with = "ca")]
     plain_http: bool,
-    /// Certificates of CAs to trust beside the system's, as PEM.
+    /// Certificates of CAs that registries may show, beside the system's, as PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The user, with the password on standard input. Without it, credentials come from
+    /// The user at registries, with the password on standard input. Without it, credentials come from
     /// `TOLLGATE_REGISTRY_USERNAME` and `TOLLGATE_REGISTRY_PASSWORD`, Docker's configuration and its
     /// helpers, or Podman's file.
     #[arg(long, value_name = "NAME", requires = "password_stdin")]

@@ -10,14 +10,13 @@ use tollgate_module::Module;
 use tollgate_oci::{Access, Image, MovedTags, Reference};
 
 use crate::filters::{BuiltIns, DeclaredImports};
-use crate::images::RegistryOptions;
 use crate::loading::Loading;
 use crate::{Outcome, print};
 
 /// Arguments of `tollgate push`.
 #[derive(Args)]
 pub(crate) struct Push {
-    /// The module: a file, or the name of a built-in filter.
+    /// The module: a file, the name of a built-in filter, or an image `oci://…`.
     #[arg(value_name = "MODULE")]
     module: String,
     /// Where to store it; without a tag it is found by its digest alone.
@@ -33,8 +32,6 @@ pub(crate) struct Push {
     /// Print the manifest and the names, and store nothing.
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    registries: RegistryOptions,
     #[command(flatten)]
     imports: DeclaredImports,
     #[command(flatten)]
@@ -70,7 +67,7 @@ impl Push {
             print(&String::from_utf8_lossy(&image.manifest().bytes))?;
         } else {
             let moved = if self.force { MovedTags::Forced } else { MovedTags::Refused };
-            let registries = self.registries.read()?;
+            let registries = self.built_ins.registries()?;
             let ways = self.destinations.iter().map(|to| registries.transport(to));
             let ways = ways.collect::<Result<Vec<_>>>()?;
             let all = || self.destinations.iter().zip(&ways);

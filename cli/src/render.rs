@@ -12,7 +12,6 @@ use tollgate_oci::{Digest, Fetched, Reference, Refusal, verdict};
 
 use crate::check::{Configuration, configure};
 use crate::filters::{BuiltIns, refuse_unloadable};
-use crate::images::{RegistryOptions, module};
 use crate::limits::LimitOptions;
 use crate::metrics;
 use crate::{Outcome, print};
@@ -28,8 +27,6 @@ pub(crate) struct Render {
     /// The file of the module: it is judged, and an image that the policy names is not pulled.
     #[arg(long, value_name = "FILE.wasm")]
     module: Option<PathBuf>,
-    #[command(flatten)]
-    registries: RegistryOptions,
     /// The image that brings the module to the proxy, in place of what the policy says: as `push` prints it.
     #[arg(long, value_name = "REPO@DIGEST")]
     image: Option<Reference>,
@@ -89,7 +86,7 @@ impl Render {
     /// # Errors
     ///
     /// What cannot be read, and a module that no proxy would load.
-    pub(crate) fn run(mut self) -> Result<Outcome> {
+    pub(crate) fn run(self) -> Result<Outcome> {
         let file = self.policy.clone();
         let name = file.display();
         let text = std::fs::read_to_string(&self.policy)
@@ -104,8 +101,7 @@ impl Render {
         let source = if let Some(file) = &self.module {
             FilterSource::File(file.clone())
         } else {
-            let (registries, built_ins) = (self.registries.clone(), &mut self.built_ins);
-            let (source, image) = source(&policy.filter, &file, registries, built_ins)
+            let (source, image) = source(&policy.filter, &file, &self.built_ins)
                 .with_context(|| format!("{name}"))?;
             let judged = image.map(|image| pin(&mut policy, image)).transpose();
             match judged.with_context(|| format!("{name}"))? {
@@ -193,8 +189,7 @@ fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The module of a policy: a path is meant from the folder of the policy, and an image is pulled, whose
-/// module `built_ins` then has.
+/// The module of a policy: a path is meant from the folder of the policy, and an image is pulled.
 ///
 /// # Errors
 ///
@@ -202,14 +197,11 @@ fn write(rendered: &Rendered, folder: &Path) -> Result<()> {
 pub(crate) fn source(
     filter: &str,
     policy: &Path,
-    registries: RegistryOptions,
-    built_ins: &mut BuiltIns,
+    built_ins: &BuiltIns,
 ) -> Result<(FilterSource, Option<Fetched>)> {
     if filter.starts_with("oci://") {
-        let image = registries.read()?.fetch(&filter.parse()?)?;
-        let file = PathBuf::from(format!("{}.wasm", image.reference.pinned(&image.digest)));
-        built_ins.hold(file.clone(), module(&image)?);
-        return Ok((FilterSource::File(file), Some(image)));
+        let (source, image) = built_ins.fetch(&filter.parse()?)?;
+        return Ok((source, Some(image)));
     }
     let folder = policy.parent().unwrap_or(Path::new(""));
     Ok((FilterSource::parse(filter)?.within(folder), None))

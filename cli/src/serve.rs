@@ -19,7 +19,8 @@ use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 use tollgate_host::world::EPOCH;
 use tollgate_host_serve::{Access, Options, Origin, Recorder, Told, changes, serve};
 
-use crate::chain::chain;
+use crate::chain::Chain;
+use crate::deployed::From;
 use crate::filters::{BuiltIns, DeclaredImports, Modules};
 use crate::limits::LimitOptions;
 use crate::{Outcome, print};
@@ -29,12 +30,19 @@ use tls::TlsOptions;
 /// Arguments of `tollgate serve`.
 #[derive(Args)]
 pub(crate) struct Serve {
-    /// A filter: a built-in name, or a file. Several make a chain, in this order.
-    #[arg(long = "filter", value_name = "FILTER", required = true)]
+    /// A filter: a built-in name, a file, or an image `oci://…`. Several make a chain, in this order.
+    #[arg(
+        long = "filter",
+        value_name = "FILTER",
+        required_unless_present = "from",
+        conflicts_with = "from"
+    )]
     filters: Vec<String>,
     /// The configuration of a filter, YAML or JSON: the first file is for the first filter, and so on.
-    #[arg(long = "config", value_name = "FILE")]
+    #[arg(long = "config", value_name = "FILE", conflicts_with = "from")]
     configs: Vec<PathBuf>,
+    #[command(flatten)]
+    from: From,
     /// Where requests go that pass, as http://HOST:PORT or https://HOST:PORT.
     #[arg(long, value_name = "URL")]
     upstream: Origin,
@@ -109,7 +117,8 @@ impl Serve {
     ///
     /// What cannot be read or run, and a filter that does what ends an Envoy.
     pub(crate) fn run(self) -> Result<Outcome> {
-        let scenario = self.scenario()?;
+        let chain = self.chain()?;
+        let scenario = self.scenario(&chain)?;
         let tls = self.tls.server()?;
         let origins = self.clusters.iter().map(|(_, origin)| origin);
         let trust = self.tls.trust(origins.chain([&self.upstream]))?;
@@ -129,14 +138,18 @@ impl Serve {
         run.set_clock(wall);
         let recorder = self.recorder(&scenario, &run, wall)?;
         let (changer, changes) = changes();
-        reload::watch(self.places(&scenario, &modules)?, modules, self.built_ins, changer)?;
-        let Self { upstream, listen, clusters, quiet, filters, .. } = self;
+        let called = scenario.filters.iter().enumerate();
+        let called: Vec<String> =
+            called.map(|(place, filter)| chain.called(place, filter)).collect();
+        let places = places(&scenario, &modules)?;
+        reload::watch(chain, places, modules, self.built_ins, changer)?;
+        let Self { upstream, listen, clusters, quiet, .. } = self;
         let mut clusters: BTreeMap<String, Origin> = clusters.into_iter().collect();
         clusters.insert("upstream".into(), upstream.clone());
         let scheme = if tls.is_some() { "https" } else { "http" };
         let changes = Some(changes);
         let options = Options { listen, tls, trust, upstream, clusters, recorder, changes };
-        serve(run, options, move |told| tell(&told, scheme, &filters, quiet))?;
+        serve(run, options, move |told| tell(&told, scheme, &called, quiet))?;
         Ok(Outcome::Done)
     }
 
@@ -150,20 +163,17 @@ impl Serve {
         recorder.map(Some).with_context(|| format!("{} cannot be written", file.display()))
     }
 
-    /// What is looked at again when files change.
-    fn places(&self, scenario: &Scenario, modules: &Modules) -> Result<Vec<Place>> {
-        let places = scenario.filters.iter().zip(&self.filters).enumerate();
-        places
-            .map(|(index, (last, filter))| {
-                let config = self.configs.get(index).cloned();
-                let module = modules.for_scenario(last)?;
-                Ok(Place { filter: filter.clone(), config, last: last.clone(), module })
-            })
-            .collect()
+    /// What says which filters there are.
+    fn chain(&self) -> Result<Chain> {
+        if self.filters.is_empty() {
+            return Ok(Chain::Deployed(self.from.clone()));
+        }
+        self.from.refuse_without_file()?;
+        Ok(Chain::Named { filters: self.filters.clone(), configs: self.configs.clone() })
     }
 
-    fn scenario(&self) -> Result<Scenario> {
-        let filters = chain(&self.filters, &self.configs, &self.built_ins)?;
+    fn scenario(&self, chain: &Chain) -> Result<Scenario> {
+        let filters = chain.read(&self.built_ins)?.into_iter().collect::<Result<Vec<_>>>()?;
         let first = filters.first().cloned().context("--filter: name at least one")?;
         let scenario = Scenario {
             filters,
@@ -176,6 +186,14 @@ impl Serve {
         scenario.check()?;
         Ok(scenario)
     }
+}
+
+/// What is looked at again when files change.
+fn places(scenario: &Scenario, modules: &Modules) -> Result<Vec<Place>> {
+    let places = scenario.filters.iter();
+    places
+        .map(|last| Ok(Place { last: last.clone(), module: modules.for_scenario(last)? }))
+        .collect()
 }
 
 fn tell(told: &Told<'_>, scheme: &str, filters: &[String], quiet: bool) {

@@ -13,7 +13,7 @@ use serde_json::json;
 use tollgate_host::offline::Offline;
 use tollgate_host::profile::Profile;
 use tollgate_host::report::Report;
-use tollgate_host::scenario::{FilterUse, HostName};
+use tollgate_host::scenario::{FilterUse, HostName, Traffic};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
 use crate::deployed::From;
@@ -132,9 +132,13 @@ impl Test {
     /// The cases that the arguments name, in order.
     fn selected(&self) -> Result<Vec<Case>> {
         let mut cases = cases::read(&self.paths, self.filter.as_deref(), self.config.as_deref())?;
-        if let Some(filters) = self.from.filters()? {
-            for case in &mut cases {
-                case.test_filters(&filters)?;
+        for traffic in [Traffic::Http, Traffic::Tcp] {
+            let of_traffic = |case: &&mut Case| case.traffic() == traffic;
+            let mut cases = cases.iter_mut().filter(of_traffic).peekable();
+            if cases.peek().is_some()
+                && let Some(filters) = self.from.filters(traffic)?
+            {
+                cases.try_for_each(|case| case.test_filters(&filters))?;
             }
         }
         for scenario in cases.iter_mut().filter_map(Case::scenario_mut) {

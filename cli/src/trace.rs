@@ -104,7 +104,7 @@ impl Trace {
         for left in &scenario.left {
             eprintln!("note: {name}: {left}");
         }
-        if let Some(filters) = self.from.filters()? {
+        if let Some(filters) = self.from.filters(scenario.traffic)? {
             scenario.filters = filters;
             scenario.check().with_context(|| format!("{name}"))?;
         }

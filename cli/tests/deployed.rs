@@ -116,3 +116,81 @@ fn a_configuration_that_is_deployed_is_judged() {
     check(&["--from", file, "ratelimit"], &["cannot be used with"]);
     check(&[], &["--from"]);
 }
+
+/// The rate limit that patches of Istio put into two kinds of proxies.
+fn patches(inbound: &str, gateway: &str) -> String {
+    let patch = |context: &str, config: &str| {
+        format!(
+            r#"  - applyTo: HTTP_FILTER
+    match: {{ context: {context} }}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: limits
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+          config:
+            name: limits
+            vm_config: {{ code: {{ remote: {{ http_uri: {{ uri: "oci://a/b" }} }} }} }}
+            configuration:
+              "@type": type.googleapis.com/google.protobuf.StringValue
+              value: '{config}'
+"#
+        )
+    };
+    format!(
+        "kind: EnvoyFilter\nmetadata: {{ name: limits }}\nspec:\n  configPatches:\n{}{}",
+        patch("SIDECAR_INBOUND", inbound),
+        patch("GATEWAY", gateway)
+    )
+}
+
+#[test]
+fn a_chain_is_chosen_where_a_file_deploys_several() {
+    let folder = Folder::with(RULES);
+    let strict = r#"{ "rules": [ { "name": "a", "key": [ "path" ], "limit": { "requests": 1, "per": "1h" } } ] }"#;
+    let loose = strict.replace("\"requests\": 1", "\"requests\": 9");
+    folder.write("filter.yaml", &patches(strict, strict));
+    let file = folder.path("filter.yaml");
+    let from = ["--from", file.to_str().unwrap(), "--module", "limits=ratelimit"];
+    let test = |more: &[&str]| {
+        let arguments = [&from[..], more].concat();
+        told(&folder.run("test", Some("scenarios/other.yaml"), &arguments))
+    };
+    // What is alike is one.
+    let (code, out, error) = test(&[]);
+    assert_eq!(code, Some(0), "{out}{error}");
+    folder.write("filter.yaml", &patches(strict, &loose));
+    let (code, _, error) = test(&[]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("filter.yaml: 2 chains are deployed, which are not alike: SIDECAR_INBOUND, GATEWAY; name one as `chain`"), "{error}");
+    assert_eq!(test(&["--chain", "SIDECAR_INBOUND"]).0, Some(0));
+    let (code, out, _) = test(&["--chain", "GATEWAY"]);
+    assert_eq!(code, Some(1), "{out}");
+    folder.write(
+        "scenarios/own.yaml",
+        &scenario(
+            "{ from: ../filter.yaml, chain: SIDECAR_INBOUND, modules: { limits: ratelimit } }",
+        ),
+    );
+    let (code, out, error) = told(&folder.run("test", Some("scenarios/own.yaml"), &[]));
+    assert_eq!(code, Some(0), "{out}{error}");
+    let (code, _, error) = told(&folder.run("check", None, &["--chain", "x", "ratelimit"]));
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("name it with --from"), "{error}");
+}
+
+#[test]
+fn a_scenario_of_connections_takes_the_filters_for_them() {
+    let folder = Folder::with(RULES);
+    let plugin = "kind: WasmPlugin\nmetadata: { name: seen }\nspec:\n  url: oci://a/b\n  type: NETWORK\n  pluginConfig: { profile: custom, labels: [ { name: protocol, fact: protocol } ] }\n";
+    folder.write("network.yaml", plugin);
+    let tcp = "name: a connection passes\nprotocol: tcp\nfilters: { from: ../network.yaml, modules: { seen: metrics-tcp } }\nsteps:\n  - connection: [ { client: { sends: a } }, { expect: { upstream: { got: a } } } ]\n";
+    folder.write("scenarios/tcp.yaml", tcp);
+    let (code, out, error) = told(&folder.run("test", Some("scenarios/tcp.yaml"), &[]));
+    assert_eq!(code, Some(0), "{out}{error}");
+    folder.write("scenarios/tcp.yaml", &tcp.replace("protocol: tcp\n", ""));
+    let (code, _, error) = told(&folder.run("test", Some("scenarios/tcp.yaml"), &[]));
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("`protocol: tcp` takes those for TCP"), "{error}");
+}

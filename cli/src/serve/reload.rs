@@ -2,29 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use notify::RecursiveMode;
 use tollgate_host::engine::Module;
 use tollgate_host::scenario::FilterUse;
 use tollgate_host_serve::{Change, Changer};
 
-use crate::chain::link;
+use crate::chain::Chain;
 use crate::changes::{Watch, resolved};
 use crate::filters::{BuiltIns, Modules};
 
 /// The link that is turned to another folder where a file is mounted into a container.
 const MOUNTED: &str = "..data";
 
-/// What makes up a filter.
+/// A filter of the chain.
 pub(super) struct Place {
-    /// As it is named on the command line.
-    pub(super) filter: String,
-    /// The file of its configuration.
-    pub(super) config: Option<PathBuf>,
     /// What runs now, or was asked for last.
     pub(super) last: FilterUse,
     /// The module of that.
@@ -37,49 +32,92 @@ pub(super) struct Place {
 ///
 /// When they cannot be watched.
 pub(super) fn watch(
-    mut places: Vec<Place>,
+    chain: Chain,
+    places: Vec<Place>,
     modules: Modules,
     built_ins: BuiltIns,
     changer: Changer,
 ) -> Result<()> {
-    let mut watch = Watch::new()?;
-    let mut names = BTreeSet::from([OsString::from(MOUNTED)]);
-    for place in &places {
-        let module = built_ins.file(&place.last.source);
-        for file in [Some(&module), place.config.as_ref()].into_iter().flatten() {
-            // Where the file lies, and where it is named: a link may come to lead elsewhere.
-            for file in [resolved(file), std::path::absolute(file)?] {
-                names.extend(file.file_name().map(OsString::from));
-                if let Some(folder) = file.parent() {
-                    watch.add(folder.to_owned(), RecursiveMode::NonRecursive)?;
-                }
-            }
-        }
-    }
-    let matters = move |path: &Path| path.file_name().is_some_and(|name| names.contains(name));
+    let names = BTreeSet::from([OsString::from(MOUNTED)]);
+    let mut reload = Reload { chain, places, modules, built_ins, watch: Watch::new()?, names };
+    reload.watch_files()?;
     thread::Builder::new()
         .name("reload".into())
         .spawn(move || {
-            loop {
-                if let Err(error) = watch.wait(&matters) {
-                    eprintln!("warning: {error:#}; what changes is not looked at any more");
-                    return;
-                }
-                for (index, place) in places.iter_mut().enumerate() {
-                    match place.change(index, &modules, &built_ins) {
-                        Ok(None) => {}
-                        Ok(Some(change)) => {
-                            if !changer.ask(change) {
-                                return;
-                            }
-                        }
-                        Err(error) => eprintln!("refused: {error:#}; the old one stays"),
-                    }
-                }
+            if let Err(error) = reload.follow(&changer) {
+                eprintln!("warning: {error:#}; what changes is not looked at any more");
             }
         })
         .context("cannot watch files")?;
     Ok(())
+}
+
+/// The files of a chain, and what has come of them.
+struct Reload {
+    chain: Chain,
+    places: Vec<Place>,
+    modules: Modules,
+    built_ins: BuiltIns,
+    watch: Watch,
+    /// The names of files that matter.
+    names: BTreeSet<OsString>,
+}
+
+impl Reload {
+    /// Asks for what changes, until there is no proxy any more.
+    fn follow(&mut self, changer: &Changer) -> Result<()> {
+        loop {
+            let names = &self.names;
+            self.watch.wait(|path| path.file_name().is_some_and(|name| names.contains(name)))?;
+            for change in self.changes() {
+                match change {
+                    Ok(change) => {
+                        if !changer.ask(change) {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) => eprintln!("refused: {error:#}; the old one stays"),
+                }
+            }
+            // A file that deploys filters may name another module now.
+            self.watch_files()?;
+        }
+    }
+
+    fn watch_files(&mut self) -> Result<()> {
+        let sources = self.places.iter().map(|place| &place.last.source);
+        let modules = sources.filter_map(|source| self.built_ins.file_that_changes(source));
+        for file in modules.chain(self.chain.files().iter().cloned()) {
+            // Where the file lies, and where it is named: a link may come to lead elsewhere.
+            for file in [resolved(&file), std::path::absolute(&file)?] {
+                self.names.extend(file.file_name().map(OsString::from));
+                if let Some(folder) = file.parent() {
+                    self.watch.add(folder.to_owned(), RecursiveMode::NonRecursive)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to stand in the chain now, where that is something else than before.
+    fn changes(&mut self) -> Vec<Result<Change>> {
+        let filters = match self.chain.read(&self.built_ins) {
+            Ok(filters) => filters,
+            Err(error) => return vec![Err(error)],
+        };
+        let (now, before) = (filters.len(), self.places.len());
+        if now != before {
+            return vec![Err(anyhow!(
+                "the chain has {now} filters, and {before} when it was started; start it anew"
+            ))];
+        }
+        let places = self.places.iter_mut().enumerate().zip(filters);
+        places
+            .filter_map(|((index, place), filter)| {
+                filter.and_then(|filter| place.change(index, filter, &self.modules)).transpose()
+            })
+            .collect()
+    }
 }
 
 impl Place {
@@ -87,13 +125,11 @@ impl Place {
     fn change(
         &mut self,
         index: usize,
+        filter: FilterUse,
         modules: &Modules,
-        built_ins: &BuiltIns,
     ) -> Result<Option<Change>> {
-        let filter = link(&self.filter, self.config.as_deref(), built_ins)?;
         let module = modules.load_anew(&filter)?;
-        let is_same = module.code() == self.module.code() && filter.config == self.last.config;
-        if is_same {
+        if module.code() == self.module.code() && filter == self.last {
             return Ok(None);
         }
         (self.last, self.module) = (filter.clone(), Arc::clone(&module));

@@ -11,7 +11,7 @@ use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{ProxyHost, StartError};
 use tollgate_host::report::{self, Report, Verdict};
 use tollgate_host::run::run;
-use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
+use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario, Traffic};
 use tollgate_host::suite::{self, Suite};
 use tollgate_host_envoy::EnvoyHost;
 
@@ -45,6 +45,14 @@ impl Case {
         match &self.what {
             What::Scenario(scenario) => &scenario.name,
             What::Test { .. } => self.test().map_or("", |(test, _)| &test.name),
+        }
+    }
+
+    /// What its filters stand in front of.
+    pub(super) fn traffic(&self) -> Traffic {
+        match &self.what {
+            What::Scenario(scenario) => scenario.traffic,
+            What::Test { .. } => Traffic::Http,
         }
     }
 

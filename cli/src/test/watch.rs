@@ -58,7 +58,8 @@ fn may_be_new(test: &Test, path: &Path) -> bool {
 
 /// The files that make a case what it is.
 fn files_of<'a>(test: &'a Test, case: &'a Case) -> impl Iterator<Item = PathBuf> + 'a {
-    let modules = case.filters().iter().map(|filter| test.built_ins.file(&filter.source));
+    let sources = case.filters().iter().map(|filter| &filter.source);
+    let modules = sources.filter_map(|source| test.built_ins.file_that_changes(source));
     let deployed = test.from.resource.iter().cloned();
     let files = case.files().map(Path::to_owned).chain(modules).chain(deployed);
     files.map(|file| resolved(&file))

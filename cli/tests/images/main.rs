@@ -16,6 +16,7 @@ mod common;
 mod faults;
 mod layouts;
 mod logins;
+mod played;
 mod proxy;
 mod registry;
 mod rendering;

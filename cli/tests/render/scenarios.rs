@@ -71,7 +71,7 @@ fn named(place: usize) -> String {
 /// What is rendered of the filter at a place; what it refuses is told in its words.
 fn resource(place: usize, filter: &FilterUse, folder: &Path) -> Result<Value, StartError> {
     let source = match &filter.source {
-        FilterSource::BuiltIn(name) => json!(name),
+        FilterSource::BuiltIn(name) | FilterSource::Image(name) => json!(name),
         FilterSource::File(file) => json!(fs::canonicalize(file).map_err(host)?),
     };
     assert!(filter.vm_id.is_empty() && filter.vm_config.is_empty(), "a policy has neither");

@@ -233,3 +233,55 @@ fn a_policy_that_changes_is_in_force_for_new_requests_and_a_wrong_one_is_not() {
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("and was refused: else: "), "{told}");
 }
+
+/// The rate limit as Istio deploys it, with a policy.
+fn plugin(policy: &str) -> String {
+    format!(
+        "kind: WasmPlugin\nmetadata: {{ name: limits, namespace: shop }}\nspec:\n  \
+         url: oci://example.com/ratelimit:1\n  pluginConfig:\n    {}\n",
+        policy.trim_end().replace('\n', "\n    ")
+    )
+}
+
+#[test]
+fn what_is_deployed_is_served_and_followed_when_it_changes() {
+    let folder = folder("deployed");
+    let (file, recording) = (folder.join("plugin.yaml"), folder.join("recording.jsonl"));
+    fs::write(&file, plugin(&policy(1))).unwrap();
+    let upstream = format!("http://{}", upstream());
+    let from = ["--from", file.to_str().unwrap(), "--module", "shop.limits=ratelimit"];
+    let record = ["--upstream", &upstream, "--record", recording.to_str().unwrap()];
+    let proxy = Serving::start(&[&from[..], &record].concat());
+    assert_eq!([get(proxy.address, "alice"), get(proxy.address, "alice")], [200, 429]);
+    fs::write(&file, plugin(&policy(2))).unwrap();
+    proxy.wait_for("reloaded: new requests find the new shop.limits");
+    assert_eq!([(); 3].map(|()| get(proxy.address, "bob")), [200, 200, 429]);
+    let second = plugin(&policy(3)).replace("name: limits", "name: more");
+    fs::write(&file, format!("{}---\n{second}", plugin(&policy(3)))).unwrap();
+    proxy.wait_for("refused: the chain has 2 filters, and 1 when it was started");
+    fs::write(&file, "kind: [").unwrap();
+    let refused = proxy.wait_for("refused: ");
+    assert!(refused.contains("plugin.yaml: line 1"), "{refused}");
+    assert_eq!([(); 3].map(|()| get(proxy.address, "carol")), [200, 200, 429]);
+    drop(proxy);
+    // The plugin is recorded as it was deployed, also where it was exchanged.
+    let (code, told) = replay(&recording, &[]);
+    assert_eq!(code, Some(0), "{told}");
+    let text = fs::read_to_string(&recording).unwrap();
+    assert_eq!(text.matches("\"name\":\"shop.limits\"").count(), 2, "{text}");
+    let (code, scenario) = replay(&recording, &["--as-scenario"]);
+    assert_eq!(code, Some(0), "{scenario}");
+    assert!(scenario.contains("name: shop.limits"), "{scenario}");
+
+    let check = |arguments: &[&str], words: &str| {
+        let output = tollgate(&[&["serve", "--upstream", &upstream][..], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(words), "`{words}` is not in: {error}");
+    };
+    check(&[], "--filter <FILTER>");
+    check(&["--from", "x.yaml", "--filter", "ratelimit"], "cannot be used with");
+    check(&["--from", "x.yaml", "--config", "x.yaml"], "cannot be used with");
+    check(&["--from", "no/such.yaml"], "no/such.yaml");
+    check(&["--filter", "ratelimit", "--plugin", "x"], "--from");
+}

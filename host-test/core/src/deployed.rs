@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tollgate_tree::{self as tree, Node};
 
 use crate::engine::CodeId;
-use crate::scenario::{FilterSource, FilterUse};
+use crate::scenario::{FilterSource, FilterUse, Traffic, stored_modules};
 use envoy::Entry;
 
 pub use tollgate_tree::Invalid;
@@ -36,8 +36,14 @@ pub struct Deployed {
     pub config: Vec<u8>,
     /// Whether headers that it holds are held alone.
     pub allow_on_headers_stop_iteration: bool,
+    /// Environment variables of its VM.
+    pub environment: BTreeMap<String, String>,
+    /// What it stands in front of.
+    pub traffic: Traffic,
     /// Where its module is.
     pub module: ModuleAt,
+    /// Whether it stands in its chain without being run, unless a route enables it.
+    pub disabled: bool,
     /// What is configured and not played.
     pub left: Vec<String>,
     /// The line of the file on which it stands.
@@ -55,10 +61,24 @@ pub enum ModuleAt {
     Remote(String),
 }
 
+/// Filters that a proxy runs together, in their order, all in front of the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// What tells it from the other chains of its file: the context that patches of Istio are for, the
+    /// listener of Envoy, else the line on which it begins.
+    pub name: String,
+    /// Its filters in Wasm.
+    pub filters: Vec<Deployed>,
+}
+
 /// Which filters of a file are meant, and with which modules.
 #[derive(Clone, Debug, Default)]
 pub struct Pick {
-    /// The name of the only one; all of the chain when not said.
+    /// The name of the chain; not needed where all are alike.
+    pub chain: Option<String>,
+    /// What its filters stand in front of.
+    pub traffic: Traffic,
+    /// The name of the only filter; all of the chain when not said.
     pub plugin: Option<String>,
     /// Modules by the name of their filter, in place of those that the file names.
     pub modules: BTreeMap<String, FilterSource>,
@@ -81,90 +101,91 @@ impl Picked {
     /// [`DeployedError`] when it cannot be read, has no such filter, or a module is elsewhere.
     pub fn read(file: &Path, pick: &Pick) -> Result<Self, DeployedError> {
         let text = std::fs::read_to_string(file).map_err(DeployedError::Io)?;
-        let chain = parse(&text).map_err(DeployedError::Invalid)?;
-        pick.take(chain, file.parent().unwrap_or(Path::new("")))
+        let chains = parse(&text, pick.traffic).map_err(DeployedError::Invalid)?;
+        pick.take(chains, file.parent().unwrap_or(Path::new("")))
     }
 }
 
-/// Reads every filter in Wasm that a text deploys, in the order of the chain.
+/// Reads every chain with filters in Wasm that a text deploys in front of HTTP or TCP.
 ///
 /// # Errors
 ///
 /// [`Invalid`] with line and column.
-pub fn parse(text: &str) -> Result<Vec<Deployed>, Invalid> {
+pub fn parse(text: &str, traffic: Traffic) -> Result<Vec<Chain>, Invalid> {
     let documents = tree::parse(text)?;
     let mut extensions = Vec::new();
     for document in &documents {
         envoy::extensions(document, &mut extensions);
     }
-    let mut chain = Vec::new();
-    let mut plugins = Vec::new();
-    let mut last: Option<&Node> = None;
+    let (mut patches, mut plugins, mut lists) = (Vec::new(), Vec::new(), Vec::new());
     for document in &documents {
         match document.text_of("kind").unwrap_or_default() {
-            "EnvoyFilter" => istio::envoy_filter(document, &mut chain)?,
+            "EnvoyFilter" => patches.push(document),
             "WasmPlugin" | "TrafficExtension" => plugins.extend(istio::plugin(document)?),
-            _ => {
-                for filters in envoy::chains(document)? {
-                    let mut wasm = Vec::new();
-                    for filter in filters {
-                        if !matches!(envoy::entry(filter)?, Entry::Other) {
-                            wasm.push(filter);
-                        }
-                    }
-                    if let (Some(first), Some(_)) = (wasm.first(), last) {
-                        return Err(first.invalid(
-                            "this is a second chain with filters in Wasm; keep one chain to a file",
-                        ));
-                    }
-                    last = wasm.first().copied().or(last);
-                    chain.extend(wasm);
-                }
-            }
+            _ => lists.extend(envoy::lists(document)?),
         }
     }
+    lists.splice(..0, istio::lists(&patches)?);
+    lists.retain(|list| list.traffic == traffic);
+    plugins.retain(|ranked| ranked.plugin.traffic == traffic);
     plugins.sort_by_key(|ranked| ranked.rank);
-    let plugins = plugins.into_iter().map(|ranked| Ok(ranked.plugin));
-    // What patches insert before the router comes after what Istio has placed itself.
-    let filters = chain.into_iter().map(|node| deployed(node, &extensions));
-    plugins.chain(filters).collect()
+    let plugins: Vec<Deployed> = plugins.into_iter().map(|ranked| ranked.plugin).collect();
+    if lists.is_empty() && !plugins.is_empty() {
+        lists.push(List { name: String::new(), traffic, filters: Vec::new() });
+    }
+    let mut chains: Vec<Chain> = Vec::new();
+    for List { name, filters, .. } in lists {
+        // What patches insert before the router comes after what Istio has placed itself.
+        let mut all = plugins.clone();
+        for filter in filters {
+            all.push(deployed(filter, &extensions)?);
+        }
+        let is_taken = name.is_empty() || chains.iter().any(|chain| chain.name == name);
+        let line = all.first().map_or(1, |first| first.line);
+        let name = if is_taken { format!("line {line}") } else { name };
+        chains.push(Chain { name, filters: all });
+    }
+    Ok(chains)
+}
+
+/// Filters in Wasm of a chain, as they are written.
+struct List<'a> {
+    /// The name of the chain, if there is one.
+    name: String,
+    traffic: Traffic,
+    filters: Vec<&'a Node>,
 }
 
 fn deployed(node: &Node, extensions: &[(&str, &Node)]) -> Result<Deployed, Invalid> {
-    match envoy::entry(node)? {
-        Entry::Wasm { name, wasm } => envoy::wasm(name, wasm),
-        Entry::Discovered { name, at } => {
+    let mut filter = match envoy::entry(node)? {
+        Entry::Wasm { name, traffic, wasm } => envoy::wasm(name, traffic, wasm)?,
+        Entry::Discovered { name, traffic, at } => {
             let found = extensions.iter().find(|(extension, _)| *extension == name);
             let (_, wasm) = found.ok_or_else(|| {
                 at.invalid(format!("the extension `{name}` is discovered, and is not in this file"))
             })?;
-            envoy::wasm(name, wasm)
+            envoy::wasm(name, traffic, wasm)?
         }
-        Entry::Network { name } => {
-            Err(node.invalid(format!("`{name}` is a filter for TCP, which is not played")))
-        }
-        Entry::Other => Err(node.invalid("not a filter in Wasm")),
-    }
+        Entry::Other => return Err(node.invalid("not a filter in Wasm")),
+    };
+    filter.disabled = node.find("disabled").map_or(Ok(false), Node::flag)?;
+    Ok(filter)
 }
 
 impl Pick {
     /// Modules in files are relative to `folder`.
-    fn take(&self, chain: Vec<Deployed>, folder: &Path) -> Result<Picked, DeployedError> {
-        let names: Vec<String> = chain.iter().map(|filter| filter.called().to_owned()).collect();
-        let is_named = |filter: &Deployed, name: &str| {
-            [&filter.name, &filter.plugin, &filter.root_id].into_iter().any(|own| own == name)
-        };
-        for name in self.plugin.iter().chain(self.modules.keys()) {
-            if !chain.iter().any(|filter| is_named(filter, name)) {
-                return Err(DeployedError::Unknown { name: name.clone(), names });
-            }
-        }
+    fn take(&self, chains: Vec<Chain>, folder: &Path) -> Result<Picked, DeployedError> {
+        let chain = self.choose(chains)?;
         let mut picked = Picked { filters: Vec::new(), left: Vec::new() };
+        let mut disabled = Vec::new();
         for filter in chain {
-            if self.plugin.as_ref().is_some_and(|name| !is_named(&filter, name)) {
+            let name = filter.called().to_owned();
+            if filter.disabled && self.plugin.is_none() {
+                picked.left.push(format!("{name}: disabled: true, so it is not in the chain"));
+                disabled.push(name);
                 continue;
             }
-            let named = self.modules.iter().find(|(name, _)| is_named(&filter, name));
+            let named = self.modules.iter().find(|(name, _)| filter.is_named(name));
             let source = match (named, &filter.module) {
                 (Some((_, source)), _) => source.clone(),
                 (None, ModuleAt::File(file)) => FilterSource::File(folder.join(file)),
@@ -172,11 +193,10 @@ impl Pick {
                     FilterSource::File(stored(bytes).map_err(DeployedError::Io)?)
                 }
                 (None, ModuleAt::Remote(uri)) => {
-                    let (name, line) = (filter.called().to_owned(), filter.line);
-                    return Err(DeployedError::Elsewhere { name, line, uri: uri.clone() });
+                    let (line, uri) = (filter.line, uri.clone());
+                    return Err(DeployedError::Elsewhere { name, line, uri });
                 }
             };
-            let name = filter.called().to_owned();
             picked.left.extend(filter.left.iter().map(|left| format!("{name}: {left}")));
             picked.filters.push(FilterUse {
                 source,
@@ -184,36 +204,102 @@ impl Pick {
                 root_id: filter.root_id,
                 vm_id: filter.vm_id,
                 vm_config: filter.vm_config,
-                // What is configured of it is told to be left.
-                environment: BTreeMap::new(),
+                environment: filter.environment,
                 config: filter.config,
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
             });
         }
-        if picked.filters.is_empty() { Err(DeployedError::None) } else { Ok(picked) }
+        if picked.filters.is_empty() {
+            return Err(DeployedError::Disabled { names: disabled });
+        }
+        Ok(picked)
+    }
+
+    /// The filters that are meant, of the chain that is meant. Chains that are alike are one.
+    fn choose(&self, mut chains: Vec<Chain>) -> Result<Vec<Deployed>, DeployedError> {
+        if chains.is_empty() {
+            return Err(DeployedError::None { wanted: self.traffic });
+        }
+        if let Some(name) = &self.chain {
+            let names = chains.iter().map(|chain| chain.name.clone()).collect();
+            chains.retain(|chain| chain.name == *name);
+            if chains.is_empty() {
+                return Err(DeployedError::UnknownChain { name: name.clone(), names });
+            }
+        }
+        let filters = || chains.iter().flat_map(|chain| &chain.filters);
+        for name in self.plugin.iter().chain(self.modules.keys()) {
+            if !filters().any(|filter| filter.is_named(name)) {
+                let mut names: Vec<String> = Vec::new();
+                for filter in filters().map(Deployed::called) {
+                    if !names.iter().any(|name| name == filter) {
+                        names.push(filter.to_owned());
+                    }
+                }
+                return Err(DeployedError::Unknown { name: name.clone(), names });
+            }
+        }
+        let mut meant: Vec<Chain> = Vec::new();
+        for mut chain in chains {
+            if let Some(name) = &self.plugin {
+                chain.filters.retain(|filter| filter.is_named(name));
+            }
+            if !chain.filters.is_empty() && !meant.iter().any(|other| other.is_like(&chain)) {
+                meant.push(chain);
+            }
+        }
+        if meant.len() > 1 {
+            let names = meant.into_iter().map(|chain| chain.name).collect();
+            return Err(DeployedError::Several { names });
+        }
+        Ok(meant.pop().map_or_else(Vec::new, |chain| chain.filters))
     }
 }
 
 /// Puts a module into a file, where every host finds it: named after its content, so that the same one is
 /// written once.
 fn stored(bytes: &[u8]) -> io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join("tollgate-modules");
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{:016x}.wasm", CodeId::of(bytes).number()));
-    if std::fs::read(&file).is_ok_and(|there| there == bytes) {
-        return Ok(file);
+    let file = stored_modules().join(format!("{:016x}.wasm", CodeId::of(bytes).number()));
+    store(&file, bytes)?;
+    Ok(file)
+}
+
+/// Puts a module into a file, unless it is there. Another process may be reading: what it finds is whole.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    if std::fs::read(file).is_ok_and(|there| there == bytes) {
+        return Ok(());
     }
-    // Another process may be reading: what it finds is whole.
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let new = file.with_extension(format!("{}", std::process::id()));
     std::fs::write(&new, bytes)?;
-    std::fs::rename(&new, &file)?;
-    Ok(file)
+    std::fs::rename(&new, file)
 }
 
 impl Deployed {
     /// What it is called: its plugin if that has a name.
     fn called(&self) -> &str {
         if self.plugin.is_empty() { &self.name } else { &self.plugin }
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        [&self.name, &self.plugin, &self.root_id].into_iter().any(|own| own == name)
+    }
+}
+
+impl Chain {
+    /// Whether a proxy would run the same filters, wherever they are written.
+    fn is_like(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&Deployed, &Deployed)| {
+            *one == Deployed { line: one.line, ..other.clone() }
+        };
+        self.filters.len() == other.filters.len()
+            && self.filters.iter().zip(&other.filters).all(is_same)
     }
 }
 
@@ -224,8 +310,28 @@ pub enum DeployedError {
     Io(io::Error),
     /// It is not as it should be.
     Invalid(Invalid),
-    /// It deploys no filter in Wasm.
-    None,
+    /// It deploys no filter in Wasm, or none for what it has to stand in front of.
+    None {
+        /// What it has to stand in front of.
+        wanted: Traffic,
+    },
+    /// All filters in Wasm are disabled.
+    Disabled {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// It deploys several chains that are not alike.
+    Several {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// It has no chain of that name.
+    UnknownChain {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        names: Vec<String>,
+    },
     /// It has no filter of that name.
     Unknown {
         /// The name.
@@ -249,9 +355,25 @@ impl fmt::Display for DeployedError {
         match self {
             Self::Io(error) => write!(f, "{error}"),
             Self::Invalid(error) => write!(f, "{error}"),
-            Self::None => f.write_str("no HTTP filter in Wasm is deployed here"),
-            Self::Unknown { name, names } if names.is_empty() => {
-                write!(f, "no filter `{name}`: none in Wasm is deployed here")
+            Self::None { wanted: Traffic::Http } => f.write_str(
+                "no filter in Wasm for HTTP is deployed here; `protocol: tcp` takes those for TCP",
+            ),
+            Self::None { wanted: Traffic::Tcp } => f.write_str(
+                "no filter in Wasm for TCP is deployed here; `protocol: http` takes those for HTTP",
+            ),
+            Self::Disabled { names } => write!(
+                f,
+                "every filter in Wasm is disabled here: {}; name one as `plugin` to play it",
+                names.join(", ")
+            ),
+            Self::Several { names } => write!(
+                f,
+                "{} chains are deployed, which are not alike: {}; name one as `chain`",
+                names.len(),
+                names.join(", ")
+            ),
+            Self::UnknownChain { name, names } => {
+                write!(f, "no chain `{name}`; there are {}", names.join(", "))
             }
             Self::Unknown { name, names } => {
                 write!(f, "no filter `{name}`; there are {}", names.join(", "))

@@ -72,11 +72,15 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
     refuse("", (1, 1), "unexpected end of input");
     refuse("name: x\nfilters: []\nsteps: [ { advance: 1s } ]", (1, 1), "name at least one filter");
     refuse(FILTERS, (1, 1), "steps: missing");
-    for filter in ["''", "oci://registry/limit:1"] {
-        let text =
-            format!("name: x\nfilters: [ {{ filter: {filter} }} ]\nsteps: [ {{ advance: 1s }} ]");
-        refuse(&text, (1, 1), "filter: ");
+    let filters = |filter: &str| {
+        format!("name: x\nfilters: [ {{ filter: {filter} }} ]\nsteps: [ {{ advance: 1s }} ]")
+    };
+    for filter in ["''", "a.b"] {
+        refuse(&filters(filter), (1, 1), "filter: ");
     }
+    let image =
+        Scenario::parse(&filters("oci://registry:5000/filters/limit:1.0@sha256:ab")).unwrap();
+    assert_eq!(image.filters[0].name, "limit");
     refuse(&format!("{FILTERS}stps: []\n"), (3, 1), "unknown field `stps`");
     refuse(&format!("{FILTERS}workers: 0\nsteps: [ {{ advance: 1s }} ]\n"), (3, 1), "nonzero");
     refuse(&format!("{FILTERS}workers: 17\nsteps: [ {{ advance: 1s }} ]\n"), (1, 1), "bound of 16");

@@ -1,12 +1,14 @@
 //! Filters as Envoy is configured with them: in a bootstrap, a listener, a list of filters, or alone.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tollgate_tree::Node;
 
-use super::{Deployed, Invalid, ModuleAt};
+use super::{Deployed, Invalid, List, ModuleAt};
+use crate::scenario::Traffic;
 
 /// The extension of HTTP that is ours.
 const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -16,13 +18,21 @@ const NETWORK_WASM: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
 /// A filter of a chain, as far as it is ours.
 pub(super) enum Entry<'a> {
     /// Wasm, with its configuration.
-    Wasm { name: &'a str, wasm: &'a Node },
+    Wasm { name: &'a str, traffic: Traffic, wasm: &'a Node },
     /// Wasm, perhaps, with its configuration elsewhere.
-    Discovered { name: &'a str, at: &'a Node },
-    /// Wasm for TCP.
-    Network { name: &'a str },
+    Discovered { name: &'a str, traffic: Traffic, at: &'a Node },
     /// Something else.
     Other,
+}
+
+impl Entry<'_> {
+    /// What it stands in front of, if it is ours.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        match self {
+            Self::Wasm { traffic, .. } | Self::Discovered { traffic, .. } => Some(*traffic),
+            Self::Other => None,
+        }
+    }
 }
 
 /// Reads what a filter of a chain, or an extension of it, is.
@@ -31,16 +41,18 @@ pub(super) fn entry(node: &Node) -> Result<Entry<'_>, Invalid> {
     if let Some(config) = node.find("typed_config") {
         let (kind, value) = open(config)?;
         return Ok(match kind {
-            Some(WASM) => Entry::Wasm { name, wasm: value },
-            Some(NETWORK_WASM) => Entry::Network { name },
+            Some(WASM) => Entry::Wasm { name, traffic: Traffic::Http, wasm: value },
+            Some(NETWORK_WASM) => Entry::Wasm { name, traffic: Traffic::Tcp, wasm: value },
             _ => Entry::Other,
         });
     }
     if let Some(discovery) = node.find("config_discovery") {
         let types = discovery.find("type_urls").map_or(Ok(&[][..]), Node::list)?;
-        let is_wasm = |node: &&Node| node.text().is_ok_and(|url| url.ends_with(WASM));
-        if types.iter().any(|node| is_wasm(&node)) {
-            return Ok(Entry::Discovered { name, at: node });
+        for (kind, traffic) in [(WASM, Traffic::Http), (NETWORK_WASM, Traffic::Tcp)] {
+            let is_wasm = |node: &Node| node.text().is_ok_and(|url| url.ends_with(kind));
+            if types.iter().any(is_wasm) {
+                return Ok(Entry::Discovered { name, traffic, at: node });
+            }
         }
     }
     Ok(Entry::Other)
@@ -58,33 +70,91 @@ fn open(any: &Node) -> Result<(Option<&str>, &Node), Invalid> {
     Ok((name, any))
 }
 
-/// Every list of HTTP filters in a document, or the one filter that the document is.
-pub(super) fn chains(document: &Node) -> Result<Vec<Vec<&Node>>, Invalid> {
-    if let Ok(nodes) = document.list() {
-        return Ok(vec![nodes.iter().collect()]);
-    }
-    let mut lists = Vec::new();
-    document.walk(&mut |node| lists.extend(node.find("http_filters")));
-    let chains: Vec<Vec<&Node>> = lists
-        .into_iter()
-        .map(|list| Ok(list.list()?.iter().collect()))
-        .collect::<Result<_, _>>()?;
+/// The filters in Wasm of every chain of a document, or of the list or the one filter that it is.
+pub(super) fn lists(document: &Node) -> Result<Vec<List<'_>>, Invalid> {
     let is_filter =
         document.find("typed_config").is_some() || document.find("config_discovery").is_some();
-    if chains.is_empty() && is_filter { Ok(vec![vec![document]]) } else { Ok(chains) }
+    let itself = if is_filter { Ok(std::slice::from_ref(document)) } else { document.list() };
+    if let Ok(nodes) = itself {
+        return in_wasm(nodes);
+    }
+    let mut listeners = Vec::new();
+    document.walk(&mut |node| listeners.extend(parts(node).map(|parts| (node, parts))));
+    if listeners.is_empty() {
+        return http_lists(document);
+    }
+    let mut lists = Vec::new();
+    for (listener, parts) in listeners {
+        let name = listener.text_of("name")?;
+        let mut own = Vec::new();
+        for part in parts {
+            let part_name = part.text_of("name")?;
+            let network = part.find("filters").map_or(Ok(&[][..]), Node::list)?;
+            let lists = http_lists(part)?.into_iter().chain(in_wasm(network)?);
+            own.extend(lists.map(|list| (part_name, list)));
+        }
+        let (http, tcp): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|(_, list)| list.traffic == Traffic::Http);
+        for own in [http, tcp] {
+            let is_only = own.len() == 1;
+            lists.extend(own.into_iter().map(|(part, list)| {
+                let is_enough = is_only || part.is_empty();
+                let name = if is_enough { name.to_owned() } else { format!("{name}/{part}") };
+                List { name, ..list }
+            }));
+        }
+    }
+    Ok(lists)
+}
+
+/// The filter chains of a listener; nothing when it is none.
+fn parts(node: &Node) -> Option<Vec<&Node>> {
+    let chains = node.find("filter_chains").and_then(|chains| chains.list().ok());
+    let default = node.find("default_filter_chain");
+    let api = node.at(&["api_listener", "api_listener"]);
+    let is_listener = chains.is_some() || default.is_some() || api.is_some();
+    is_listener.then(|| chains.unwrap_or_default().iter().chain(default).chain(api).collect())
+}
+
+/// Every list of HTTP filters below a node with some in Wasm.
+fn http_lists(node: &Node) -> Result<Vec<List<'_>>, Invalid> {
+    let mut lists = Vec::new();
+    node.walk(&mut |node| lists.extend(node.find("http_filters")));
+    let mut found = Vec::new();
+    for nodes in lists {
+        found.extend(in_wasm(nodes.list()?)?);
+    }
+    Ok(found)
+}
+
+/// The filters in Wasm of a list: those for HTTP, and those for TCP.
+fn in_wasm(nodes: &[Node]) -> Result<Vec<List<'_>>, Invalid> {
+    let mut lists = Vec::new();
+    for traffic in [Traffic::Http, Traffic::Tcp] {
+        let mut filters = Vec::new();
+        for node in nodes {
+            if entry(node)?.traffic() == Some(traffic) {
+                filters.push(node);
+            }
+        }
+        if !filters.is_empty() {
+            lists.push(List { name: String::new(), traffic, filters });
+        }
+    }
+    Ok(lists)
 }
 
 /// Every extension with a name in a document: what filters that are discovered may be.
 pub(super) fn extensions<'a>(document: &'a Node, found: &mut Vec<(&'a str, &'a Node)>) {
     document.walk(&mut |node| {
-        if let Ok(Entry::Wasm { name, wasm }) = entry(node) {
+        if let Ok(Entry::Wasm { name, wasm, .. }) = entry(node) {
             found.push((name, wasm));
         }
     });
 }
 
 /// Reads the configuration of a filter.
-pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
+pub(super) fn wasm(name: &str, traffic: Traffic, wasm: &Node) -> Result<Deployed, Invalid> {
     let plugin = wasm.need("config")?;
     let vm = plugin.need("vm_config")?;
     let configuration = |node: &Node| match node.find("configuration") {
@@ -100,10 +170,20 @@ pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
         vm_config: configuration(vm)?,
         config: configuration(plugin)?,
         allow_on_headers_stop_iteration: alone,
+        environment: environment(vm)?,
+        traffic,
         module: module(vm.need("code")?)?,
+        disabled: false,
         left: left(plugin, vm)?,
         line: wasm.line,
     })
+}
+
+/// The variables whose values are written there.
+fn environment(vm: &Node) -> Result<BTreeMap<String, String>, Invalid> {
+    let variables = vm.at(&["environment_variables", "key_values"]);
+    let variables = variables.map_or(&[][..], Node::entries).iter();
+    variables.map(|(name, value)| Ok((name.clone(), value.text()?.to_owned()))).collect()
 }
 
 fn module(code: &Node) -> Result<ModuleAt, Invalid> {
@@ -165,11 +245,9 @@ fn left(plugin: &Node, vm: &Node) -> Result<Vec<String>, Invalid> {
     }
     if let Some(variables) = vm.find("environment_variables") {
         let host = variables.find("host_env_keys").map_or(Ok(&[][..]), Node::list)?;
-        let host = host.iter().map(Node::text).collect::<Result<Vec<_>, _>>()?;
-        let own = variables.find("key_values").into_iter().flat_map(Node::keys);
-        let names: Vec<&str> = host.into_iter().chain(own).collect();
+        let names = host.iter().map(Node::text).collect::<Result<Vec<_>, _>>()?;
         if !names.is_empty() {
-            left.push(format!("environment_variables: {} are not set", names.join(", ")));
+            left.push(format!("host_env_keys: {} are not set", names.join(", ")));
         }
     }
     Ok(left)

@@ -1,51 +1,106 @@
 //! Filters as Istio deploys them: by `EnvoyFilter`, `WasmPlugin` and `TrafficExtension`.
 
+use std::collections::BTreeMap;
+
 use tollgate_tree::Node;
 
-use super::envoy::{self, Entry};
-use super::{Deployed, Invalid, ModuleAt};
+use super::{Deployed, Invalid, List, ModuleAt, envoy};
+use crate::scenario::Traffic;
 
-/// The filters that patches of an `EnvoyFilter` put into a chain, in its order.
-pub(super) fn envoy_filter<'a>(
-    document: &'a Node,
-    chain: &mut Vec<&'a Node>,
-) -> Result<(), Invalid> {
-    let patches = document.need("spec")?.find("configPatches");
-    for patch in patches.map_or(Ok(&[][..]), Node::list)? {
+/// The filters that patches of all `EnvoyFilter`s put into a chain, for each context that they name.
+pub(super) fn lists<'a>(documents: &[&'a Node]) -> Result<Vec<List<'a>>, Invalid> {
+    let mut patches = Vec::new();
+    for document in documents {
+        let list = document.need("spec")?.find("configPatches");
+        for patch in list.map_or(Ok(&[][..]), Node::list)? {
+            patches.extend(Patch::read(patch)?);
+        }
+    }
+    let mut contexts: Vec<&str> = Vec::new();
+    for patch in patches.iter().filter(|patch| patch.context != ANY) {
+        if !contexts.contains(&patch.context) {
+            contexts.push(patch.context);
+        }
+    }
+    if contexts.is_empty() {
+        contexts.push(ANY);
+    }
+    let mut lists = Vec::new();
+    for context in contexts {
+        for traffic in [Traffic::Http, Traffic::Tcp] {
+            let mut filters = Vec::new();
+            let is_meant = |patch: &&Patch<'_>| {
+                patch.traffic == traffic && [ANY, context].contains(&patch.context)
+            };
+            for patch in patches.iter().filter(is_meant) {
+                patch.apply(&mut filters)?;
+            }
+            if !filters.is_empty() {
+                lists.push(List { name: context.to_owned(), traffic, filters });
+            }
+        }
+    }
+    Ok(lists)
+}
+
+/// The context of a patch that is for every proxy, also where none is written.
+const ANY: &str = "ANY";
+
+/// A patch of a chain with a filter in Wasm.
+struct Patch<'a> {
+    context: &'a str,
+    traffic: Traffic,
+    /// The filter beside which it goes; may be empty.
+    beside: &'a str,
+    operation: &'a Node,
+    filter: &'a Node,
+}
+
+impl<'a> Patch<'a> {
+    fn read(patch: &'a Node) -> Result<Option<Self>, Invalid> {
         let apply_to = patch.need("applyTo")?.text()?;
         let change = patch.need("patch")?;
         if !matches!(apply_to, "HTTP_FILTER" | "NETWORK_FILTER") {
-            continue;
+            return Ok(None);
         }
-        let Some(value) = change.find("value") else { continue };
-        if matches!(envoy::entry(value)?, Entry::Other) {
-            continue;
-        }
-        let operation = change.need("operation")?;
-        let beside = patch.at(&["match", "listener", "filterChain", "filter", "subFilter"]);
-        let beside = beside.map_or(Ok(""), |filter| filter.text_of("name"))?;
-        let place = chain.iter().position(|node| {
-            !beside.is_empty() && node.text_of("name").is_ok_and(|name| name == beside)
+        let Some(filter) = change.find("value") else { return Ok(None) };
+        let Some(traffic) = envoy::entry(filter)?.traffic() else { return Ok(None) };
+        let context = patch.at(&["match", "context"]).map_or(Ok(ANY), Node::text)?;
+        let beside = patch.at(&["match", "listener", "filterChain", "filter"]);
+        let beside = beside.and_then(|filter| match traffic {
+            Traffic::Http => filter.find("subFilter"),
+            Traffic::Tcp => Some(filter),
         });
-        match (operation.text()?, place) {
-            ("INSERT_BEFORE", Some(place)) => chain.insert(place, value),
-            ("INSERT_AFTER", Some(place)) => chain.insert(place + 1, value),
-            ("INSERT_FIRST", _) => chain.insert(0, value),
+        let beside = beside.map_or(Ok(""), |filter| filter.text_of("name"))?;
+        Ok(Some(Self { context, traffic, beside, operation: change.need("operation")?, filter }))
+    }
+
+    /// Puts the filter into a chain.
+    fn apply(&self, chain: &mut Vec<&'a Node>) -> Result<(), Invalid> {
+        let place = chain.iter().position(|node| {
+            !self.beside.is_empty() && node.text_of("name").is_ok_and(|name| name == self.beside)
+        });
+        match (self.operation.text()?, place) {
+            ("INSERT_BEFORE", Some(place)) => chain.insert(place, self.filter),
+            ("INSERT_AFTER", Some(place)) => chain.insert(place + 1, self.filter),
+            ("INSERT_FIRST", _) => chain.insert(0, self.filter),
             ("REPLACE", Some(place)) => {
                 if let Some(old) = chain.get_mut(place) {
-                    *old = value;
+                    *old = self.filter;
                 }
             }
             // Beside or in place of what is not here, as the router is not.
-            ("INSERT_BEFORE" | "INSERT_AFTER" | "REPLACE", None) | ("ADD", _) => chain.push(value),
+            ("INSERT_BEFORE" | "INSERT_AFTER" | "REPLACE", None) | ("ADD", _) => {
+                chain.push(self.filter);
+            }
             (other, _) => {
-                return Err(operation.invalid(format!(
+                return Err(self.operation.invalid(format!(
                     "operation {other} on a filter in Wasm is not played; write INSERT_BEFORE, INSERT_AFTER, INSERT_FIRST, ADD or REPLACE"
                 )));
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A plugin, and what says where it stands in the chain: the least comes first.
@@ -54,7 +109,7 @@ pub(super) struct Ranked {
     pub(super) rank: (u8, i64),
 }
 
-/// Reads a `WasmPlugin`, or a `TrafficExtension` with Wasm; nothing when it is for TCP, or has no Wasm.
+/// Reads a `WasmPlugin`, or a `TrafficExtension` with Wasm; nothing when it has no Wasm.
 ///
 /// Source: Istio, `buildPluginConfig` of `pilot/pkg/model/extensions.go`.
 pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
@@ -65,9 +120,10 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
         None if is_extension => return Ok(None),
         Some(_) | None => spec,
     };
-    if spec.text_of("type")? == "NETWORK" {
-        return Ok(None);
-    }
+    let traffic = match spec.text_of("type")? {
+        "NETWORK" => Traffic::Tcp,
+        _ => Traffic::Http,
+    };
     let metadata = document.need("metadata")?;
     let (namespace, name) = (metadata.text_of("namespace")?, metadata.need("name")?.text()?);
     let namespace = if namespace.is_empty() { "default" } else { namespace };
@@ -89,7 +145,10 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
             .filter(|config| config.keys().next().is_some())
             .map_or_else(Vec::new, envoy::json),
         allow_on_headers_stop_iteration: false,
+        environment: environment(wasm)?,
+        traffic,
         module,
+        disabled: false,
         left: left(wasm)?,
         line: document.line,
     };
@@ -109,11 +168,35 @@ fn left(wasm: &Node) -> Result<Vec<String>, Invalid> {
     if !matches!(strategy, "" | "FAIL_CLOSE") {
         left.push(format!("failStrategy: {strategy} is played as FAIL_CLOSE"));
     }
-    let variables = wasm.at(&["vmConfig", "env"]).map_or(Ok(&[][..]), Node::list)?;
-    let names = variables.iter().map(|variable| variable.text_of("name"));
-    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let mut names = Vec::new();
+    for variable in variables(wasm)? {
+        if is_of_host(variable)? {
+            names.push(variable.text_of("name")?);
+        }
+    }
     if !names.is_empty() {
         left.push(format!("vmConfig.env: {} are not set", names.join(", ")));
     }
     Ok(left)
+}
+
+fn variables(wasm: &Node) -> Result<&[Node], Invalid> {
+    wasm.at(&["vmConfig", "env"]).map_or(Ok(&[][..]), Node::list)
+}
+
+/// Whether the value of a variable is the one that the proxy has.
+fn is_of_host(variable: &Node) -> Result<bool, Invalid> {
+    Ok(variable.text_of("valueFrom")? == "HOST")
+}
+
+/// The variables whose values are written there.
+fn environment(wasm: &Node) -> Result<BTreeMap<String, String>, Invalid> {
+    let mut environment = BTreeMap::new();
+    for variable in variables(wasm)? {
+        if !is_of_host(variable)? {
+            let (name, value) = (variable.need("name")?.text()?, variable.text_of("value")?);
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok(environment)
 }

@@ -21,7 +21,8 @@ fn told(text: &str) -> Result<Vec<String>, Invalid> {
             String::from_utf8_lossy(&filter.config),
         )
     };
-    parse(text).map(|chain| chain.into_iter().map(show).collect())
+    parse(text, Traffic::Http)
+        .map(|chains| chains.into_iter().flat_map(|chain| chain.filters).map(show).collect())
 }
 
 const LISTENER: &str = r#"
@@ -126,6 +127,137 @@ fn patches_of_istio_make_the_chain() {
     check(&[("ADD", "a", router), ("REPLACE", "b", "a")], &["b"]);
 }
 
+/// Who plays a text that deploys several chains, or why nobody does.
+fn picked(text: &str, chain: Option<&str>, plugin: Option<&str>) -> Result<Picked, String> {
+    let (chain, plugin) = (chain.map(str::to_owned), plugin.map(str::to_owned));
+    let pick = Pick { chain, plugin, ..Pick::default() };
+    pick.take(parse(text, pick.traffic).unwrap(), Path::new("")).map_err(|error| error.to_string())
+}
+
+fn names(picked: &Picked) -> Vec<&str> {
+    picked.filters.iter().map(|filter| filter.name.as_str()).collect()
+}
+
+#[test]
+fn a_chain_is_what_one_proxy_has() {
+    let router = "envoy.filters.http.router";
+    let both = patches(&[("ADD", "a", router), ("ADD", "b", router), ("ADD", "c", router)]);
+    let for_contexts = |contexts: [&str; 3]| {
+        let mut contexts = contexts.into_iter();
+        let parts = both.split("    match: {").map(str::to_owned);
+        let join = |text: String, part: String| {
+            format!("{text}    match: {{ context: {},{part}", contexts.next().unwrap())
+        };
+        parts.reduce(join).unwrap()
+    };
+    let check = |contexts: [&str; 3], chain: Option<&str>, expected: Result<&[&str], &str>| {
+        let found = picked(&for_contexts(contexts), chain, None);
+        let found = found.as_ref().map(names);
+        match expected {
+            Ok(expected) => assert_eq!(found.unwrap(), expected, "{contexts:?}"),
+            Err(words) => assert_eq!(found.unwrap_err(), words, "{contexts:?}"),
+        }
+    };
+    let several =
+        "2 chains are deployed, which are not alike: SIDECAR_INBOUND, GATEWAY; name one as `chain`";
+    let split = ["SIDECAR_INBOUND", "ANY", "GATEWAY"];
+    check(split, None, Err(several));
+    check(split, Some("SIDECAR_INBOUND"), Ok(&["a", "b"]));
+    check(split, Some("GATEWAY"), Ok(&["b", "c"]));
+    check(split, Some("x"), Err("no chain `x`; there are SIDECAR_INBOUND, GATEWAY"));
+    check(["ANY", "GATEWAY", "ANY"], None, Ok(&["a", "b", "c"]));
+    // The one filter that is meant is alike in both.
+    let found = picked(&for_contexts(split), None, Some("b")).unwrap();
+    assert_eq!(names(&found), ["b"]);
+    let alike = for_contexts(split).replace("name: c\n", "name: a\n");
+    assert!(picked(&alike, None, None).unwrap_err().contains("not alike"));
+    let alike = for_contexts(["SIDECAR_INBOUND", "GATEWAY", "x"]);
+    let alike = alike.replace("name: b\n", "name: a\n").replace(
+        "applyTo: HTTP_FILTER\n    match: { context: x",
+        "applyTo: CLUSTER\n    match: { context: x",
+    );
+    assert_eq!(names(&picked(&alike, None, None).unwrap()), ["a"]);
+}
+
+#[test]
+fn listeners_have_chains_of_their_own() {
+    let named = |name: &str| {
+        LISTENER
+            .replace("    - filter_chains:", &format!("    - name: {name}\n      filter_chains:"))
+    };
+    let inline = |text: &str| text.replace("filename: /etc/one.wasm", "inlineBytes: aGk=");
+    // The same chain twice is one.
+    let twice = format!("{LISTENER}---{LISTENER}");
+    assert_eq!(names(&picked(&twice, None, None).unwrap()), ["one", "second"]);
+    let other = inline(&named("out")).replace("name: one\n", "name: two\n");
+    let both = format!("{}---{other}", named("in"));
+    let several = picked(&both, None, None).unwrap_err();
+    assert!(several.contains("not alike: in, out;"), "{several}");
+    assert_eq!(names(&picked(&both, Some("out"), None).unwrap()), ["two", "second"]);
+    let nameless = format!("{LISTENER}---{other}").replace("name: out", "name: \"\"");
+    let several = picked(&nameless, None, None).unwrap_err();
+    assert!(several.contains("not alike: line 12, line 48;"), "{several}");
+}
+
+#[test]
+fn what_stands_in_front_of_connections_is_a_chain_of_its_own() {
+    let network = r#"        - filters:
+            - name: guard
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm
+                config: { vm_config: { code: { local: { filename: guard.wasm } } } }
+            - name: envoy.filters.network.http_connection_manager"#;
+    let listener = LISTENER.replacen(
+        "        - filters:\n            - name: envoy.filters.network.http_connection_manager",
+        network,
+        1,
+    );
+    let patched = format!(
+        "{}---\n{}",
+        patches(&[("ADD", "b", "x")]),
+        patches(&[("ADD", "c", "x"), ("INSERT_BEFORE", "a", "c")])
+            .replace("filters.http.wasm", "filters.network.wasm")
+            .replace("subFilter: { name: c }", "name: c")
+    );
+    let plugins = "kind: WasmPlugin\nmetadata: { name: h }\nspec: { url: 'file:///h.wasm' }\n---\n\
+                   kind: WasmPlugin\nmetadata: { name: t }\nspec: { url: 'file:///t.wasm', type: NETWORK }\n";
+    let check = |text: &str, traffic: Traffic, expected: &[&str]| {
+        let pick = Pick { traffic, ..Pick::default() };
+        let found = pick.take(parse(text, traffic).unwrap(), Path::new("")).unwrap();
+        assert_eq!(names(&found), expected, "{traffic:?} {text}");
+    };
+    check(&listener, Traffic::Http, &["one", "second"]);
+    check(&listener, Traffic::Tcp, &["guard"]);
+    check(&patched, Traffic::Http, &["b"]);
+    check(&patched, Traffic::Tcp, &["a", "c"]);
+    check(plugins, Traffic::Http, &["default.h"]);
+    check(plugins, Traffic::Tcp, &["default.t"]);
+    let refuse = |text: &str, traffic: Traffic, words: &str| {
+        let pick = Pick { traffic, ..Pick::default() };
+        let error =
+            pick.take(parse(text, traffic).unwrap(), Path::new("")).unwrap_err().to_string();
+        assert_eq!(error, words);
+    };
+    let tcp = plugins.split("---\n").nth(1).unwrap();
+    let http = "no filter in Wasm for HTTP is deployed here; `protocol: tcp` takes those for TCP";
+    refuse(tcp, Traffic::Http, http);
+    let tcp = "no filter in Wasm for TCP is deployed here; `protocol: http` takes those for HTTP";
+    refuse(LISTENER, Traffic::Tcp, tcp);
+}
+
+#[test]
+fn a_disabled_filter_is_played_when_it_is_named() {
+    let text =
+        LISTENER.replace("- name: first\n", "- name: first\n                    disabled: true\n");
+    let all = picked(&text, None, None).unwrap();
+    assert_eq!(names(&all), ["second"]);
+    assert_eq!(all.left, ["one: disabled: true, so it is not in the chain"]);
+    assert_eq!(names(&picked(&text, None, Some("one")).unwrap()), ["one"]);
+    let alone = "name: a\ndisabled: true\ntyped_config:\n  \"@type\": x/envoy.extensions.filters.http.wasm.v3.Wasm\n  config: { vm_config: { code: { local: { filename: a.wasm } } } }\n";
+    let error = picked(alone, None, None).unwrap_err();
+    assert_eq!(error, "every filter in Wasm is disabled here: a; name one as `plugin` to play it");
+}
+
 #[test]
 fn an_extension_is_found_by_the_name_that_is_discovered() {
     let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -158,13 +290,15 @@ spec:
     let expected =
         ["shop/id plugin=plugin root= vm= vm_config= config=text oci://example.com/id:1"];
     assert_eq!(told(&pair).unwrap(), expected);
-    let left = parse(&pair).unwrap().remove(0).left;
+    let plugin = parse(&pair, Traffic::Http).unwrap().remove(0).filters.remove(0);
+    assert_eq!(plugin.environment, BTreeMap::from([("MODE".into(), "a".into())]));
+    let left = plugin.left;
     assert_eq!(
         left,
         [
             "failure_policy: FAIL_OPEN is played as FAIL_CLOSED",
             "capability_restriction_config: all is allowed, not only 2 capabilities",
-            "environment_variables: HOME, MODE are not set",
+            "host_env_keys: HOME are not set",
         ]
     );
     let lost = pair.replace("name: shop/id\n", "name: shop/other\n");
@@ -187,7 +321,7 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
         plugin(
             "TrafficExtension",
             "first",
-            "phase: AUTHN, wasm: { url: 'oci://example.com/f', pluginName: root, failStrategy: FAIL_RELOAD, pluginConfig: { header: x }, vmConfig: { env: [ { name: MODE } ] } }",
+            "phase: AUTHN, wasm: { url: 'oci://example.com/f', pluginName: root, failStrategy: FAIL_RELOAD, pluginConfig: { header: x }, vmConfig: { env: [ { name: MODE, valueFrom: HOST }, { name: A, value: b } ] } }",
         ),
     ]
     .concat();
@@ -200,9 +334,10 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
             "last plugin=shop.last root= vm= vm_config= config= oci://example.com/last:1",
         ]
     );
-    let left = parse(&text).unwrap().remove(0).left;
+    let chains = parse(&text, Traffic::Http).unwrap();
+    assert_eq!(chains[0].filters[0].environment, BTreeMap::from([("A".into(), "b".into())]));
     assert_eq!(
-        left,
+        chains[0].filters[0].left,
         ["failStrategy: FAIL_RELOAD is played as FAIL_CLOSE", "vmConfig.env: MODE are not set"]
     );
 }
@@ -220,10 +355,9 @@ fn what_is_wrong_is_placed() {
     check(&LISTENER.replace("google.protobuf.BytesValue", "x.TypedStruct"), 23, "raw protocol");
     check(&LISTENER.replace("root_id: r\n", "root_id: [ r ]\n"), 15, "text is expected");
     check(&LISTENER.replace("stop_iteration: true", "stop_iteration: 1"), 16, "true or false");
-    check(&format!("{LISTENER}---{LISTENER}"), 45, "a second chain");
     check(&patches(&[("MERGE", "a", "b")]), 7, "operation MERGE");
-    let tcp = patches(&[("ADD", "a", "b")]).replace("http.wasm", "network.wasm");
-    check(&tcp, 9, "for TCP");
+    let lost = LISTENER.replace("vm_id: v\n", "environment_variables: { key_values: { A: 1 } }\n");
+    check(&lost, 21, "text is expected");
     check(
         "kind: WasmPlugin\nmetadata: { name: a }\nspec: { phase: AUTHN }\n",
         3,
@@ -240,7 +374,8 @@ fn filters_are_picked_by_name_and_given_modules() {
         let modules = modules
             .iter()
             .map(|(name, source)| ((*name).to_owned(), FilterSource::parse(source).unwrap()));
-        Picked::read(&file, &Pick { plugin: plugin.map(str::to_owned), modules: modules.collect() })
+        let plugin = plugin.map(str::to_owned);
+        Picked::read(&file, &Pick { plugin, modules: modules.collect(), ..Pick::default() })
     };
     let all = pick(None, &[]).unwrap();
     let names: Vec<&str> = all.filters.iter().map(|filter| filter.name.as_str()).collect();
@@ -265,5 +400,5 @@ fn filters_are_picked_by_name_and_given_modules() {
     assert!(error.contains("`one` is oci://a/b") && error.contains("one=FILE.wasm"), "{error}");
     assert_eq!(pick(None, &[("one", "./own.wasm")]).unwrap().filters.len(), 2);
     std::fs::write(&file, "kind: Service\n").unwrap();
-    assert!(matches!(pick(None, &[]), Err(DeployedError::None)));
+    assert!(matches!(pick(None, &[]), Err(DeployedError::None { .. })));
 }

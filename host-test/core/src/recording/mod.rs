@@ -68,16 +68,37 @@ pub struct RecordedFilter {
     pub allow_on_headers_stop_iteration: bool,
     /// Which code its module is.
     pub code: u64,
+    /// The name of its plugin, where that is not the filter's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Root id of the plugin.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub root_id: String,
+    /// Id of its VM.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub vm_id: String,
+    /// The configuration of its VM.
+    #[serde(default, with = "bytes", skip_serializing_if = "Vec::is_empty")]
+    pub vm_config: Vec<u8>,
+    /// Environment variables of its VM.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
 }
 
 impl RecordedFilter {
     /// A filter whose module has this code.
     pub fn new(filter: &FilterUse, code: CodeId) -> Self {
+        let plain = FilterUse::new(filter.source.clone(), Vec::new());
         Self {
             filter: filter.source.to_string(),
             config: filter.config.clone(),
             allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
             code: code.number(),
+            name: Some(filter.name.clone()).filter(|name| *name != plain.name),
+            root_id: filter.root_id.clone(),
+            vm_id: filter.vm_id.clone(),
+            vm_config: filter.vm_config.clone(),
+            environment: filter.environment.clone(),
         }
     }
 
@@ -88,10 +109,15 @@ impl RecordedFilter {
     /// [`InvalidFilterSource`] when its name is none.
     pub fn to_use(&self) -> Result<FilterUse, InvalidFilterSource> {
         let source = FilterSource::parse(&self.filter)?;
-        let allow_on_headers_stop_iteration = self.allow_on_headers_stop_iteration;
+        let plain = FilterUse::new(source, self.config.clone());
         Ok(FilterUse {
-            allow_on_headers_stop_iteration,
-            ..FilterUse::new(source, self.config.clone())
+            name: self.name.clone().unwrap_or(plain.name),
+            root_id: self.root_id.clone(),
+            vm_id: self.vm_id.clone(),
+            vm_config: self.vm_config.clone(),
+            environment: self.environment.clone(),
+            allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
+            ..plain
         })
     }
 }

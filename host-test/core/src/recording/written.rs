@@ -192,11 +192,26 @@ fn is_long(pair: &[super::Record]) -> bool {
 }
 
 fn filter(filter: &RecordedFilter) -> Value {
-    json!({
+    let mut written = json!({
         "filter": filter.filter,
         "config": config(&filter.config),
         "allow_on_headers_stop_iteration": filter.allow_on_headers_stop_iteration,
-    })
+    });
+    if let Some(name) = &filter.name {
+        put(&mut written, "name", json!(name));
+    }
+    for (key, id) in [("root_id", &filter.root_id), ("vm_id", &filter.vm_id)] {
+        if !id.is_empty() {
+            put(&mut written, key, json!(id));
+        }
+    }
+    if !filter.vm_config.is_empty() {
+        put(&mut written, "vm_config", config(&filter.vm_config));
+    }
+    if !filter.environment.is_empty() {
+        put(&mut written, "environment", json!(filter.environment));
+    }
+    written
 }
 
 /// A configuration as a tree where it is one, else as text.

@@ -139,15 +139,9 @@ impl Scenario {
 impl FilterUse {
     /// A plugin of a filter, named like it, which gets these bytes as its configuration.
     pub fn new(source: FilterSource, config: Vec<u8>) -> Self {
-        let name = match &source {
-            FilterSource::BuiltIn(name) => name.clone(),
-            FilterSource::File(file) => {
-                file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-            }
-        };
         Self {
+            name: source.plugin_name(),
             source,
-            name,
             root_id: String::new(),
             vm_id: String::new(),
             vm_config: Vec::new(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 /// A filter in the chain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterUse {
     /// Where its module comes from.
     pub source: FilterSource,
@@ -34,20 +34,24 @@ pub enum FilterSource {
     BuiltIn(String),
     /// A file.
     File(PathBuf),
+    /// An image in a registry, `oci://` and its name. Hosts pull nothing: its module is in
+    /// [`Self::file`] once somebody else has.
+    Image(String),
 }
 
 impl FilterSource {
-    /// Reads what stands behind `filter:`: with a slash or the ending `.wasm` it is a path.
+    /// Reads what stands behind `filter:`: what begins with `oci://` is an image, and with a slash or the
+    /// ending `.wasm` it is a path.
     ///
     /// # Errors
     ///
-    /// [`InvalidFilterSource`] when it is empty, or an image.
+    /// [`InvalidFilterSource`] when it is empty, or none of these.
     pub fn parse(text: &str) -> Result<Self, InvalidFilterSource> {
         let path = Path::new(text);
         if text.is_empty() {
             Err(InvalidFilterSource::Empty)
         } else if text.starts_with("oci://") {
-            Err(InvalidFilterSource::Image { reference: text.to_owned() })
+            Ok(Self::Image(text.to_owned()))
         } else if text.contains('/') || path.extension().is_some_and(|ending| ending == "wasm") {
             Ok(Self::File(path.to_owned()))
         } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
@@ -62,17 +66,41 @@ impl FilterSource {
     pub fn within(self, folder: &Path) -> Self {
         match self {
             Self::File(file) => Self::File(folder.join(file)),
-            Self::BuiltIn(_) => self,
+            Self::BuiltIn(_) | Self::Image(_) => self,
         }
     }
 
-    /// The module's file; those of built-in filters are in `built_ins`.
+    /// The module's file; those of built-in filters are in `built_ins`, and those of images in a folder
+    /// for temporary files.
     pub fn file(&self, built_ins: &Path) -> PathBuf {
         match self {
             Self::BuiltIn(name) => built_ins.join(format!("{name}.wasm")),
             Self::File(path) => path.clone(),
+            Self::Image(image) => stored_modules().join(format!("{}.wasm", without_scheme(image))),
         }
     }
+
+    /// What a plugin of it is called that has no name of its own.
+    pub(super) fn plugin_name(&self) -> String {
+        match self {
+            Self::BuiltIn(name) => name.clone(),
+            Self::File(file) => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Image(image) => {
+                let name = image.rsplit('/').next().unwrap_or_default();
+                name.split([':', '@']).next().unwrap_or_default().to_owned()
+            }
+        }
+    }
+}
+
+/// The name of an image as registries have it.
+fn without_scheme(image: &str) -> &str {
+    image.strip_prefix("oci://").unwrap_or(image)
+}
+
+/// The folder of modules that come from elsewhere than a file.
+pub(crate) fn stored_modules() -> PathBuf {
+    std::env::temp_dir().join("tollgate-modules")
 }
 
 /// As [`FilterSource::parse`] reads it.
@@ -80,6 +108,7 @@ impl fmt::Display for FilterSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn(name) => f.write_str(name),
+            Self::Image(image) => f.write_str(image),
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -95,11 +124,6 @@ pub enum InvalidFilterSource {
         /// The text.
         text: String,
     },
-    /// It is an image in a registry, which hosts do not fetch.
-    Image {
-        /// The image.
-        reference: String,
-    },
 }
 
 impl fmt::Display for InvalidFilterSource {
@@ -110,9 +134,6 @@ impl fmt::Display for InvalidFilterSource {
                 f,
                 "filter: `{text}` is neither a name nor a file; end a file in .wasm, or write ./{text}"
             ),
-            Self::Image { reference } => {
-                write!(f, "filter: {reference} is an image, which is not fetched; name a file")
-            }
         }
     }
 }
@@ -153,8 +174,7 @@ impl RawFilter {
         let source = FilterSource::parse(&self.filter).map_err(|error| error.to_string())?;
         let source = source.within(folder);
         let config = configuration(self.config.unwrap_or_default());
-        let stem = Path::new(&self.filter).file_stem().map(|stem| stem.to_string_lossy());
-        let name = self.name.unwrap_or_else(|| stem.map_or(self.filter.clone(), Into::into));
+        let name = self.name.unwrap_or_else(|| source.plugin_name());
         let vm_config = configuration(self.vm_config.unwrap_or_default());
         let (root_id, vm_id) = (self.root_id, self.vm_id);
         let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::filter::RawFilter;
-use super::{FilterSource, FilterUse};
+use super::{FilterSource, FilterUse, Traffic};
 use crate::deployed::{Pick, Picked};
 
 /// What stands under `filters`.
@@ -21,6 +21,7 @@ pub(super) enum RawFilters {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDeployed {
     from: String,
+    chain: Option<String>,
     plugin: Option<String>,
     #[serde(default)]
     modules: BTreeMap<String, String>,
@@ -35,8 +36,12 @@ impl RawFilters {
     }
 
     /// The filters, and what they are configured with that no host plays.
-    pub(super) fn check(self, folder: &Path) -> Result<(Vec<FilterUse>, Vec<String>), String> {
-        let RawDeployed { from, plugin, modules } = match self {
+    pub(super) fn check(
+        self,
+        folder: &Path,
+        traffic: Traffic,
+    ) -> Result<(Vec<FilterUse>, Vec<String>), String> {
+        let RawDeployed { from, chain, plugin, modules } = match self {
             Self::Written(filters) => {
                 let filters = filters.into_iter().map(|filter| filter.check(folder));
                 return Ok((filters.collect::<Result<_, _>>()?, Vec::new()));
@@ -48,7 +53,8 @@ impl RawFilters {
             let source = source.map_err(|error| format!("filters.modules: {name}: {error}"))?;
             Ok((name, source.within(folder)))
         });
-        let pick = Pick { plugin, modules: modules.collect::<Result<_, String>>()? };
+        let modules = modules.collect::<Result<_, String>>()?;
+        let pick = Pick { chain, traffic, plugin, modules };
         let file = folder.join(&from);
         let picked = Picked::read(&file, &pick)
             .map_err(|error| format!("filters.from: {}: {error}", file.display()))?;

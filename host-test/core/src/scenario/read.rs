@@ -155,7 +155,7 @@ impl RawScenario {
             (Some(_), true) | (None, false) => {}
         }
         let only = self.only.map(RawOnly::check).transpose()?;
-        let (filters, left) = self.filters.check(folder)?;
+        let (filters, left) = self.filters.check(folder, self.protocol)?;
         let mut steps: Vec<Step> =
             self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
         for step in &mut steps {
