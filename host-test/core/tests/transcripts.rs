@@ -36,11 +36,13 @@ fn guest(world: &mut World, callback: &Callback) -> Result<u32, Trap> {
 }
 
 fn traced() -> Vec<Event> {
+    trace("name: x\nfilters: [ { filter: x } ]\nsteps: [ { advance: 1500ms }, { request: {} } ]")
+}
+
+fn trace(text: &str) -> Vec<Event> {
     let loader = |_: &FilterUse| -> Result<Arc<dyn Module>, StartError> {
         Ok(Arc::new(Scripted::new(guest)))
     };
-    let text =
-        "name: x\nfilters: [ { filter: x } ]\nsteps: [ { advance: 1500ms }, { request: {} } ]";
     let scenario = Scenario::parse(text).unwrap();
     let host = Offline::new(HostName::Wasmtime, &loader);
     let mut run = host.start_recorded(&scenario).map_err(|(error, _)| error).unwrap();
@@ -79,6 +81,22 @@ fn a_transcript_is_events() {
     assert_eq!(refused["status"], "bad_argument");
     assert!(refused["why"].as_str().unwrap().contains("proxy_on_response_headers"), "{refused}");
     assert_eq!(find("at_seconds\":0.0")["entry"], "callback");
+}
+
+#[test]
+fn what_ends_of_a_connection_do_is_told_in_the_words_of_scenarios() {
+    let text = "name: x\nprotocol: tcp\nfilters: [ { filter: x } ]\nsteps:\n  - connection:\n      - client: { sends: \"a\\n\" }\n      - upstream: { sends: { hex: ff } }\n      - client: ends\n      - upstream: resets\n";
+    let events = trace(text);
+    let notes = events.iter().filter_map(|event| match &event.what {
+        What::Note { text } => Some(text.as_str()),
+        _ => None,
+    });
+    let notes: Vec<&str> =
+        notes.filter(|note| note.starts_with("client ") || note.starts_with("upstream ")).collect();
+    assert_eq!(
+        notes,
+        ["client sends \"a\\n\"", "upstream sends \"\\xff\"", "client ends", "upstream resets"]
+    );
 }
 
 #[test]
