@@ -331,7 +331,7 @@ pub(crate) fn linked(filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> 
         Some((_, module)) => Ok(Arc::new(*module)),
         None => Err(StartError::Module(
             format!(
-                "filter {:?} is not linked into this command; run it on wasmtime",
+                "filter `{}` is not linked into this command; run it on wasmtime",
                 filter.source
             )
             .into(),

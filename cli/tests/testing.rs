@@ -204,6 +204,17 @@ fn what_cannot_be_played_loses_nothing_of_the_others() {
 }
 
 #[test]
+fn a_filter_that_is_not_linked_is_named() {
+    let folder = Folder::with(&[("scenarios/1.yaml", &scenario("a module", "1"))]);
+    for command in ["test", "trace"] {
+        let output = tollgate(&[command, &folder.text("scenarios/1.yaml"), "--on", "native"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("guest.wasm` is not linked into this command"), "{error}");
+    }
+}
+
+#[test]
 fn what_differs_is_told_line_by_line() {
     let folder = Folder::with(&[(
         "scenarios/body.yaml",
