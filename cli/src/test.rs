@@ -138,6 +138,9 @@ impl Test {
     /// The cases that the arguments name, in order.
     fn selected(&self) -> Result<Vec<Case>> {
         let mut cases = cases::read(&self.paths, self.filter.as_deref(), self.config.as_deref())?;
+        if cases.iter().all(Case::is_of_suite) {
+            self.refuse_for_suites()?;
+        }
         if let Some(filters) = self.from.filters()? {
             for case in &mut cases {
                 case.test_filters(&filters)?;
@@ -175,6 +178,20 @@ impl Test {
             }
         }
         Ok(cases)
+    }
+
+    /// Refuses arguments that mean nothing to suites.
+    fn refuse_for_suites(&self) -> Result<()> {
+        let given = [
+            ("--strict", self.strict),
+            ("--seed", self.seed.is_some()),
+            ("--profile", self.profile.is_some()),
+            ("--import", !self.imports.all().is_empty()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => bail!("{name} is for scenarios; a suite has no proxy to ask it of"),
+            None => Ok(()),
+        }
     }
 
     fn listed(&self, cases: &[Case]) -> Result<String> {

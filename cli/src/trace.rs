@@ -14,7 +14,9 @@ use tollgate_host::scenario::{FilterUse, HostName, Scenario};
 use tollgate_host::transcript::{Entry, Event, envoy_log, events, html, lines};
 
 use crate::deployed::From;
-use crate::filters::{BuiltIns, DeclaredImports, Modules, linked, refuse_unloadable};
+use crate::filters::{
+    BuiltIns, DeclaredImports, Modules, linked, read_scenario, refuse_unloadable,
+};
 use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 
@@ -100,7 +102,7 @@ impl Trace {
 
     fn scenario(&self, file: &Path) -> Result<Traced> {
         let name = file.display();
-        let mut scenario = Scenario::read(file).with_context(|| format!("{name}"))?;
+        let mut scenario = read_scenario(file)?;
         for left in &scenario.left {
             eprintln!("note: {name}: {left}");
         }

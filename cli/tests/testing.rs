@@ -293,6 +293,19 @@ fn a_suite_that_cannot_be_run_says_why() {
     folder.write("scenarios/1.yaml", &scenario("a scenario", "1"));
     let scenario = folder.text("scenarios/1.yaml");
     check(&[&scenario, "--filter", &guest], &["--filter and --config are for suites"]);
+    for option in
+        [&["--strict"][..], &["--seed", "3"], &["--profile", "spec"], &["--import", "env.mine=0"]]
+    {
+        let mut arguments = vec![suite.as_str(), "--filter", &guest];
+        arguments.extend(option);
+        check(&arguments, &[option[0], "is for scenarios"]);
+    }
+    for command in ["trace", "demo"] {
+        let output = tollgate(&[command, &suite]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("tests.textpb: a suite of Service Extensions"), "{error}");
+    }
 }
 
 /// The command as it goes on, with its lines.

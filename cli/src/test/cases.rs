@@ -15,7 +15,7 @@ use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_host::suite::{self, Suite};
 use tollgate_host_envoy::EnvoyHost;
 
-use crate::filters::{BuiltIns, refuse_unloadable, scenario_files};
+use crate::filters::{BuiltIns, is_suite, refuse_unloadable, scenario_files};
 
 /// One thing to play.
 pub(super) struct Case {
@@ -50,6 +50,11 @@ impl Case {
     fn unread(file: PathBuf, error: &Error) -> Self {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self { file, what: What::Unplayed { name, why: format!("{error:#}") } }
+    }
+
+    /// Whether it is a test of a suite.
+    pub(super) fn is_of_suite(&self) -> bool {
+        matches!(self.what, What::Test { .. })
     }
 
     /// Why it cannot be played, if it cannot.
@@ -237,15 +242,6 @@ pub(super) fn read(
         bail!("--filter and --config are for suites; scenarios name their filters themselves");
     }
     Ok(cases)
-}
-
-fn is_suite(file: &Path) -> bool {
-    let ending = file.extension().unwrap_or_default();
-    if ending == "yaml" || ending == "yml" {
-        std::fs::read_to_string(file).is_ok_and(|text| Suite::is_in_yaml(&text))
-    } else {
-        ending == "textpb" || ending == "textproto"
-    }
 }
 
 fn tests(file: &Path, of: Subject) -> impl Iterator<Item = Case> {
