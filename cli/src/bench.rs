@@ -10,7 +10,9 @@ use tollgate_host::scenario::{FilterSource, FilterUse, Scenario, configuration};
 use tollgate_host_bench::{Loaders, NotMeasured, Subject, html, in_envoy, offline};
 use tollgate_host_envoy::find_envoy;
 
-use crate::filters::{BuiltIns, DeclaredImports, Modules, read_configuration, refuse_unloadable};
+use crate::filters::{
+    BuiltIns, DeclaredImports, Modules, read_configuration, read_scenario, refuse_unloadable,
+};
 use crate::limits::LimitOptions;
 use crate::test::FETCHED_ENVOY;
 use crate::{Format, Outcome, print};
@@ -107,7 +109,7 @@ impl Bench {
     fn subject(&self, target: &str) -> Result<Subject> {
         let ending = Path::new(target).extension();
         let mut scenario = if ending.is_some_and(|ending| ending == "yaml" || ending == "yml") {
-            Scenario::read(Path::new(target)).with_context(|| target.to_owned())?
+            read_scenario(Path::new(target))?
         } else {
             let source = FilterSource::parse(target)?;
             let config = match &self.config {

@@ -13,6 +13,7 @@ use tollgate_host::proxy::StartError;
 use tollgate_host::scenario::{
     FilterSource, FilterUse, ImportAnswer, Imports, Scenario, check_import, configuration,
 };
+use tollgate_host::suite::Suite;
 use tollgate_host_native::Filter;
 use tollgate_host_wasmtime::{Limits, LoadError, WasmModule, Wasmtime, cache_folder};
 use tollgate_oci::{Fetched, Reference};
@@ -173,10 +174,35 @@ pub(crate) fn read_scenarios(paths: &[PathBuf]) -> Result<Scenarios> {
     let files = scenario_files(paths)?.into_iter();
     files
         .map(|file| {
-            let scenario = Scenario::read(&file).with_context(|| format!("{}", file.display()))?;
+            let scenario = read_scenario(&file)?;
             Ok((file, scenario))
         })
         .collect()
+}
+
+/// Reads a scenario file.
+///
+/// # Errors
+///
+/// One that names the file, with line and column; a suite is no scenario.
+pub(crate) fn read_scenario(file: &Path) -> Result<Scenario> {
+    if is_suite(file) {
+        bail!(
+            "{}: a suite of Service Extensions, which `tollgate test` alone takes",
+            file.display()
+        );
+    }
+    Scenario::read(file).with_context(|| format!("{}", file.display()))
+}
+
+/// Whether a file is a suite of Service Extensions, and no scenario.
+pub(crate) fn is_suite(file: &Path) -> bool {
+    let ending = file.extension().unwrap_or_default();
+    if ending == "yaml" || ending == "yml" {
+        std::fs::read_to_string(file).is_ok_and(|text| Suite::is_in_yaml(&text))
+    } else {
+        ending == "textpb" || ending == "textproto"
+    }
 }
 
 /// The files named, and in folders every YAML file below a folder `scenarios`.
@@ -418,7 +444,7 @@ pub(crate) fn linked(filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> 
         Some((_, module)) => Ok(Arc::new(*module)),
         None => Err(StartError::Module(
             format!(
-                "filter {:?} is not linked into this command; run it on wasmtime",
+                "filter `{}` is not linked into this command; run it on wasmtime",
                 filter.source
             )
             .into(),

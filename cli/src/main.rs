@@ -1,6 +1,6 @@
 //! The `tollgate` command: one file per subcommand, no logic of its own.
 //!
-//! Exit codes: 0 done, 1 what was checked failed, 2 wrong usage or unreadable input. With
+//! Exit codes: 0 done, 1 what was checked failed, 2 wrong usage or unreadable input, also of a part. With
 //! `--format json` one JSON document goes to standard output, everything else to standard error.
 
 #![forbid(unsafe_code)]
@@ -100,6 +100,8 @@ enum Outcome {
     Done,
     /// What was checked failed.
     Failed,
+    /// Some of it could not be read or played, which has been told.
+    Partial,
 }
 
 /// Writes a line to standard output. Whoever reads may have seen enough, as `head` has.
@@ -137,6 +139,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Partial) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)

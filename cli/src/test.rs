@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::json;
 use tollgate_host::offline::Offline;
 use tollgate_host::profile::Profile;
-use tollgate_host::report::Report;
+use tollgate_host::report::{self, Report};
 use tollgate_host::scenario::{FilterUse, HostName, Traffic};
 use tollgate_host_envoy::{EnvoyHost, find_envoy};
 
@@ -116,22 +116,31 @@ impl Test {
     ///
     /// # Errors
     ///
-    /// What cannot be read or run at all: a scenario, a module, a missing Envoy.
+    /// Wrong usage, and a host that cannot run, such as a missing Envoy. A scenario or a module that
+    /// cannot be read is told beside what the others came to.
     pub(crate) fn run(self) -> Result<Outcome> {
         if self.watch {
             return watch::watch(&self);
         }
         let cases = self.selected()?;
-        if self.list {
-            print(&self.listed(&cases)?)?;
-            return Ok(Outcome::Done);
+        if !self.list {
+            return self.play(cases);
         }
-        self.play(&cases)
+        let (unplayed, cases): (Vec<_>, Vec<_>) =
+            cases.into_iter().partition(|case| case.unplayed().is_some());
+        tell_unplayed(unplayed.iter().map(|case| {
+            (case.file.display().to_string(), case.unplayed().unwrap_or_default().to_owned())
+        }));
+        print(&self.listed(&cases)?)?;
+        Ok(if unplayed.is_empty() { Outcome::Done } else { Outcome::Partial })
     }
 
     /// The cases that the arguments name, in order.
     fn selected(&self) -> Result<Vec<Case>> {
         let mut cases = cases::read(&self.paths, self.filter.as_deref(), self.config.as_deref())?;
+        if cases.iter().all(Case::is_of_suite) {
+            self.refuse_for_suites()?;
+        }
         for traffic in [Traffic::Http, Traffic::Tcp] {
             let of_traffic = |case: &&mut Case| case.traffic() == traffic;
             let mut cases = cases.iter_mut().filter(of_traffic).peekable();
@@ -157,18 +166,36 @@ impl Test {
         }
         if let Some(name) = &self.name {
             let all = cases.len();
-            cases.retain(|case| name.is_match(case.name()));
+            // What cannot be read may be what is meant.
+            cases.retain(|case| case.unplayed().is_some() || name.is_match(case.name()));
             if cases.is_empty() {
                 bail!("--name: none of {all} names matches `{name}`; --list shows them");
             }
         }
         if let Some(variant) = &self.variant {
-            cases.retain_mut(|case| case.scenario_mut().is_some_and(|one| one.vary_as(variant)));
+            cases.retain_mut(|case| {
+                case.unplayed().is_some()
+                    || case.scenario_mut().is_some_and(|one| one.vary_as(variant))
+            });
             if cases.is_empty() {
                 bail!("--variant: no scenario has the variation `{variant}`");
             }
         }
         Ok(cases)
+    }
+
+    /// Refuses arguments that mean nothing to suites.
+    fn refuse_for_suites(&self) -> Result<()> {
+        let given = [
+            ("--strict", self.strict),
+            ("--seed", self.seed.is_some()),
+            ("--profile", self.profile.is_some()),
+            ("--import", !self.imports.all().is_empty()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => bail!("{name} is for scenarios; a suite has no proxy to ask it of"),
+            None => Ok(()),
+        }
     }
 
     fn listed(&self, cases: &[Case]) -> Result<String> {
@@ -188,7 +215,7 @@ impl Test {
     }
 
     /// Plays cases and tells what came of them.
-    fn play(&self, cases: &[Case]) -> Result<Outcome> {
+    fn play(&self, mut cases: Vec<Case>) -> Result<Outcome> {
         if matches!((self.on, self.profile), (On::Envoy, Some(As::Spec | As::Nginx))) {
             bail!("--profile: a real Envoy is no other host; leave out --on envoy");
         }
@@ -197,28 +224,32 @@ impl Test {
         let report = match self.on {
             On::Wasmtime => {
                 let modules = Modules::new(self.built_ins.clone(), limits)?;
-                for case in cases {
-                    case.refuse_unloadable(&self.built_ins)?;
+                for case in &mut cases {
+                    case.refuse_unloadable(&self.built_ins);
                 }
                 let loader = |filter: &FilterUse| modules.for_scenario(filter);
                 let host = Offline::new(HostName::Wasmtime, &loader).with_limits(limits);
-                cases::play_all(cases, &Host::Offline(host), order)?
+                cases::play_all(&cases, &Host::Offline(host), order)
             }
             On::Native => {
                 let host = Offline::new(HostName::Native, &linked).with_limits(limits);
-                cases::play_all(cases, &Host::Offline(host), order)?
+                cases::play_all(&cases, &Host::Offline(host), order)
             }
             On::Envoy => {
-                for case in cases {
-                    case.refuse_unloadable(&self.built_ins)?;
+                for case in &mut cases {
+                    case.refuse_unloadable(&self.built_ins);
                 }
                 let envoy = find_envoy(self.envoy.as_deref(), Path::new(FETCHED_ENVOY))?;
                 let host = EnvoyHost::new(envoy, self.built_ins.folder());
-                cases::play_all(cases, &Host::Envoy(host), order)?
+                cases::play_all(&cases, &Host::Envoy(host), order)
             }
         };
         self.tell(&report)?;
-        Ok(if report.failed == 0 { Outcome::Done } else { Outcome::Failed })
+        Ok(match (report.unplayed, report.failed) {
+            (0, 0) => Outcome::Done,
+            (0, _) => Outcome::Failed,
+            (_, _) => Outcome::Partial,
+        })
     }
 
     fn tell(&self, report: &Report) -> Result<()> {
@@ -227,10 +258,30 @@ impl Test {
             std::fs::write(file, text)
                 .with_context(|| format!("{} cannot be written", file.display()))?;
         }
-        print(&match self.format {
-            Format::Json => serde_json::to_string_pretty(report)?,
-            Format::Text => report.text(),
-        })?;
+        let why =
+            |case: &report::Case| Some((case.file.clone(), case.verdict.as_ref().err()?.clone()));
+        tell_unplayed(report.cases.iter().filter_map(why));
+        match self.format {
+            Format::Json => print(&serde_json::to_string_pretty(report)?)?,
+            // There is nothing else to tell.
+            Format::Text if report.cases.len() == report.unplayed => {}
+            Format::Text => print(&report.text())?,
+        }
         Ok(())
+    }
+}
+
+/// Tells on standard error which files cannot be played, and why: what is the same of several once.
+fn tell_unplayed(unplayed: impl Iterator<Item = (String, String)>) {
+    let mut told: Vec<(String, String, usize)> = Vec::new();
+    for (file, why) in unplayed {
+        match told.iter_mut().find(|(_, other, _)| *other == why) {
+            Some((_, _, others)) => *others += 1,
+            None => told.push((file, why, 0)),
+        }
+    }
+    for (file, why, others) in told {
+        let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+        eprintln!("error: {file}{others}: {why}");
     }
 }

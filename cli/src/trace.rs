@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tollgate_host::offline::Offline;
@@ -11,10 +11,12 @@ use tollgate_host::proxy::ProxyHost;
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
 use tollgate_host::scenario::{FilterUse, HostName, Scenario};
-use tollgate_host::transcript::{Entry, Event, envoy_log, events, html};
+use tollgate_host::transcript::{Entry, Event, envoy_log, events, html, lines};
 
 use crate::deployed::From;
-use crate::filters::{BuiltIns, DeclaredImports, Modules, linked, refuse_unloadable};
+use crate::filters::{
+    BuiltIns, DeclaredImports, Modules, linked, read_scenario, refuse_unloadable,
+};
 use crate::limits::LimitOptions;
 use crate::{Format, Outcome, print};
 
@@ -100,7 +102,7 @@ impl Trace {
 
     fn scenario(&self, file: &Path) -> Result<Traced> {
         let name = file.display();
-        let mut scenario = Scenario::read(file).with_context(|| format!("{name}"))?;
+        let mut scenario = read_scenario(file)?;
         for left in &scenario.left {
             eprintln!("note: {name}: {left}");
         }
@@ -138,9 +140,15 @@ fn read_log(file: &Path) -> Result<Traced> {
     let bytes =
         std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let log = envoy_log(&String::from_utf8_lossy(&bytes));
+    if log.events.iter().all(|event| event.what.guest().is_none()) {
+        bail!(
+            "{}: no line is of the border; Envoy writes them with `--component-log-level wasm:trace`",
+            file.display()
+        );
+    }
     Ok(Traced {
         name: file.display().to_string(),
-        lines: log.events.iter().map(ToString::to_string).collect(),
+        lines: lines(&log.events),
         events: log.events,
         other_lines: log.other_lines,
         verdict: Verdict::Passed,

@@ -155,6 +155,66 @@ fn junit_gets_its_report_beside_the_other() {
 }
 
 #[test]
+fn what_cannot_be_played_loses_nothing_of_the_others() {
+    let nowhere = scenario("no module", "1").replace("guest.wasm", "nope.wasm");
+    let folder = Folder::with(&[
+        ("scenarios/1.yaml", &scenario("the first passes", "1")),
+        ("scenarios/2.yaml", "name: [\n"),
+        ("scenarios/3.yaml", &nowhere),
+        ("scenarios/4.yaml", &nowhere),
+        ("scenarios/5.yaml", &scenario("the last fails", "2")),
+    ]);
+    let report = folder.text("report.xml");
+    let output = folder.test(&["--format", "json", "--junit", &report]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let (second, third) = (folder.text("scenarios/2.yaml"), folder.text("scenarios/3.yaml"));
+    assert_eq!(errors.matches("error: ").count(), 2, "{errors}");
+    assert!(errors.contains(&format!("error: {second}: ")), "{errors}");
+    assert!(errors.contains(&format!("error: {third} and 1 more: ")), "{errors}");
+
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counts = ["passed", "failed", "skipped", "unplayed"].map(|count| json[count].as_u64());
+    assert_eq!(counts, [Some(1), Some(1), Some(0), Some(3)]);
+    let cases = json["cases"].as_array().unwrap();
+    let told: Vec<_> = cases.iter().map(|case| (&case["name"], &case["verdict"])).collect();
+    let expected = [
+        ("the first passes", "passed"),
+        ("2.yaml", "unplayed"),
+        ("no module", "unplayed"),
+        ("no module", "unplayed"),
+        ("the last fails", "failed"),
+    ];
+    let expected = expected.map(|(name, verdict)| (name.into(), verdict.into()));
+    assert_eq!(told, expected.each_ref().map(|(name, verdict)| (name, verdict)));
+    assert!(cases[2]["why"].as_str().unwrap().contains("nope.wasm cannot be read"), "{json}");
+
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.contains(r#"failures="1" skipped="0" errors="3""#), "{report}");
+    assert!(report.contains(r#"<testcase name="2.yaml""#), "{report}");
+    assert_eq!(report.matches("<error message=").count(), 3, "{report}");
+
+    let told = folder.test(&["--name", "first"]);
+    assert_eq!(told.status.code(), Some(2), "what cannot be read may be what is meant");
+    assert!(text(&told).ends_with("1 passed, 0 failed, 1 not played\n"), "{told:?}");
+    let listed = folder.test(&["--list"]);
+    assert_eq!((listed.status.code(), text(&listed).lines().count()), (Some(2), 4));
+    let first = folder.test(&["--fail-fast", "--jobs", "1"]);
+    assert!(text(&first).ends_with("1 passed, 0 failed, 1 not played, 3 left out\n"), "{first:?}");
+}
+
+#[test]
+fn a_filter_that_is_not_linked_is_named() {
+    let folder = Folder::with(&[("scenarios/1.yaml", &scenario("a module", "1"))]);
+    for command in ["test", "trace"] {
+        let output = tollgate(&[command, &folder.text("scenarios/1.yaml"), "--on", "native"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("guest.wasm` is not linked into this command"), "{error}");
+    }
+}
+
+#[test]
 fn what_differs_is_told_line_by_line() {
     let folder = Folder::with(&[(
         "scenarios/body.yaml",
@@ -233,6 +293,19 @@ fn a_suite_that_cannot_be_run_says_why() {
     folder.write("scenarios/1.yaml", &scenario("a scenario", "1"));
     let scenario = folder.text("scenarios/1.yaml");
     check(&[&scenario, "--filter", &guest], &["--filter and --config are for suites"]);
+    for option in
+        [&["--strict"][..], &["--seed", "3"], &["--profile", "spec"], &["--import", "env.mine=0"]]
+    {
+        let mut arguments = vec![suite.as_str(), "--filter", &guest];
+        arguments.extend(option);
+        check(&arguments, &[option[0], "is for scenarios"]);
+    }
+    for command in ["trace", "demo"] {
+        let output = tollgate(&[command, &suite]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("tests.textpb: a suite of Service Extensions"), "{error}");
+    }
 }
 
 /// The command as it goes on, with its lines.

@@ -83,6 +83,7 @@ fn a_log_of_envoy_is_a_trace() {
         assert_eq!(tollgate(arguments).status.code(), Some(2), "{arguments:?}");
     };
     refuses(&["trace", "--envoy-log", "no/such.log"]);
+    refuses(&["trace", "--envoy-log", "cli/tests/tracing.rs"]);
     refuses(&["trace", "--envoy-log", LOG, "scenario.yaml"]);
     refuses(&["trace"]);
 }

@@ -28,6 +28,8 @@ struct Report {
     passed: usize,
     failed: usize,
     skipped: usize,
+    #[serde(default)]
+    unplayed: usize,
     cases: Vec<serde_json::Value>,
 }
 
@@ -176,7 +178,8 @@ fn scenarios(command: &mut Command) -> Result<Count> {
             _ => println!("{case:#}"),
         }
     }
-    Ok(Count { passed: report.passed, failed: report.failed, skipped: report.skipped })
+    let failed = report.failed + report.unplayed;
+    Ok(Count { passed: report.passed, failed, skipped: report.skipped })
 }
 
 fn licences() -> Result<Count> {

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use tollgate_host::offline::Offline;
-use tollgate_host::proxy::{ProxyHost, StartError};
+use tollgate_host::proxy::ProxyHost;
 use tollgate_host::report::{self, Report, Verdict};
 use tollgate_host::run::run;
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario, Traffic};
 use tollgate_host::suite::{self, Suite};
 use tollgate_host_envoy::EnvoyHost;
 
-use crate::filters::{BuiltIns, refuse_unloadable, scenario_files};
+use crate::filters::{BuiltIns, is_suite, refuse_unloadable, scenario_files};
 
 /// One thing to play.
 pub(super) struct Case {
@@ -30,6 +30,11 @@ enum What {
         index: usize,
         of: Arc<Subject>,
     },
+    /// What cannot be read, or whose modules cannot.
+    Unplayed {
+        name: String,
+        why: String,
+    },
 }
 
 /// A suite, and the filter that it tests.
@@ -41,10 +46,30 @@ struct Subject {
 }
 
 impl Case {
+    /// A file that cannot be read, which goes by its own name.
+    fn unread(file: PathBuf, error: &Error) -> Self {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { file, what: What::Unplayed { name, why: format!("{error:#}") } }
+    }
+
+    /// Whether it is a test of a suite.
+    pub(super) fn is_of_suite(&self) -> bool {
+        matches!(self.what, What::Test { .. })
+    }
+
+    /// Why it cannot be played, if it cannot.
+    pub(super) fn unplayed(&self) -> Option<&str> {
+        match &self.what {
+            What::Scenario(_) | What::Test { .. } => None,
+            What::Unplayed { why, .. } => Some(why),
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         match &self.what {
             What::Scenario(scenario) => &scenario.name,
             What::Test { .. } => self.test().map_or("", |(test, _)| &test.name),
+            What::Unplayed { name, .. } => name,
         }
     }
 
@@ -60,6 +85,7 @@ impl Case {
         match &self.what {
             What::Scenario(scenario) => &scenario.filters,
             What::Test { of, .. } => std::slice::from_ref(&of.filter),
+            What::Unplayed { .. } => &[],
         }
     }
 
@@ -67,35 +93,44 @@ impl Case {
     pub(super) fn scenario_mut(&mut self) -> Option<&mut Scenario> {
         match &mut self.what {
             What::Scenario(scenario) => Some(scenario),
-            What::Test { .. } => None,
+            What::Test { .. } | What::Unplayed { .. } => None,
         }
     }
 
-    /// Refuses modules that no proxy would load.
-    ///
-    /// # Errors
-    ///
-    /// One that names the file and all problems.
-    pub(super) fn refuse_unloadable(&self, built_ins: &BuiltIns) -> Result<()> {
-        match &self.what {
+    /// Does not play it when no proxy would load its modules.
+    pub(super) fn refuse_unloadable(&mut self, built_ins: &BuiltIns) {
+        let loadable = match &self.what {
             What::Scenario(scenario) => refuse_unloadable(built_ins, scenario),
             What::Test { of, .. } => {
                 refuse_unloadable(built_ins, &Scenario::without_steps(of.filter.clone()))
             }
+            What::Unplayed { .. } => Ok(()),
+        };
+        if let Err(error) = loadable {
+            self.refuse(&error);
         }
     }
 
-    /// Puts filters in the place of its own.
+    fn refuse(&mut self, error: &Error) {
+        let name = self.name().to_owned();
+        self.what = What::Unplayed { name, why: format!("{error:#}") };
+    }
+
+    /// Puts filters in the place of its own. A scenario whose steps name others is not played.
     ///
     /// # Errors
     ///
-    /// For a scenario whose steps name filters that are not there, and for a suite.
+    /// For a suite.
     pub(super) fn test_filters(&mut self, filters: &[FilterUse]) -> Result<()> {
         match &mut self.what {
             What::Scenario(scenario) => {
                 scenario.filters = filters.to_vec();
-                scenario.check().with_context(|| format!("{}", self.file.display()))
+                if let Err(error) = scenario.check() {
+                    self.refuse(&error.into());
+                }
+                Ok(())
             }
+            What::Unplayed { .. } => Ok(()),
             What::Test { .. } => {
                 bail!(
                     "{}: a suite has no chain; name its module with --filter",
@@ -108,7 +143,7 @@ impl Case {
     /// The files that it is made of, besides modules.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         let config = match &self.what {
-            What::Scenario(_) => None,
+            What::Scenario(_) | What::Unplayed { .. } => None,
             What::Test { of, .. } => of.config.as_deref(),
         };
         std::iter::once(self.file.as_path()).chain(config)
@@ -118,7 +153,7 @@ impl Case {
     fn runs(&self, host: HostName) -> usize {
         match &self.what {
             What::Scenario(scenario) => scenario.runs_on(host),
-            What::Test { .. } => 1,
+            What::Test { .. } | What::Unplayed { .. } => 1,
         }
     }
 
@@ -139,13 +174,14 @@ impl Case {
 
     fn test(&self) -> Option<(&suite::Test, &Subject)> {
         match &self.what {
-            What::Scenario(_) => None,
+            What::Scenario(_) | What::Unplayed { .. } => None,
             What::Test { index, of } => Some((of.suite.tests.get(*index)?, of)),
         }
     }
 
-    fn play(&self, host: &Host<'_>) -> Result<Verdict, StartError> {
-        match (&self.what, host) {
+    fn play(&self, host: &Host<'_>) -> Result<Verdict, String> {
+        let played = match (&self.what, host) {
+            (What::Unplayed { why, .. }, _) => return Err(why.clone()),
             (What::Scenario(scenario), _) => run(scenario, host.proxy()),
             (What::Test { .. }, Host::Envoy(_)) => {
                 let reason = "a suite shows its guest phases, not a proxy; it runs offline".into();
@@ -155,7 +191,8 @@ impl Case {
                 Some((test, of)) => suite::play(test, &of.suite.environment, &of.filter, host),
                 None => Ok(Verdict::Passed),
             },
-        }
+        };
+        played.map_err(|error| error.to_string())
     }
 }
 
@@ -179,6 +216,10 @@ impl Host<'_> {
 }
 
 /// Reads what the paths name. Suites test `filter` with `config`, or what they name themselves.
+///
+/// # Errors
+///
+/// Folders without scenarios, and arguments for suites when there is none.
 pub(super) fn read(
     paths: &[PathBuf],
     filter: Option<&str>,
@@ -189,20 +230,20 @@ pub(super) fn read(
     for file in scenario_files(paths)? {
         if is_suite(&file) {
             has_suite = true;
-            let of = Arc::new(subject(&file, filter, config)?);
-            for said in &of.suite.ignored {
-                eprintln!("note: {}: {said}", file.display());
+            match subject(&file, filter, config) {
+                Ok(of) => cases.extend(tests(&file, of)),
+                Err(error) => cases.push(Case::unread(file, &error)),
             }
-            cases.extend((0..of.suite.tests.len()).map(|index| {
-                let of = Arc::clone(&of);
-                Case { file: file.clone(), what: What::Test { index, of } }
-            }));
         } else {
-            let scenario = Scenario::read(&file).with_context(|| format!("{}", file.display()))?;
-            for left in &scenario.left {
-                eprintln!("note: {}: {left}", file.display());
-            }
-            cases.push(Case { file, what: What::Scenario(Box::new(scenario)) });
+            cases.push(match Scenario::read(&file) {
+                Ok(scenario) => {
+                    for left in &scenario.left {
+                        eprintln!("note: {}: {left}", file.display());
+                    }
+                    Case { file, what: What::Scenario(Box::new(scenario)) }
+                }
+                Err(error) => Case::unread(file, &error.into()),
+            });
         }
     }
     if !has_suite && (filter.is_some() || config.is_some()) {
@@ -211,31 +252,31 @@ pub(super) fn read(
     Ok(cases)
 }
 
-fn is_suite(file: &Path) -> bool {
-    let ending = file.extension().unwrap_or_default();
-    if ending == "yaml" || ending == "yml" {
-        std::fs::read_to_string(file).is_ok_and(|text| Suite::is_in_yaml(&text))
-    } else {
-        ending == "textpb" || ending == "textproto"
+fn tests(file: &Path, of: Subject) -> impl Iterator<Item = Case> {
+    for said in &of.suite.ignored {
+        eprintln!("note: {}: {said}", file.display());
     }
+    let of = Arc::new(of);
+    (0..of.suite.tests.len()).map(move |index| {
+        let of = Arc::clone(&of);
+        Case { file: file.to_owned(), what: What::Test { index, of } }
+    })
 }
 
 fn subject(file: &Path, filter: Option<&str>, config: Option<&Path>) -> Result<Subject> {
-    let suite = Suite::read(file).with_context(|| format!("{}", file.display()))?;
+    let suite = Suite::read(file)?;
     let environment = &suite.environment;
     let source = match (filter, &environment.module) {
         (Some(filter), _) => FilterSource::parse(filter)?,
         (None, Some(module)) => FilterSource::File(module.clone()),
-        (None, None) => bail!(
-            "{}: no module; name one with --filter FILE.wasm, or as env.wasm_path",
-            file.display()
-        ),
+        (None, None) => bail!("no module; name one with --filter FILE.wasm, or as env.wasm_path"),
     };
     let config = config.map(Path::to_owned).or_else(|| environment.config.clone());
     let bytes = match &config {
         None => Vec::new(),
-        Some(config) => std::fs::read(config)
-            .with_context(|| format!("{}: {} cannot be read", file.display(), config.display()))?,
+        Some(config) => {
+            std::fs::read(config).with_context(|| format!("{} cannot be read", config.display()))?
+        }
     };
     let filter = FilterUse { name: "test".into(), ..FilterUse::new(source, bytes) };
     Ok(Subject { suite, filter, config })
@@ -251,7 +292,7 @@ pub(super) struct Order {
 }
 
 /// Plays cases side by side; the report keeps their order.
-pub(super) fn play_all(cases: &[Case], host: &Host<'_>, order: Order) -> Result<Report> {
+pub(super) fn play_all(cases: &[Case], host: &Host<'_>, order: Order) -> Report {
     let jobs = order.jobs.or_else(|| std::thread::available_parallelism().ok());
     let jobs = jobs.map_or(1, NonZeroUsize::get).min(cases.len());
     let next = AtomicUsize::new(0);
@@ -263,15 +304,14 @@ pub(super) fn play_all(cases: &[Case], host: &Host<'_>, order: Order) -> Result<
                 while !is_enough.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(index) else { return };
-                    let result = play(case, host);
-                    let is_bad = result.as_ref().map_or(true, |played| {
-                        matches!(played.verdict, Verdict::Failed { .. }) && order.fail_fast
-                    });
-                    if is_bad {
+                    let case = play(case, host);
+                    let is_bad =
+                        !matches!(case.verdict, Ok(Verdict::Passed | Verdict::Skipped { .. }));
+                    if is_bad && order.fail_fast {
                         is_enough.store(true, Ordering::Relaxed);
                     }
                     let mut played = played.lock().unwrap_or_else(PoisonError::into_inner);
-                    played.push((index, result));
+                    played.push((index, case));
                 }
             });
         }
@@ -279,22 +319,22 @@ pub(super) fn play_all(cases: &[Case], host: &Host<'_>, order: Order) -> Result<
     let mut played = played.into_inner().unwrap_or_else(PoisonError::into_inner);
     played.sort_by_key(|(index, _)| *index);
     let left_out = cases.len() - played.len();
-    let report: Report = played.into_iter().map(|(_, result)| result).collect::<Result<_>>()?;
-    Ok(Report { left_out, ..report })
+    let report: Report = played.into_iter().map(|(_, case)| case).collect();
+    Report { left_out, ..report }
 }
 
-fn play(case: &Case, host: &Host<'_>) -> Result<report::Case> {
+fn play(case: &Case, host: &Host<'_>) -> report::Case {
     if let Some(left_out) = case.left_out(host.name()) {
         eprintln!("note: {}: {left_out}", case.file.display());
     }
     let began = Instant::now();
-    let verdict = case.play(host).with_context(|| format!("{}", case.file.display()))?;
-    Ok(report::Case {
+    let verdict = case.play(host);
+    report::Case {
         file: case.file.display().to_string(),
         name: case.name().to_owned(),
         host: host.name(),
         runs: case.runs(host.name()),
         verdict,
         took: began.elapsed(),
-    })
+    }
 }

@@ -41,7 +41,7 @@ pub(super) fn watch(test: &Test) -> Result<Outcome> {
                 cases.retain(|case| files_of(test, case).any(|file| changed.contains(&file)));
             }
             if !cases.is_empty()
-                && let Err(error) = test.play(&cases)
+                && let Err(error) = test.play(cases)
             {
                 eprintln!("error: {error:#}");
             }

@@ -7,7 +7,8 @@ mod text;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::account::Account;
 use crate::scenario::HostName;
@@ -24,9 +25,9 @@ pub struct Case {
     /// How often it is run: as it is written, in each variation, and under each seed.
     #[serde(skip_serializing_if = "is_one")]
     pub runs: usize,
-    /// The verdict.
-    #[serde(flatten)]
-    pub verdict: Verdict,
+    /// The verdict, or why there is none: it cannot be read, or the host could not even try.
+    #[serde(flatten, serialize_with = "verdict_or_why")]
+    pub verdict: Result<Verdict, String>,
     /// How long it took, in real time. JSON, which is the same every time, does not tell.
     #[serde(skip)]
     pub took: Duration,
@@ -35,7 +36,7 @@ pub struct Case {
 impl Case {
     /// The command that has the run that failed again, where a scenario has several.
     pub fn again(&self) -> Option<String> {
-        let Verdict::Failed { failures } = &self.verdict else { return None };
+        let Ok(Verdict::Failed { failures }) = &self.verdict else { return None };
         let Replay { variant, seed } = &failures.first()?.replay;
         if variant.is_none() && seed.is_none() {
             return None;
@@ -131,11 +132,29 @@ pub struct Report {
     pub failed: usize,
     /// How many do not run on this host.
     pub skipped: usize,
+    /// How many could not be played.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unplayed: usize,
     /// How many were left out after the first that failed.
     #[serde(skip_serializing_if = "is_none")]
     pub left_out: usize,
     /// Each of them, in order.
     pub cases: Vec<Case>,
+}
+
+fn verdict_or_why<S: Serializer>(
+    verdict: &Result<Verdict, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match verdict {
+        Ok(verdict) => verdict.serialize(serializer),
+        Err(why) => {
+            let mut map = serializer.serialize_map(Some(2))?;
+            map.serialize_entry("verdict", "unplayed")?;
+            map.serialize_entry("why", why)?;
+            map.end()
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -153,9 +172,10 @@ impl FromIterator<Case> for Report {
         let mut report = Self::default();
         for case in cases {
             match case.verdict {
-                Verdict::Passed => report.passed += 1,
-                Verdict::Failed { .. } => report.failed += 1,
-                Verdict::Skipped { .. } => report.skipped += 1,
+                Ok(Verdict::Passed) => report.passed += 1,
+                Ok(Verdict::Failed { .. }) => report.failed += 1,
+                Ok(Verdict::Skipped { .. }) => report.skipped += 1,
+                Err(_) => report.unplayed += 1,
             }
             report.cases.push(case);
         }
@@ -168,6 +188,9 @@ impl fmt::Display for Report {
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;
         if self.skipped > 0 {
             write!(f, ", {} skipped", self.skipped)?;
+        }
+        if self.unplayed > 0 {
+            write!(f, ", {} not played", self.unplayed)?;
         }
         if self.left_out > 0 {
             write!(f, ", {} left out", self.left_out)?;

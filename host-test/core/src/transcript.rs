@@ -10,7 +10,7 @@ use std::time::Duration;
 use tollgate_abi::{Call, Callback, Fault, Function, Reply};
 
 pub use envoy_log::{EnvoyLog, envoy_log};
-pub use event::{Argument, Event, What, events};
+pub use event::{Argument, Event, What, events, lines};
 pub use html::html;
 
 use crate::account::TrapReport;

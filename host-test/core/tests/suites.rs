@@ -107,6 +107,9 @@ fn on_request_headers(world: &mut World, count: usize, end_of_stream: bool) -> u
     world.handle(Call::RemoveHeaderMapValue { map, name: b"SECRET".to_vec() });
     assert_eq!(get(world, map, "x-seen").as_deref(), Some("1"));
     let property = world.handle(Call::GetProperty { path: b"a\0b".to_vec() });
+    for path in [&b"a.b"[..], b"a\0b\0", b"\0a\0\0b"] {
+        assert_eq!(world.handle(Call::GetProperty { path: path.to_vec() }), property);
+    }
     if let Reply::Done(Answer::Bytes(value)) = property {
         log(world, &format!("a.b is {}", value.escape_ascii()));
     }

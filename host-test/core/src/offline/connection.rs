@@ -4,6 +4,7 @@
 //! carries bytes both ways. A filter has a context from when it is asked about the connection to when the
 //! client's side is closed.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +136,15 @@ enum Who {
     Upstream,
 }
 
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        })
+    }
+}
+
 impl Wire<'_> {
     fn play(&mut self, events: &[Event]) -> Result<Vec<Moment>, HostFailure> {
         self.pass_on(0);
@@ -194,7 +204,7 @@ impl Wire<'_> {
     }
 
     fn act(&mut self, who: Who, act: &Act) {
-        self.run.world.note(|| format!("  {who:?} {act:?}"));
+        self.run.world.note(|| format!("  {who} {act}"));
         let is_deaf = who == Who::Client && self.waits_for_handshake();
         let Some(peer) = self.peer_mut(who) else { return };
         match act {

@@ -7,7 +7,7 @@ use std::io;
 use quick_xml::Writer;
 use quick_xml::events::BytesText;
 
-use super::{Case, Failure, Report, Verdict};
+use super::{Case, Report, Verdict};
 
 impl Report {
     /// The report as `JUnit` writes one: a suite for each file, in order.
@@ -49,21 +49,22 @@ fn write_case(writer: &mut Writer<Vec<u8>>, case: &Case) -> io::Result<()> {
         .with_attribute(("classname", printable(&case.file).as_str()))
         .with_attribute(("file", printable(&case.file).as_str()))
         .with_attribute(("time", took.as_str()));
-    if case.verdict == Verdict::Passed && case.runs == 1 {
+    if case.verdict == Ok(Verdict::Passed) && case.runs == 1 {
         return element.write_empty().map(drop);
     }
     let inside = element.write_inner_content(|writer| {
         write_runs(writer, case)?;
         match &case.verdict {
-            Verdict::Passed => Ok(()),
-            Verdict::Skipped { reason } => {
+            Ok(Verdict::Passed) => Ok(()),
+            Ok(Verdict::Skipped { reason }) => {
                 let reason = printable(reason.trim());
                 let skipped = writer.create_element("skipped");
                 skipped.with_attribute(("message", reason.as_str())).write_empty().map(drop)
             }
-            Verdict::Failed { failures } => {
-                failures.iter().try_for_each(|failure| write_failure(writer, failure))
-            }
+            Ok(Verdict::Failed { failures }) => failures
+                .iter()
+                .try_for_each(|failure| write_wrong(writer, "failure", &failure.to_string())),
+            Err(why) => write_wrong(writer, "error", why),
         }
     });
     inside.map(drop)
@@ -86,23 +87,24 @@ fn write_runs(writer: &mut Writer<Vec<u8>>, case: &Case) -> io::Result<()> {
     inside.map(drop)
 }
 
-fn write_failure(writer: &mut Writer<Vec<u8>>, failure: &Failure) -> io::Result<()> {
-    let text = printable(&failure.to_string());
+fn write_wrong(writer: &mut Writer<Vec<u8>>, kind: &str, text: &str) -> io::Result<()> {
+    let text = printable(text);
     let first = text.lines().next().unwrap_or_default();
-    let element = writer.create_element("failure").with_attribute(("message", first));
+    let element = writer.create_element(kind).with_attribute(("message", first));
     element.write_text_content(BytesText::new(&text)).map(drop)
 }
 
 /// How many cases there are, of each verdict, and how long they took.
-fn counts(cases: &[Case]) -> [(&'static str, String); 4] {
-    let count = |is: fn(&Verdict) -> bool| {
+fn counts(cases: &[Case]) -> [(&'static str, String); 5] {
+    let count = |is: fn(&Result<Verdict, String>) -> bool| {
         cases.iter().filter(|case| is(&case.verdict)).count().to_string()
     };
     let took: std::time::Duration = cases.iter().map(|case| case.took).sum();
     [
         ("tests", cases.len().to_string()),
-        ("failures", count(|verdict| matches!(verdict, Verdict::Failed { .. }))),
-        ("skipped", count(|verdict| matches!(verdict, Verdict::Skipped { .. }))),
+        ("failures", count(|verdict| matches!(verdict, Ok(Verdict::Failed { .. })))),
+        ("skipped", count(|verdict| matches!(verdict, Ok(Verdict::Skipped { .. })))),
+        ("errors", count(Result::is_err)),
         ("time", format!("{:.3}", took.as_secs_f64())),
     ]
 }
@@ -132,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
-    use crate::report::Replay;
+    use crate::report::{Failure, Replay};
     use crate::scenario::HostName;
 
     #[test]
@@ -154,23 +156,24 @@ mod tests {
         let replay = Replay { variant: Some("request body split at 1".into()), seed: Some(7) };
         let varied = Failure { replay, ..failure.clone() };
         let report: Report = [
-            case("a.yaml", "passes & so on", Verdict::Passed),
-            case("a.yaml", "fails", Verdict::Failed { failures: vec![failure] }),
-            case("b.yaml", "varies", Verdict::Failed { failures: vec![varied] }),
-            case("b.yaml", "does not run", Verdict::Skipped { reason: "why".into() }),
+            case("a.yaml", "passes & so on", Ok(Verdict::Passed)),
+            case("a.yaml", "fails", Ok(Verdict::Failed { failures: vec![failure] })),
+            case("b.yaml", "varies", Ok(Verdict::Failed { failures: vec![varied] })),
+            case("b.yaml", "does not run", Ok(Verdict::Skipped { reason: "why".into() })),
+            case("c.yaml", "cannot be read", Err("line 1 <".into())),
         ]
         .into_iter()
         .collect();
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
-<testsuites tests="4" failures="2" skipped="1" time="6.000">
-  <testsuite name="a.yaml" tests="2" failures="1" skipped="0" time="3.000">
+<testsuites tests="5" failures="2" skipped="1" errors="1" time="7.500">
+  <testsuite name="a.yaml" tests="2" failures="1" skipped="0" errors="0" time="3.000">
     <testcase name="passes &amp; so on" classname="a.yaml" file="a.yaml" time="1.500"/>
     <testcase name="fails" classname="a.yaml" file="a.yaml" time="1.500">
       <failure message="step 1: a &lt; &quot;b&quot;�">step 1: a &lt; &quot;b&quot;�
 - c</failure>
     </testcase>
   </testsuite>
-  <testsuite name="b.yaml" tests="2" failures="1" skipped="1" time="3.000">
+  <testsuite name="b.yaml" tests="2" failures="1" skipped="1" errors="0" time="3.000">
     <testcase name="varies" classname="b.yaml" file="b.yaml" time="1.500">
       <properties>
         <property name="runs" value="7"/>
@@ -181,6 +184,11 @@ mod tests {
     </testcase>
     <testcase name="does not run" classname="b.yaml" file="b.yaml" time="1.500">
       <skipped message="why"/>
+    </testcase>
+  </testsuite>
+  <testsuite name="c.yaml" tests="1" failures="0" skipped="0" errors="1" time="1.500">
+    <testcase name="cannot be read" classname="c.yaml" file="c.yaml" time="1.500">
+      <error message="line 1 &lt;">line 1 &lt;</error>
     </testcase>
   </testsuite>
 </testsuites>

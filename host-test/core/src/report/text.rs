@@ -13,17 +13,19 @@ impl Report {
                 _ => format!("{host}  {file}: {name} ({runs} runs)"),
             };
             match verdict {
-                Verdict::Passed => lines.push(format!("ok      {place}")),
-                Verdict::Skipped { reason } => {
+                Ok(Verdict::Passed) => lines.push(format!("ok      {place}")),
+                Ok(Verdict::Skipped { reason }) => {
                     lines.push(format!("skipped {place}\n        {}", reason.trim()));
                 }
-                Verdict::Failed { failures } => {
+                Ok(Verdict::Failed { failures }) => {
                     lines.push(format!("FAILED  {place}"));
                     lines.extend(failures.iter().map(|failure| {
                         format!("        {}", failure.to_string().replace('\n', "\n        "))
                     }));
                     lines.extend(case.again().map(|again| format!("        again: {again}")));
                 }
+                // That is an error, which is told as one.
+                Err(_) => {}
             }
         }
         lines.push(self.to_string());

@@ -3,6 +3,7 @@
 //! Nothing happens at once. Each event is over, with all that filters make of it, before the next one
 //! begins, so that the order of callbacks is the same on every host.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::expect::{Expectation, ExpectedOutcome};
 use super::value::{Bytes, Matcher, Span};
 use super::written::WordOr;
 use super::{Fault, PlannedCallout};
+use crate::clip::clip;
 use crate::proxy::End;
 
 /// The most bytes that are sent at once: as many as a filter of a real proxy sees in one callback.
@@ -74,6 +76,19 @@ pub enum Act {
     Close,
     /// It breaks the connection.
     Reset,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(bytes) => {
+                write!(f, "sends \"{}\"", clip(&bytes.escape_ascii()))
+            }
+            Self::End => f.write_str("ends"),
+            Self::Close => f.write_str("closes"),
+            Self::Reset => f.write_str("resets"),
+        }
+    }
 }
 
 /// What client and upstream are expected to have got since the connection began.

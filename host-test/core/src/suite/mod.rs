@@ -56,7 +56,7 @@ pub struct Environment {
 pub struct Test {
     /// Its name.
     pub name: String,
-    /// Properties that the stream finds: paths with NUL between their segments, and values.
+    /// Properties that the stream finds: paths with dots between their segments, and values.
     pub properties: Vec<(Vec<u8>, Vec<u8>)>,
     /// Log lines of the start of the plugin.
     pub plugin_init: Vec<Pattern>,

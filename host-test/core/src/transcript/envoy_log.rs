@@ -1,12 +1,15 @@
 //! Envoy's own trace of the border, as `--component-log-level wasm:trace` writes it.
 //!
 //! It has the raw words of each call, and not what is in memory: pointers stay numbers. Only the text of
-//! a log line can be told, since Envoy writes it beside the call. Lines that say nothing of the border are
-//! kept as they are.
+//! a log line can be told, since Envoy writes it beside the call. A guest is what runs on a thread: that
+//! several VMs do is not in the log. Lines that say nothing of the border are kept as they are.
 
 use std::time::Duration;
 
-use tollgate_abi::{Callback, CallbackKind, Function, Status};
+use tollgate_abi::{
+    BufferType, Call, Callback, CallbackKind, Function, LogLevel, MapType, MetricType, Status,
+    StreamType,
+};
 
 use super::event::{Argument, Event, What, arguments};
 
@@ -25,23 +28,28 @@ pub fn envoy_log(text: &str) -> EnvoyLog {
     let mut began = None;
     let mut at = Duration::ZERO;
     let mut open: Vec<(String, usize)> = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.trim().is_empty() {
+            continue;
+        }
         let head = Head::of(line);
+        let guest = head.guest();
         if let Some(time) = head.time {
             at = time.saturating_sub(*began.get_or_insert(time));
         }
         let read = crossing(head.message).map(|(way, rest)| match way {
-            Way::In => enter(head.thread, rest),
-            Way::InReturn => leave(rest),
+            Way::In => enter(&guest, rest),
+            Way::InReturn => leave(&guest, rest),
             Way::Out => {
-                let called = call(rest);
+                let called = call(&guest, rest);
                 if called.is_some() {
-                    open.push((head.thread.to_owned(), log.events.len()));
+                    open.push((guest.clone(), log.events.len()));
                 }
                 called
             }
             Way::OutReturn => {
-                let last = open.iter().rposition(|(thread, _)| thread == head.thread);
+                let last = open.iter().rposition(|(other, _)| *other == guest);
                 let event = last.map(|last| open.remove(last).1);
                 let event = event.and_then(|event| log.events.get_mut(event));
                 let is_answered = event.is_some_and(|event| answer(&mut event.what, rest));
@@ -52,6 +60,19 @@ pub fn envoy_log(text: &str) -> EnvoyLog {
             Some(Some(Crossed::Event(what))) => what,
             Some(Some(Crossed::Answered)) => continue,
             Some(None) | None => {
+                let asked = open.iter().rfind(|(other, _)| *other == guest);
+                let asked = asked.and_then(|&(_, event)| log.events.get_mut(event));
+                if let (Some((_, message)), Some(event)) = (line.split_once("wasm log"), asked) {
+                    let mut text = message.to_owned();
+                    let mut rest = lines.clone();
+                    while let Some(line) = rest.next_if(|line| !Head::of(line).is_one()) {
+                        text = format!("{text}\n{line}");
+                    }
+                    if tell_message(&mut event.what, &text) {
+                        lines = rest;
+                        continue;
+                    }
+                }
                 log.other_lines += 1;
                 What::Other { text: line.to_owned() }
             }
@@ -93,6 +114,18 @@ impl<'a> Head<'a> {
         let message = start.and_then(|start| line.get(start..)).unwrap_or(line);
         Self { time, thread: thread.unwrap_or(""), message }
     }
+
+    /// Whether a line begins here, and does not go on.
+    fn is_one(&self) -> bool {
+        self.time.is_some() || crossing(self.message).is_some()
+    }
+
+    fn guest(&self) -> String {
+        match self.thread {
+            "" => "vm".to_owned(),
+            thread => format!("thread {thread}"),
+        }
+    }
 }
 
 fn time_of_day(stamp: &str) -> Option<Duration> {
@@ -125,7 +158,7 @@ fn split_call(text: &str) -> Option<(&str, Vec<&str>)> {
     Some((name, words.collect()))
 }
 
-fn enter(thread: &str, text: &str) -> Option<Crossed> {
+fn enter(guest: &str, text: &str) -> Option<Crossed> {
     let (name, words) = split_call(text)?;
     // The guest's allocator runs while a call is answered; it is no callback.
     if matches!(name, "proxy_on_memory_allocate" | "malloc") {
@@ -135,9 +168,8 @@ fn enter(thread: &str, text: &str) -> Option<Crossed> {
     let callback = CallbackKind::from_name(name)
         .zip(numbers)
         .and_then(|(kind, numbers)| Callback::from_words(kind, &numbers));
-    let guest = if thread.is_empty() { "vm".to_owned() } else { format!("thread {thread}") };
     Some(Crossed::Event(What::Callback {
-        guest,
+        guest: guest.to_owned(),
         name: name.to_owned(),
         context: callback.as_ref().map(Callback::context),
         arguments: match callback {
@@ -147,7 +179,7 @@ fn enter(thread: &str, text: &str) -> Option<Crossed> {
     }))
 }
 
-fn leave(text: &str) -> Option<Crossed> {
+fn leave(guest: &str, text: &str) -> Option<Crossed> {
     let (name, value) = text.split_once(" return: ")?;
     if matches!(name, "proxy_on_memory_allocate" | "malloc") {
         return Some(Crossed::Answered);
@@ -158,24 +190,58 @@ fn leave(text: &str) -> Option<Crossed> {
         (_, _) if value == "void" => "nothing".to_owned(),
         (_, _) => value.to_owned(),
     };
-    Some(Crossed::Event(What::Return { name: name.to_owned(), value }))
+    let (guest, name) = (guest.to_owned(), name.to_owned());
+    Some(Crossed::Event(What::Return { guest, name, value }))
 }
 
-fn call(text: &str) -> Option<Crossed> {
+fn call(guest: &str, text: &str) -> Option<Crossed> {
     let (name, words) = split_call(text)?;
     let function = function(name);
     let names = function.map_or(&[][..], Function::word_names);
-    let arguments = words.iter().enumerate().map(|(index, word)| Argument {
-        name: names.get(index).map_or_else(|| index.to_string(), |&name| name.to_owned()),
-        value: (*word).to_owned(),
+    let arguments = words.iter().enumerate().map(|(index, word)| match names.get(index) {
+        Some(&name) => Argument { name: name.to_owned(), value: shown(name, word) },
+        None => Argument { name: index.to_string(), value: (*word).to_owned() },
     });
     Some(Crossed::Event(What::Call {
+        guest: guest.to_owned(),
         function: called(name).to_owned(),
         arguments: arguments.collect(),
         status: "no answer".into(),
         why: None,
         answer: None,
     }))
+}
+
+/// A raw word by the name of what it stands for, where that is one of a few.
+fn shown(name: &str, word: &str) -> String {
+    let Ok(number) = word.parse::<u32>() else { return word.to_owned() };
+    match name {
+        "buffer" => BufferType::from(number).to_string(),
+        "kind" => MetricType::from(number).to_string(),
+        "level" => LogLevel::from(number).to_string(),
+        "map" => MapType::from(number).to_string(),
+        "stream" => StreamType::from(number).to_string(),
+        _ => word.to_owned(),
+    }
+}
+
+/// Puts the message that a line has in the place of its address and size; whether it is that of the call.
+fn tell_message(call: &mut What, line: &str) -> bool {
+    let What::Call { function, arguments: words, .. } = call else { return false };
+    let [level, _, size] = words.as_slice() else { return false };
+    let size = size.value.parse().ok().filter(|_| function == Function::Log.name());
+    // Before it stand names of the plugin, which may have a colon as the message may: its size tells.
+    let start = size.and_then(|size: usize| line.len().checked_sub(size));
+    let Some((names, message)) = start.and_then(|start| line.split_at_checked(start)) else {
+        return false;
+    };
+    if !names.ends_with(": ") {
+        return false;
+    }
+    let (level, told) =
+        (level.clone(), Call::Log { level: LogLevel::Info, message: message.into() });
+    *words = std::iter::once(level).chain(arguments(told.arguments()).pop()).collect();
+    true
 }
 
 /// Completes a call; whether the line is about it.

@@ -42,6 +42,8 @@ pub enum What {
     },
     /// The guest called the host.
     Call {
+        /// Which guest.
+        guest: String,
         /// The function.
         function: String,
         /// Its arguments, pointers resolved as far as they can be.
@@ -57,6 +59,8 @@ pub enum What {
     },
     /// The guest returned.
     Return {
+        /// Which guest.
+        guest: String,
         /// What it had run.
         name: String,
         /// What it returned.
@@ -64,6 +68,8 @@ pub enum What {
     },
     /// The guest trapped.
     Trap {
+        /// Which guest.
+        guest: String,
         /// How.
         message: String,
     },
@@ -90,13 +96,13 @@ impl fmt::Display for Event {
             What::Callback { guest, name, arguments, .. } => {
                 write!(f, "  {guest} {name}({})", listed(arguments))
             }
-            What::Call { function, arguments, status, why, answer } => {
+            What::Call { function, arguments, status, why, answer, .. } => {
                 let result = answer.as_ref().or(why.as_ref());
                 let result = result.map_or(String::new(), |result| format!(" {result}"));
                 write!(f, "    {function}({}) = {status}{result}", listed(arguments))
             }
             What::Return { value, .. } => write!(f, "  -> {value}"),
-            What::Trap { message } => write!(f, "  -> trap: {message}"),
+            What::Trap { message, .. } => write!(f, "  -> trap: {message}"),
         }
     }
 }
@@ -107,15 +113,54 @@ fn listed(arguments: &[Argument]) -> String {
 }
 
 impl What {
+    /// The guest that it is about; none outside of guests.
+    pub fn guest(&self) -> Option<&str> {
+        match self {
+            Self::Callback { guest, .. }
+            | Self::Call { guest, .. }
+            | Self::Return { guest, .. }
+            | Self::Trap { guest, .. } => Some(guest),
+            Self::Note { .. } | Self::Other { .. } => None,
+        }
+    }
+
     /// Whether a host call was refused.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Call { status, .. } if status != "ok" && status != "0")
     }
 }
 
+/// The events as a person reads them, a line each. What a guest does after another one says whose it is.
+pub fn lines(events: &[Event]) -> Vec<String> {
+    let mut last = None;
+    let line = |event: &Event| {
+        let text = event.to_string();
+        let Some(guest) = event.what.guest() else { return text };
+        let is_told = matches!(event.what, What::Callback { .. });
+        if last.replace(guest.to_owned()).is_none_or(|last| last == guest) || is_told {
+            return text;
+        }
+        let told = text.trim_start();
+        format!("{:indent$}{guest} {told}", "", indent = text.len() - told.len())
+    };
+    events.iter().map(line).collect()
+}
+
 /// Turns a transcript into events.
 pub fn events(entries: &[(Duration, Entry)]) -> Vec<Event> {
-    entries.iter().map(|(at, entry)| Event { at: *at, what: what(entry) }).collect()
+    // A guest that is called while another one runs is done before that goes on.
+    let mut running: Vec<String> = Vec::new();
+    let event = |(at, entry): &(Duration, Entry)| {
+        if let Entry::Enter { guest, .. } = entry {
+            running.push(guest.clone());
+        }
+        let what = what(entry, running.last().map_or("", String::as_str));
+        if let Entry::Return { .. } | Entry::Trap(_) = entry {
+            running.pop();
+        }
+        Event { at: *at, what }
+    };
+    entries.iter().map(event).collect()
 }
 
 /// Named arguments.
@@ -127,11 +172,12 @@ pub(super) fn arguments<N: ToString, V: ToString>(
     pairs.into_iter().map(argument).collect()
 }
 
-fn what(entry: &Entry) -> What {
+fn what(entry: &Entry, guest: &str) -> What {
+    let guest = guest.to_owned();
     match entry {
         Entry::Note(text) => What::Note { text: text.trim().to_owned() },
-        Entry::Enter { guest, callback } => What::Callback {
-            guest: guest.clone(),
+        Entry::Enter { callback, .. } => What::Callback {
+            guest,
             name: name(*callback),
             context: callback.as_ref().map(Callback::context),
             arguments: callback.as_ref().map(Callback::arguments).map_or_else(Vec::new, arguments),
@@ -149,9 +195,10 @@ fn what(entry: &Entry) -> What {
                 Reply::Trap { why } => ("trap".into(), Some(why.to_string()), None),
             };
             let (function, arguments) = (call.function().to_string(), arguments(call.arguments()));
-            What::Call { function, arguments, status, why, answer }
+            What::Call { guest, function, arguments, status, why, answer }
         }
         Entry::Fault { function, fault } => What::Call {
+            guest,
             function: function.to_string(),
             arguments: Vec::new(),
             status: function.status_of_faults().to_string(),
@@ -159,13 +206,14 @@ fn what(entry: &Entry) -> What {
             answer: None,
         },
         Entry::Return { callback, word } => What::Return {
+            guest,
             name: name(*callback),
             value: match callback {
                 Some(callback) => callback.kind().show_return(*word),
                 None => "started".into(),
             },
         },
-        Entry::Trap(report) => What::Trap { message: report.outcome().to_string() },
+        Entry::Trap(report) => What::Trap { guest, message: report.outcome().to_string() },
     }
 }
 

@@ -1,6 +1,7 @@
 //! A transcript as a page: time runs down, each guest and context has a lane, and host calls stand below
 //! the callback that made them. Everything is in the page; it asks for nothing from elsewhere.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -39,8 +40,10 @@ struct Page {
     last: Option<Duration>,
     /// The row of the last block: what comes later stands lower, whatever its lane.
     row: usize,
-    /// A callback runs, whose block is not closed.
-    is_open: bool,
+    /// The guest with a callback whose block is not closed.
+    open: Option<String>,
+    /// The callback that each guest ran last, and its column.
+    ran: BTreeMap<String, (String, usize)>,
     /// Something has happened from outside: what guests do before is the start, and is folded.
     has_begun: bool,
 }
@@ -53,33 +56,37 @@ impl Page {
             last: None,
             // Below the names of the lanes.
             row: 1,
-            is_open: false,
+            open: None,
+            ran: BTreeMap::new(),
             has_begun: false,
         }
     }
 
     fn add(&mut self, event: &Event) {
+        if let What::Call { guest, .. } | What::Return { guest, .. } | What::Trap { guest, .. } =
+            &event.what
+            && self.open.as_ref() != Some(guest)
+            && let Some((name, column)) = self.ran.get(guest).cloned()
+        {
+            // Another guest has come between.
+            self.begin(guest, event.at, column, &format_args!("<b>{}</b> goes on", Escaped(&name)));
+        }
         match &event.what {
-            What::Note { text } if self.is_open => self.line("note", &Escaped(text)),
+            What::Note { text } if self.open.is_some() => self.line("note", &Escaped(text)),
             What::Note { text } => {
                 self.has_begun = true;
                 self.wide("note", event.at, text);
             }
-            What::Other { text } if self.is_open => self.line("other", &Escaped(text)),
+            What::Other { text } if self.open.is_some() => self.line("other", &Escaped(text)),
             What::Other { text } => self.wide("other", event.at, text),
             What::Callback { guest, name, context, arguments } => {
-                self.close();
-                let row = self.next_row(event.at);
                 let column = self.lanes.column(guest, *context) + 2;
-                let open = if self.has_begun { " open" } else { "" };
                 let arguments = Arguments(arguments);
-                self.write(format_args!(
-                    "<details{open} style=\"grid-area:{row}/{column}\"><summary><b>{}</b>{arguments}</summary>\n<ol>\n",
-                    Escaped(name)
-                ));
-                self.is_open = true;
+                let summary = format_args!("<b>{}</b>{arguments}", Escaped(name));
+                self.begin(guest, event.at, column, &summary);
+                self.ran.insert(guest.clone(), (name.clone(), column));
             }
-            What::Call { function, arguments, status, why, answer } => {
+            What::Call { function, arguments, status, why, answer, .. } => {
                 let class = if event.what.is_refused() { "call refused" } else { "call" };
                 let status = Escaped(status);
                 let answer = answer.iter().fold(String::new(), |text, answer| {
@@ -98,15 +105,26 @@ impl Page {
                 self.line("return", &format!("→ {}", Escaped(value)));
                 self.close();
             }
-            What::Trap { message } => {
+            What::Trap { message, .. } => {
                 self.line("trap", &format!("→ trap: {}", Escaped(message)));
                 self.close();
             }
         }
     }
 
+    /// Begins a block of a guest.
+    fn begin(&mut self, guest: &str, at: Duration, column: usize, summary: &dyn fmt::Display) {
+        self.close();
+        let row = self.next_row(at);
+        let open = if self.has_begun { " open" } else { "" };
+        self.write(format_args!(
+            "<details{open} style=\"grid-area:{row}/{column}\"><summary>{summary}</summary>\n<ol>\n"
+        ));
+        self.open = Some(guest.to_owned());
+    }
+
     fn close(&mut self) {
-        if std::mem::take(&mut self.is_open) {
+        if self.open.take().is_some() {
             self.body.push_str("</ol></details>\n");
         }
     }
@@ -220,9 +238,15 @@ mod tests {
         What::Callback { guest, name, context: Some(context), arguments: vec![argument] }
     }
 
+    fn returns(guest: &str) -> What {
+        let (guest, name) = (guest.into(), "proxy_on_tick".into());
+        What::Return { guest, name, value: "nothing".into() }
+    }
+
     #[test]
     fn a_page_has_lanes_and_asks_for_nothing() {
         let call = What::Call {
+            guest: "a@0".into(),
             function: "proxy_log".into(),
             arguments: Vec::new(),
             status: "bad_argument".into(),
@@ -233,9 +257,9 @@ mod tests {
             event(0, What::Note { text: "request 1".into() }),
             event(0, runs("a@0", 1)),
             event(0, call),
-            event(0, What::Return { name: "proxy_on_tick".into(), value: "nothing".into() }),
+            event(0, returns("a@0")),
             event(5, runs("a@1", 1)),
-            event(5, What::Trap { message: "unreachable".into() }),
+            event(5, What::Trap { guest: "a@1".into(), message: "unreachable".into() }),
         ];
         let page = html("a & b", &events);
         for part in [
@@ -254,6 +278,26 @@ mod tests {
         }
         assert_eq!(page.matches("<details").count(), page.matches("</details>").count());
         assert!(!page.contains("http") && !page.contains("<script"), "{page}");
+    }
+
+    #[test]
+    fn what_guests_do_at_once_stands_in_their_lanes() {
+        let events = [
+            event(0, What::Note { text: "both".into() }),
+            event(1, runs("a", 1)),
+            event(2, runs("b", 1)),
+            event(3, returns("a")),
+            event(4, returns("b")),
+        ];
+        let page = html("two", &events);
+        let blocks: Vec<&str> = page.split("grid-area:").skip(3).collect();
+        let lanes: Vec<&str> =
+            blocks.iter().map(|block| block.get(..3).unwrap_or_default()).collect();
+        assert_eq!(lanes, ["3/2", "4/3", "5/2", "6/3"], "{page}");
+        for block in &blocks[2..] {
+            assert!(block.contains("<b>proxy_on_tick</b> goes on</summary>"), "{block}");
+            assert_eq!(block.matches("→ nothing").count(), 1, "{block}");
+        }
     }
 
     #[test]

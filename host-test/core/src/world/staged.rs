@@ -26,7 +26,7 @@ pub(crate) struct Staged {
     pub(crate) body: Vec<u8>,
     /// The reply that the guest has sent.
     pub(crate) reply: Option<LocalReply>,
-    /// Properties of the stream.
+    /// Properties of the stream, by paths with dots.
     pub(crate) properties: Vec<(Vec<u8>, Vec<u8>)>,
     /// What all clocks show.
     pub(crate) time: Duration,
@@ -196,9 +196,11 @@ impl World {
     }
 
     fn staged_property(&self, scope: &Scope, path: &[u8]) -> Reply {
-        let path = path.strip_suffix(&[0]).unwrap_or(path);
+        // As there: whether guests ask with NUL or with dots between the segments is the same.
+        let segments = path.split(|&byte| byte == 0).filter(|segment| !segment.is_empty());
+        let path = segments.collect::<Vec<_>>().join(&b'.');
         // SDKs ask for these before there is a stream.
-        let plugin = match path {
+        let plugin = match path.as_slice() {
             b"plugin_name" => self.plugin_of(scope).map(|plugin| plugin.name.clone().into_bytes()),
             b"plugin_root_id" => {
                 self.plugin_of(scope).map(|plugin| plugin.root_id.clone().into_bytes())
@@ -209,7 +211,7 @@ impl World {
         let in_stream = self.stream_of(scope).is_some();
         let told = self.staged.iter().filter(|_| in_stream);
         let mut told = told.flat_map(|staged| &staged.properties);
-        match told.find(|(told, _)| told == path).map(|(_, value)| value.clone()).or(plugin) {
+        match told.find(|(told, _)| *told == path).map(|(_, value)| value.clone()).or(plugin) {
             Some(value) => Reply::Done(Answer::Bytes(value)),
             None => Reply::refused(Status::NotFound, "the test has no such property"),
         }

@@ -71,7 +71,7 @@ test:
         assert_eq!(format!("{text:?}"), format!("{:?}", read("a.yaml", yaml).unwrap()));
     }
     let [test] = text.tests.as_slice() else { panic!("{text:?}") };
-    assert_eq!(test.properties, [(b"a\0b".to_vec(), b"\x01".to_vec())]);
+    assert_eq!(test.properties, [(b"a.b".to_vec(), b"\x01".to_vec())]);
     let inputs: Vec<&Input> = test.phases.iter().map(|phase| &phase.input).collect();
     let line = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     assert_eq!(

@@ -176,12 +176,8 @@ impl<'de> Deserialize<'de> for WrittenTest {
                 Err("body_chunking_plan stands in place of num_chunks and chunk_size")
             }
         };
-        let properties = fields.properties.into_iter().map(|property| {
-            // A path is written with dots.
-            let path = property.path.bytes();
-            let path = path.map(|byte| if byte == b'.' { 0 } else { byte }).collect();
-            (path, property.value.0)
-        });
+        let properties = fields.properties.into_iter();
+        let properties = properties.map(|property| (property.path.into_bytes(), property.value.0));
         Ok(Self {
             name: fields.name,
             benchmark: fields.benchmark.0,
