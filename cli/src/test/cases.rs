@@ -77,7 +77,7 @@ impl Case {
     pub(super) fn traffic(&self) -> Traffic {
         match &self.what {
             What::Scenario(scenario) => scenario.traffic,
-            What::Test { .. } => Traffic::Http,
+            What::Test { .. } | What::Unplayed { .. } => Traffic::Http,
         }
     }
 
