@@ -8,8 +8,8 @@ use clap::Args;
 use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
-    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome as Came, Proxy,
-    ProxyHost, Sending, Settled, StartError,
+    Callout, Configured, Conversation, Cost, Exchange, HostFailure, Observation, Outcome as Came,
+    Proxy, ProxyHost, Sending, Settled, StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
@@ -182,6 +182,10 @@ impl Proxy for Narrated<'_> {
         settled: Settled<'_, [Vec<u8>]>,
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
         self.proxy.queue(vm_id, name, settled)
+    }
+
+    fn used(&self) -> Option<Cost> {
+        self.proxy.used()
     }
 }
 

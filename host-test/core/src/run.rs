@@ -15,7 +15,8 @@ use crate::chance::{Chance, Choice};
 use crate::proxy::{Callout, Configured, HostFailure, Proxy, ProxyHost, StartError};
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
-    ConfigureStep, ConnectionStep, HostName, PlannedCallout, Request, RequestStep, Scenario, Step,
+    ConfigureStep, ConnectionStep, Expectation, HostName, PlannedCallout, Request, RequestStep,
+    Scenario, StartStep, Step,
 };
 use exchange::{judge_cost, judge_exchange, judge_handshake};
 use watch::Watch;
@@ -94,7 +95,10 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
 
 /// Plays the steps, and nothing after them.
 fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
-    let mut failures = Vec::new();
+    let mut failures = judge_start_step(&scenario.start, proxy);
+    if failures.len() >= ENOUGH_FAILURES {
+        return failures;
+    }
     let mut next_worker = 0;
     let mut chance = Chance::of(scenario.seed, Choice::Worker);
     for (index, step) in scenario.steps.iter().enumerate() {
@@ -109,16 +113,22 @@ fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         };
         let failed_before = failures.len();
         let result = match step {
-            Step::Advance(advance) => proxy.advance(advance).map(|made| {
-                let mut fail = |what: String| failures.push(place.failure(what));
-                callouts::judge(&advance.callouts, &made, &mut fail);
-            }),
+            Step::Advance(advance) => {
+                let mut fail = |what| failures.push(place.failure(what));
+                watched(&advance.expect, proxy, &mut fail, |proxy, fail| {
+                    let made = proxy.advance(advance)?;
+                    callouts::judge(&advance.callouts, &made, fail);
+                    Ok(())
+                })
+            }
             Step::Clock(by) => proxy.step_clock(*by),
-            Step::Configure { configure, callouts } => {
-                proxy.configure(configure, callouts).map(|(configured, made)| {
-                    let mut fail = |what| failures.push(place.failure(what));
-                    judge_configured(configure, Some(&configured), &mut fail);
-                    callouts::judge(callouts, &made, &mut fail);
+            Step::Configure { configure, callouts, expect } => {
+                let mut fail = |what| failures.push(place.failure(what));
+                watched(expect, proxy, &mut fail, |proxy, fail| {
+                    let (configured, made) = proxy.configure(configure, callouts)?;
+                    judge_configured(configure, Some(&configured), fail);
+                    callouts::judge(callouts, &made, fail);
+                    Ok(())
                 })
             }
             Step::Request(request) => {
@@ -146,6 +156,36 @@ fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         }
     }
     failures
+}
+
+/// Judges what the start has left behind, and what it cost.
+fn judge_start_step(start: &StartStep, proxy: &mut dyn Proxy) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut fail = |what| {
+        failures.push(Failure { place: "start".into(), what, ..Failure::default() });
+    };
+    judge_cost(start.expect.budget, proxy.used(), &mut fail);
+    let judged = Watch::since_start(&start.expect).judge(proxy, &mut fail);
+    judged.unwrap_or_else(|failure| fail(failure.to_string()));
+    if let Some(failure) = failures.last_mut() {
+        failure.account = proxy.take_account();
+    }
+    failures
+}
+
+/// Does what is neither a request nor a connection, and judges what it leaves behind and what it costs.
+fn watched(
+    expect: &Expectation,
+    proxy: &mut dyn Proxy,
+    fail: &mut dyn FnMut(String),
+    act: impl FnOnce(&mut dyn Proxy, &mut dyn FnMut(String)) -> Result<(), HostFailure>,
+) -> Result<(), HostFailure> {
+    let watch = Watch::begin(proxy, vec![expect])?;
+    let before = proxy.used();
+    act(proxy, fail)?;
+    let cost = proxy.used().zip(before).map(|(after, before)| after.since(before));
+    judge_cost(expect.budget, cost, fail);
+    watch.judge(proxy, fail)
 }
 
 fn play_request(

@@ -3,8 +3,8 @@
 
 use crate::account::Account;
 use crate::proxy::{
-    Callout, Configured, Conversation, Exchange, Footprint, HostFailure, Observation, Outcome,
-    Proxy, Received, Sending, Settled,
+    Callout, Configured, Conversation, Cost, Exchange, Footprint, HostFailure, Observation,
+    Outcome, Proxy, Received, Sending, Settled,
 };
 use crate::scenario::{
     ADDED_TRAILER, AdvanceStep, ClockStep, ConfigureStep, ConnectionStep, HeaderLine,
@@ -156,6 +156,10 @@ impl Proxy for Watched<'_> {
         settled: Settled<'_, [Vec<u8>]>,
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
         self.proxy.queue(vm_id, name, settled)
+    }
+
+    fn used(&self) -> Option<Cost> {
+        self.proxy.used()
     }
 
     fn take_account(&mut self) -> Account {

@@ -22,6 +22,11 @@ impl<'a> Watch<'a> {
         Ok(Self { expected, logs_before })
     }
 
+    /// Of all since the start.
+    pub(super) fn since_start(expected: &'a Expectation) -> Self {
+        Self { expected: vec![expected], logs_before: 0 }
+    }
+
     pub(super) fn judge(
         &self,
         proxy: &mut dyn Proxy,
@@ -56,7 +61,7 @@ impl<'a> Watch<'a> {
             missing(expect, &seen, before).for_each(&mut *fail);
             for line in seen.logs.get(before..).unwrap_or_default() {
                 for text in expect.no_logs.iter().filter(|text| text.matches(&line.message)) {
-                    fail(format!("log: expected nothing with {text}, got {line}"));
+                    fail(format!("log: {text} is not expected, got {line}"));
                 }
             }
         }

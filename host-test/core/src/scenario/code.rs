@@ -65,6 +65,9 @@ impl Scenario {
         }
         self.proxy.check_routes().map_err(InvalidScenario)?;
         self.tls.iter().try_for_each(Tls::check).map_err(InvalidScenario)?;
+        let of_start = &self.start.expect;
+        let checked = of_start.check_without_request().and_then(|()| self.check_shared(of_start));
+        checked.map_err(|what| InvalidScenario(format!("start.{what}")))?;
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
             self.check_alone(step).map_err(within)?;
@@ -90,14 +93,16 @@ impl Scenario {
     fn check_alone(&self, step: &Step) -> Result<(), String> {
         step.check()?;
         self.check_traffic(step)?;
-        for expect in step.expectations() {
-            let check = |shared: &ExpectedShared| shared.check("shared_data", &self.filters);
-            expect.shared_data.iter().try_for_each(check)?;
-            let check = |queue: &ExpectedQueue| queue.check("queues", &self.filters);
-            expect.queues.iter().try_for_each(check)?;
-        }
+        step.expectations().try_for_each(|expect| self.check_shared(expect))?;
         self.check_worker(step)?;
         self.check_peers(step)
+    }
+
+    fn check_shared(&self, expect: &Expectation) -> Result<(), String> {
+        let check = |shared: &ExpectedShared| shared.check("shared_data", &self.filters);
+        expect.shared_data.iter().try_for_each(check)?;
+        let check = |queue: &ExpectedQueue| queue.check("queues", &self.filters);
+        expect.queues.iter().try_for_each(check)
     }
 
     fn check_peers(&self, step: &Step) -> Result<(), String> {
@@ -168,7 +173,8 @@ impl Step {
             }
             Self::Connection(step) => step.check(),
             Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
-                check_callouts(self.callouts())
+                check_callouts(self.callouts())?;
+                self.expectations().try_for_each(Expectation::check_without_request)
             }
         }
     }

@@ -13,7 +13,7 @@ use super::connection::Traffic;
 use super::from::RawFilters;
 use super::imports::RawImports;
 use super::peer::{RawPeers, RawTls};
-use super::step::{RawStep, Step};
+use super::step::{RawStart, RawStep, Step};
 use super::vary::RawVary;
 use super::written::Level;
 use super::{BUFFER_LIMIT, HostName, Only, Scenario};
@@ -107,6 +107,7 @@ struct RawScenario {
     #[serde(default)]
     imports: RawImports,
     only: Option<RawOnly>,
+    start: Option<RawStart>,
     refused: Option<String>,
     vary: Option<RawVary>,
     #[serde(default = "one_seed")]
@@ -154,6 +155,12 @@ impl RawScenario {
             }
             (Some(_), true) | (None, false) => {}
         }
+        if self.refused.is_some() && self.start.is_some() {
+            return Err(
+                "start: a proxy that refuses to start leaves nothing behind; remove start or refused"
+                    .into(),
+            );
+        }
         let only = self.only.map(RawOnly::check).transpose()?;
         let (filters, left) = self.filters.check(folder)?;
         let mut steps: Vec<Step> =
@@ -200,6 +207,7 @@ impl RawScenario {
             profile: self.profile,
             imports: self.imports.0,
             only,
+            start: self.start.map(RawStart::check).transpose()?.unwrap_or_default(),
             refused: self.refused,
             left,
             vary: self.vary.map(|RawVary(vary)| vary),

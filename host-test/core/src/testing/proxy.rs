@@ -125,7 +125,8 @@ impl Proxy {
         by: Duration,
         callouts: impl IntoIterator<Item = PlannedCallout>,
     ) -> Result<Meanwhile, PlayError> {
-        let step = AdvanceStep { by, callouts: callouts.into_iter().collect() };
+        let callouts = callouts.into_iter().collect();
+        let step = AdvanceStep { callouts, ..AdvanceStep::new(by) };
         self.check(&Step::Advance(step.clone()))?;
         let made = self.run.advance(&step).map_err(PlayError::Host)?;
         let failures = judge_callouts(&step.callouts, &made);
