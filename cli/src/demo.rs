@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tollgate_host::account::Account;
 use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
@@ -182,6 +183,10 @@ impl Proxy for Narrated<'_> {
         settled: Settled<'_, [Vec<u8>]>,
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
         self.proxy.queue(vm_id, name, settled)
+    }
+
+    fn take_account(&mut self) -> Account {
+        self.proxy.take_account()
     }
 
     fn used(&self) -> Option<Cost> {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::engine::Frame;
+use crate::scenario::Fault;
 
 /// What guests did in a step that may explain what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Account {
     /// Streams that came to no end because a filter held them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<String>,
+    /// The faults that a scenario asks for and that a call met.
+    #[serde(skip)]
+    pub struck: Vec<Fault>,
 }
 
 impl fmt::Display for Account {

@@ -11,12 +11,13 @@ mod watch;
 
 use std::fmt;
 
+use crate::account::Account;
 use crate::chance::{Chance, Choice};
 use crate::proxy::{Callout, Configured, HostFailure, Proxy, ProxyHost, StartError};
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
-    ConfigureStep, ConnectionStep, Expectation, HostName, PlannedCallout, Request, RequestStep,
-    Scenario, StartStep, Step,
+    ConfigureStep, ConnectionStep, Expectation, Fault, HostName, PlannedCallout, Request,
+    RequestStep, Scenario, StartStep, Step,
 };
 use exchange::{judge_cost, judge_exchange, judge_handshake};
 use watch::Watch;
@@ -96,9 +97,6 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
 /// Plays the steps, and nothing after them.
 fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = judge_start_step(&scenario.start, proxy);
-    if failures.len() >= ENOUGH_FAILURES {
-        return failures;
-    }
     let mut next_worker = 0;
     let mut chance = Chance::of(scenario.seed, Choice::Worker);
     for (index, step) in scenario.steps.iter().enumerate() {
@@ -111,7 +109,9 @@ fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 worker
             })
         };
-        let failed_before = failures.len();
+        // What guests did while the proxy started is in the account of the first step.
+        let is_first = index == 0;
+        let failed_before = if is_first { 0 } else { failures.len() };
         let result = match step {
             Step::Advance(advance) => {
                 let mut fail = |what| failures.push(place.failure(what));
@@ -145,6 +145,12 @@ fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         };
         let has_broken = result.map_err(|broken| failures.push(place.failure(broken.to_string())));
         let account = proxy.take_account();
+        if is_first {
+            failures.extend(idle(scenario.start.faults.iter(), &account).map(of_start));
+        }
+        if has_broken.is_ok() {
+            failures.extend(idle(step.faults(), &account).map(|what| place.failure(what)));
+        }
         if scenario.strict {
             failures.extend(strict::breaches(step, &account).map(|what| place.failure(what)));
         }
@@ -161,16 +167,25 @@ fn judge_steps(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
 /// Judges what the start has left behind, and what it cost.
 fn judge_start_step(start: &StartStep, proxy: &mut dyn Proxy) -> Vec<Failure> {
     let mut failures = Vec::new();
-    let mut fail = |what| {
-        failures.push(Failure { place: "start".into(), what, ..Failure::default() });
-    };
+    let mut fail = |what| failures.push(of_start(what));
     judge_cost(start.expect.budget, proxy.used(), &mut fail);
     let judged = Watch::since_start(&start.expect).judge(proxy, &mut fail);
     judged.unwrap_or_else(|failure| fail(failure.to_string()));
-    if let Some(failure) = failures.last_mut() {
-        failure.account = proxy.take_account();
-    }
     failures
+}
+
+fn of_start(what: String) -> Failure {
+    Failure { place: "start".into(), what, ..Failure::default() }
+}
+
+/// Faults that no call has met: what a scenario shows with them it does not show.
+fn idle<'a>(
+    faults: impl Iterator<Item = &'a Fault>,
+    account: &Account,
+) -> impl Iterator<Item = String> {
+    faults
+        .filter(|fault| !account.struck.contains(fault))
+        .map(|fault| format!("faults: {fault}: no guest made such a call, or another fault met it"))
 }
 
 /// Does what is neither a request nor a connection, and judges what it leaves behind and what it costs.

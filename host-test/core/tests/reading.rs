@@ -237,6 +237,18 @@ fn a_wrong_step_is_refused_with_line_and_column() {
         "no host function `proxy_no`",
     );
     refuse_step(
+        "{ advance: 1s, faults: [ { call: proc_exit, status: 1 } ] }",
+        (4, 5),
+        "faults.call: proc_exit does not return",
+    );
+    refuse(
+        &format!(
+            "{FILTERS}start: {{ faults: [ {{ call: proxy_log, status: 1 }} ] }}\nsteps: [ {{ advance: 1s }} ]"
+        ),
+        (1, 1),
+        "start.faults: a real Envoy cannot be told to fail",
+    );
+    refuse_step(
         "{ request: {}, faults: [ { call: proxy_log, status: 0 } ] }",
         (4, 5),
         "0 is success",

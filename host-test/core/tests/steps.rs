@@ -10,8 +10,8 @@
 
 mod common;
 
-use common::{Behaviour, agree, check, log, play};
-use tollgate_abi::{Answer, Call, Callback, MetricType, Reply};
+use common::{Behaviour, agree, check, log, play, status};
+use tollgate_abi::{Answer, Call, Callback, Destination, MetricType, Reply};
 use tollgate_host::engine::Trap;
 use tollgate_host::report::Verdict;
 use tollgate_host::scenario::Scenario;
@@ -123,5 +123,74 @@ fn a_step_without_a_request_expects_nothing_of_one() {
     refuse(&format!("start: {{ expect: {{ response: none }} }}\n{steps}"), belongs);
     let other = "start: { expect: { shared_data: [ { vm_id: x, key: a } ] } }";
     refuse(&format!("{other}\n{steps}"), "start.expect.shared_data: `a`: no filter has the vm_id");
-    refuse("start: {}\nrefused: no", "start: a proxy that refuses to start leaves nothing behind");
+    let refused = "start: { expect: {} }\nrefused: no";
+    refuse(refused, "start.expect: a proxy that refuses to start leaves nothing behind");
+}
+
+#[test]
+fn host_calls_fail_at_the_start_while_time_passes_and_in_requests_together() {
+    let guests: &'static [(&'static str, Behaviour)] = &[("asking", |world, callback| {
+        let asks = matches!(
+            callback,
+            Callback::Configure { .. } | Callback::Tick { .. } | Callback::RequestHeaders { .. }
+        );
+        if matches!(callback, Callback::Configure { .. }) {
+            world.handle(Call::SetTickPeriod { period_millis: 100 });
+        }
+        if asks {
+            let random =
+                world.handle(Call::RandomGet { buffer: Destination { address: 0, size: 1 } });
+            log(world, &format!("{}: {}", callback.kind(), status(&random)));
+        }
+        Ok(agree(callback))
+    })];
+    check(
+        guests,
+        "
+name: x
+filters: [ { filter: asking } ]
+only: { on: [wasmtime], reason: faults }
+start:
+  faults: [ { call: random_get, nth: 3, status: 29 } ]
+  expect: { logs: [ 'proxy_on_configure: 29', 'proxy_on_configure: ok' ] }
+steps:
+  - advance: 100ms
+    faults: [ { call: random_get, nth: 2, status: 29 } ]
+    expect: { logs: [ 'proxy_on_tick: ok', 'proxy_on_tick: 29' ] }
+  - configure: { filter: asking, config: other }
+    faults: [ { call: random_get, status: 29 } ]
+    expect: { logs: [ 'proxy_on_configure: 29' ], no_logs: [ 'ok' ] }
+  - together:
+      - request: {}
+        expect: { logs: [ 'proxy_on_request_headers: ok', 'proxy_on_request_headers: 29' ] }
+      - request: {}
+        faults: [ { call: random_get, nth: 1, status: 29 } ]
+  - { request: {}, expect: { no_logs: [ '29' ] } }
+",
+    );
+    let said = said(
+        guests,
+        "
+name: x
+filters: [ { filter: asking } ]
+only: { on: [wasmtime], reason: faults }
+start: { faults: [ { call: proxy_done, status: 1 } ] }
+steps:
+  - { request: {}, faults: [ { call: random_get, nth: 7, status: 29 } ] }
+  - { advance: 99ms, faults: [ { call: random_get, status: 29 } ] }
+  - { request: {}, repeat: 2, faults: [ { call: random_get, status: 29 }, { call: random_get, nth: 1, status: 8 } ] }
+",
+    );
+    let unmet = |place, fault| {
+        format!("{place}: faults: {fault}: no guest made such a call, or another fault met it")
+    };
+    assert_eq!(
+        said,
+        [
+            unmet("start", "every call of proxy_done"),
+            unmet("step 1, GET /", "call 7 of random_get"),
+            unmet("step 2, advance 99ms", "every call of random_get"),
+            unmet("step 3, GET /", "call 1 of random_get"),
+        ]
+    );
 }

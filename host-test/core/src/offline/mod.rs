@@ -391,8 +391,10 @@ impl Proxy for Run {
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
         self.world.note(|| format!("{:?} pass", step.by));
+        self.arm(&step.faults);
         self.begin_step(&step.callouts);
         self.pass_until(self.world.clock.passed().saturating_add(step.by))?;
+        self.world.faults.clear();
         self.refuse_what_was_called()?;
         Ok(self.made_callouts())
     }
@@ -411,8 +413,10 @@ impl Proxy for Run {
         step: &ConfigureStep,
         callouts: &[PlannedCallout],
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.arm(&step.faults);
         self.begin_step(callouts);
         let configured = self.reconfigure(step);
+        self.world.faults.clear();
         // What is due by now, as in a request.
         self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;

@@ -66,7 +66,9 @@ impl Scenario {
         self.proxy.check_routes().map_err(InvalidScenario)?;
         self.tls.iter().try_for_each(Tls::check).map_err(InvalidScenario)?;
         let of_start = &self.start.expect;
-        let checked = of_start.check_without_request().and_then(|()| self.check_shared(of_start));
+        let checked = check_faults(&self.start.faults)
+            .and_then(|()| of_start.check_without_request())
+            .and_then(|()| self.check_shared(of_start));
         checked.map_err(|what| InvalidScenario(format!("start.{what}")))?;
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
@@ -174,6 +176,7 @@ impl Step {
             Self::Connection(step) => step.check(),
             Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
                 check_callouts(self.callouts())?;
+                self.faults().try_for_each(check_fault)?;
                 self.expectations().try_for_each(Expectation::check_without_request)
             }
         }
@@ -217,10 +220,7 @@ fn no_requests(key: &str) -> String {
 
 /// Checks host calls that are to fail.
 pub(super) fn check_faults(faults: &[Fault]) -> Result<(), String> {
-    for fault in faults {
-        check_fault(fault).map_err(|what| format!("faults.{what}"))?;
-    }
-    Ok(())
+    faults.iter().try_for_each(check_fault)
 }
 
 /// Checks what callouts meet.
@@ -396,7 +396,7 @@ impl Fault {
         Self { call, nth: None, status }
     }
 
-    /// One call of a function within the request, counted from 1, fails with this status.
+    /// One call of a function within the step, counted from 1, fails with this status.
     pub fn nth(nth: u64, call: Function, status: Status) -> Self {
         Self { call, nth: Some(nth), status }
     }
@@ -462,8 +462,11 @@ fn check_meets(meets: &Meets) -> Result<(), String> {
 
 fn check_fault(fault: &Fault) -> Result<(), String> {
     match (fault.nth, fault.status) {
-        (Some(0), _) => Err("nth: calls count from 1".into()),
-        (_, Status::Ok) => Err("status: 0 is success, not a fault".into()),
+        (Some(0), _) => Err("faults.nth: calls count from 1".into()),
+        (_, Status::Ok) => Err("faults.status: 0 is success, not a fault".into()),
+        _ if !fault.call.returns_status() => {
+            Err(format!("faults.call: {} does not return, and so cannot fail", fault.call))
+        }
         _ => Ok(()),
     }
 }

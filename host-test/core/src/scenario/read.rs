@@ -155,12 +155,6 @@ impl RawScenario {
             }
             (Some(_), true) | (None, false) => {}
         }
-        if self.refused.is_some() && self.start.is_some() {
-            return Err(
-                "start: a proxy that refuses to start leaves nothing behind; remove start or refused"
-                    .into(),
-            );
-        }
         let only = self.only.map(RawOnly::check).transpose()?;
         let (filters, left) = self.filters.check(folder)?;
         let mut steps: Vec<Step> =
@@ -182,6 +176,13 @@ impl RawScenario {
         if on_envoy && !self.imports.0.is_empty() {
             return Err("imports: a real Envoy refuses a module with these; \
                         add only: { on: [wasmtime], reason: … }"
+                .into());
+        }
+        let start = self.start.map(|start| start.check(self.refused.is_some())).transpose()?;
+        let start = start.unwrap_or_default();
+        if on_envoy && !start.faults.is_empty() {
+            return Err("start.faults: a real Envoy cannot be told to fail; \
+                        add only: { on: [wasmtime, native], reason: … }"
                 .into());
         }
         for (index, step) in steps.iter().enumerate() {
@@ -207,7 +208,7 @@ impl RawScenario {
             profile: self.profile,
             imports: self.imports.0,
             only,
-            start: self.start.map(RawStart::check).transpose()?.unwrap_or_default(),
+            start,
             refused: self.refused,
             left,
             vary: self.vary.map(|RawVary(vary)| vary),

@@ -1,5 +1,6 @@
 //! A request as the client sends it, what the upstream does with it, and host calls that fail meanwhile.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -118,10 +119,20 @@ pub struct Answer {
 pub struct Fault {
     /// The function.
     pub call: tollgate_abi::Function,
-    /// Which call of it within the request, counted from 1; every call when not named.
+    /// Which call of it within the step, or within each repeat of it, counted from 1; every call when not
+    /// named.
     pub nth: Option<u64>,
     /// What it returns.
     pub status: Status,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nth {
+            Some(nth) => write!(f, "call {nth} of {}", self.call),
+            None => write!(f, "every call of {}", self.call),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -216,8 +227,14 @@ impl RawFault {
     }
 
     fn check(self) -> Result<Fault, String> {
-        let call = Function::from_import("env", &self.call)
-            .ok_or_else(|| format!("faults.call: there is no host function `{}`", self.call))?;
+        let found = |module| Function::from_import(module, &self.call);
+        let call = found("env").or_else(|| found("wasi_snapshot_preview1")).ok_or_else(|| {
+            format!(
+                "faults.call: there is no host function `{}`; write its whole name, such as proxy_log \
+                 or random_get",
+                self.call
+            )
+        })?;
         Ok(Fault { call, nth: self.nth, status: Status::from(self.status) })
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::callout::RawCallout;
-use super::code::check_callouts;
+use super::code::{check_callouts, check_faults};
 use super::configure::RawConfigure;
 use super::connection::{ConnectionStep, RawEvent};
 use super::expect::RawExpectation;
@@ -143,14 +143,21 @@ impl Step {
 
     /// Host calls that fail in this step.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
-        let of_requests = self.requests().flat_map(|step| &step.faults);
-        of_requests.chain(self.connection().into_iter().flat_map(|step| &step.faults))
+        let of_itself = match self {
+            Self::Connection(step) => step.faults.as_slice(),
+            Self::Advance(step) => &step.faults,
+            Self::Configure { configure, .. } => &configure.faults,
+            Self::Request(_) | Self::Together(_) | Self::Clock(_) => &[],
+        };
+        self.requests().flat_map(|step| &step.faults).chain(of_itself)
     }
 }
 
 /// The proxy starts, before the first step.
 #[derive(Clone, Debug, Default)]
 pub struct StartStep {
+    /// Host calls that fail until all VMs are configured.
+    pub faults: Vec<Fault>,
     /// What it leaves behind, and what it costs.
     pub expect: Expectation,
 }
@@ -162,6 +169,8 @@ pub struct AdvanceStep {
     pub by: Duration,
     /// What callouts meet meanwhile, in order per cluster.
     pub callouts: Vec<PlannedCallout>,
+    /// Host calls that fail meanwhile.
+    pub faults: Vec<Fault>,
     /// What it leaves behind, and what it costs.
     pub expect: Expectation,
 }
@@ -169,21 +178,31 @@ pub struct AdvanceStep {
 impl AdvanceStep {
     /// Time that passes, of which nothing is expected.
     pub fn new(by: Duration) -> Self {
-        Self { by, callouts: Vec::new(), expect: Expectation::default() }
+        Self { by, callouts: Vec::new(), faults: Vec::new(), expect: Expectation::default() }
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawStart {
-    #[serde(default)]
-    expect: RawExpectation,
+    faults: Option<Vec<RawFault>>,
+    expect: Option<RawExpectation>,
 }
 
 impl RawStart {
-    pub(super) fn check(self) -> Result<StartStep, String> {
-        let expect = self.expect.check().map_err(|what| format!("start.{what}"))?;
-        Ok(StartStep { expect })
+    /// A proxy that refuses to start leaves nothing behind.
+    pub(super) fn check(self, is_refused: bool) -> Result<StartStep, String> {
+        if is_refused && self.expect.is_some() {
+            return Err(
+                "start.expect: a proxy that refuses to start leaves nothing behind; remove it, or \
+                        `refused`"
+                    .into(),
+            );
+        }
+        let within = |what| format!("start.{what}");
+        let faults = RawFault::all(self.faults).map_err(within)?;
+        let expect = self.expect.unwrap_or_default().check().map_err(within)?;
+        Ok(StartStep { faults, expect })
     }
 }
 
@@ -191,7 +210,7 @@ impl RawStart {
 pub(super) enum RawStep {
     Done(Step),
     Request(Box<RequestStep>, RawMeanwhile),
-    Configure(RawConfigure, Vec<PlannedCallout>, Expectation),
+    Configure(RawConfigure, Vec<PlannedCallout>, Vec<Fault>, Expectation),
     Together(Vec<RawTimed>, Vec<PlannedCallout>),
 }
 
@@ -220,8 +239,8 @@ impl RawStep {
                 let requests = requests.collect::<Result<_, _>>()?;
                 Ok(Step::Together(Together { requests, callouts }))
             }
-            Self::Configure(configure, callouts, expect) => {
-                let configure = configure.check(filters)?;
+            Self::Configure(configure, callouts, faults, expect) => {
+                let configure = ConfigureStep { faults, ..configure.check(filters)? };
                 Ok(Step::Configure { configure, callouts, expect })
             }
         }
@@ -255,9 +274,9 @@ impl<'de> Deserialize<'de> for RawStep {
         let checked = match &step {
             Self::Done(step) => step.check(),
             Self::Request(step, _) => step.check(),
-            Self::Configure(_, callouts, expect) => {
-                check_callouts(callouts).and_then(|()| expect.check_without_request())
-            }
+            Self::Configure(_, callouts, faults, expect) => check_callouts(callouts)
+                .and_then(|()| check_faults(faults))
+                .and_then(|()| expect.check_without_request()),
             Self::Together(requests, callouts) => {
                 together::check_raw(requests).and_then(|()| check_callouts(callouts))
             }
@@ -324,9 +343,10 @@ impl StepFields {
                 Ok(RawStep::Done(Step::Connection(Box::new(step))))
             }
             (None, None, (Some(Span(by)), None, None)) => {
-                only("advance", &["callouts", "expect"])?;
+                only("advance", &["callouts", "faults", "expect"])?;
+                let faults = RawFault::all(self.faults)?;
                 let expect = self.expect.unwrap_or_default().check()?;
-                let step = AdvanceStep { by, callouts: callouts?, expect };
+                let step = AdvanceStep { by, callouts: callouts?, faults, expect };
                 Ok(RawStep::Done(Step::Advance(step)))
             }
             (None, None, (None, Some(by), None)) => {
@@ -334,9 +354,10 @@ impl StepFields {
                 Ok(RawStep::Done(Step::Clock(by)))
             }
             (None, None, (None, None, Some(configure))) => {
-                only("configure", &["callouts", "expect"])?;
+                only("configure", &["callouts", "faults", "expect"])?;
+                let faults = RawFault::all(self.faults)?;
                 let expect = self.expect.unwrap_or_default().check()?;
-                Ok(RawStep::Configure(configure, callouts?, expect))
+                Ok(RawStep::Configure(configure, callouts?, faults, expect))
             }
             _ => {
                 Err("a step is one of `request`, `connection`, `together`, `advance`, `clock` and \

@@ -63,12 +63,12 @@ impl Proxy {
     }
 
     /// Sends several requests, which are under way at the same time, and waits for the end of all. Those
-    /// that begin at the same time do so in their order.
+    /// that begin at the same time do so in their order. Faults are those of all: it is counted over all
+    /// requests which call is to fail.
     ///
     /// # Errors
     ///
-    /// [`PlayError`] as [`Request::send`]; also for fewer than two requests or more than 16, and for faults,
-    /// which belong to a request that is alone.
+    /// [`PlayError`] as [`Request::send`]; also for fewer than two requests or more than 16.
     pub fn together(
         &mut self,
         requests: impl IntoIterator<Item = Request>,
