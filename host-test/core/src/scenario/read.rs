@@ -36,7 +36,8 @@ impl Scenario {
             ReadError::NotUtf8 { line, column: last_line.len() + 1 }
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        yaml::parse_seed(&text, Within { folder }).map_err(ReadError::Invalid)
+        yaml::parse_seed(&text, Within { folder })
+            .map_err(|error| ReadError::Invalid(error.of_file(path)))
     }
 
     /// Reads a scenario from its text.
@@ -147,7 +148,8 @@ impl RawScenario {
         match (&self.refused, self.steps.is_empty()) {
             (Some(_), false) => {
                 return Err(
-                    "a proxy that refuses to start takes no steps; remove steps or refused".into(),
+                    "steps: a proxy that refuses to start takes none; remove steps or refused"
+                        .into(),
                 );
             }
             (None, true) => {
@@ -157,8 +159,10 @@ impl RawScenario {
         }
         let only = self.only.map(RawOnly::check).transpose()?;
         let (filters, left) = self.filters.check(folder)?;
-        let mut steps: Vec<Step> =
-            self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
+        let steps = self.steps.into_iter().enumerate().map(|(index, step)| {
+            step.check(&filters).map_err(|what| format!("steps[{index}].{what}"))
+        });
+        let mut steps: Vec<Step> = steps.collect::<Result<_, _>>()?;
         for step in &mut steps {
             step.set_folder(folder);
         }

@@ -222,7 +222,7 @@ pub(super) struct RawMeanwhile {
 
 impl RawMeanwhile {
     pub(super) fn check(self, filters: &[FilterUse]) -> Result<ConfigureStep, String> {
-        self.configure.check(filters)
+        self.configure.check(filters).map_err(|what| format!("meanwhile.{what}"))
     }
 }
 
