@@ -71,7 +71,7 @@ steps:
     expect:
       logs: [ {{ level: info, contains: ticked }} ]
       no_logs: [ configured ]
-      metrics: {{ ticks: 2 }}
+      metrics: {{ ticks: 2, tocks: null }}
       shared_data: {{ last: ticked }}
       queues: {{ q: null }}
       budget: {{ host_calls: 8 }}
@@ -87,7 +87,7 @@ steps:
 start: {{ expect: {{ logs: [ ticked ], budget: {{ host_calls: 8 }} }} }}
 steps:
   - advance: 100ms
-    expect: {{ no_logs: [ ick ], budget: {{ host_calls: 7 }} }}
+    expect: {{ no_logs: [ ick ], metrics: {{ ticks: null, times: 0 }}, budget: {{ host_calls: 7 }} }}
   - configure: {{ filter: clockwork, config: other }}
     expect: {{ logs: [ ticked ], shared_data: {{ last: ticked }} }}
 "
@@ -100,6 +100,8 @@ steps:
             "start: log: expected something with \"ticked\", got info: configured, \
              info: configured, info: configured",
             "step 1, advance 100ms: budget: 8 host calls, at most 7 are allowed",
+            "step 1, advance 100ms: metric ticks: expected no such metric, got 2",
+            "step 1, advance 100ms: metric times: expected 0, but no counter or gauge is named so",
             "step 1, advance 100ms: log: something with \"ick\" is not expected, got info: ticked",
             "step 1, advance 100ms: log: something with \"ick\" is not expected, got info: ticked",
             "step 2, configure filter 0: shared data last: expected \"ticked\", got \"configured\"",

@@ -116,9 +116,14 @@ fn missing<'a>(
 ) -> impl Iterator<Item = String> + 'a {
     let metrics =
         expect.metrics.iter().filter_map(|(name, expected)| match seen.metrics.get(name) {
-            Some(value) if value == expected => None,
-            Some(value) => Some(format!("metric {name}: expected {expected}, got {value}")),
-            None => Some(format!("metric {name}: expected {expected}, but it is not defined")),
+            got if got == expected.as_ref() => None,
+            Some(got) => Some(match expected {
+                Some(expected) => format!("metric {name}: expected {expected}, got {got}"),
+                None => format!("metric {name}: expected no such metric, got {got}"),
+            }),
+            None => expected.map(|expected| {
+                format!("metric {name}: expected {expected}, but no counter or gauge is named so")
+            }),
         });
     let lines = seen.logs.get(logs_before..).unwrap_or_default();
     let logs = expect.logs.iter().filter_map(move |log| {

@@ -18,8 +18,9 @@ pub struct Expectation {
     pub outcome: Option<ExpectedOutcome>,
     /// What the upstream gets.
     pub upstream: Option<ExpectedUpstream>,
-    /// Metrics by name, as they stand afterwards since the start.
-    pub metrics: BTreeMap<String, u64>,
+    /// Counters and gauges by name, as they stand afterwards since the start; none where there is to be no
+    /// such metric.
+    pub metrics: BTreeMap<String, Option<u64>>,
     /// Shared data, as it stands afterwards.
     pub shared_data: Vec<ExpectedShared>,
     /// Queues, as they stand afterwards.
@@ -134,7 +135,7 @@ pub(super) struct RawExpectation {
     refused: Option<String>,
     upstream: Option<WordOr<RawReceived>>,
     #[serde(default)]
-    metrics: BTreeMap<String, u64>,
+    metrics: BTreeMap<String, Option<u64>>,
     #[serde(default)]
     shared_data: RawStored<Matcher>,
     #[serde(default)]
