@@ -145,6 +145,30 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 }
 
 #[test]
+fn what_no_client_sends_is_refused_where_envoy_is_to_play_it() {
+    let belongs = "cannot be sent over HTTP/1.1 to a real Envoy";
+    for (step, column, place) in [
+        ("{ request: { path: /a b } }", 24, "steps[0].request.path: `/a b`"),
+        ("{ request: { path: '/a#b' } }", 24, "steps[0].request.path: `/a#b`"),
+        ("{ request: { method: 'GET X' } }", 26, "steps[0].request.method: `GET X`"),
+        (
+            r#"{ request: { headers: [ [a, "b\r\nc: d"] ] } }"#,
+            27,
+            r"steps[0].request.headers: `a: b\r\nc: d`",
+        ),
+        (
+            r#"{ request: {}, upstream: { headers: [ [a, "\0"] ] } }"#,
+            41,
+            r"steps[0].upstream.headers: `a: \x00`",
+        ),
+    ] {
+        refuse_step(step, (4, column), &format!("{place} {belongs}"));
+        let alone = format!("{FILTERS}only: {{ on: [wasmtime], reason: x }}\nsteps:\n  - {step}\n");
+        assert!(Scenario::parse(&alone).is_ok(), "{step}");
+    }
+}
+
+#[test]
 fn numbers_and_texts_are_asked_for_in_words_of_the_file() {
     let expect = |what: &str| format!("{{ request: {{}}, expect: {{ {what} }} }}");
     let whole = "a whole number from 0 to 18446744073709551615 is expected here";

@@ -16,7 +16,7 @@ use super::peer::{RawPeers, RawTls};
 use super::step::{RawStart, RawStep, Step};
 use super::vary::RawVary;
 use super::written::Level;
-use super::{BUFFER_LIMIT, HostName, Only, Scenario};
+use super::{BUFFER_LIMIT, HostName, Only, RequestStep, Scenario};
 use crate::profile::Profile;
 use crate::yaml::{self, InvalidYaml};
 
@@ -190,6 +190,12 @@ impl RawScenario {
                 .into());
         }
         for (index, step) in steps.iter().enumerate() {
+            if on_envoy && let Some(what) = step.requests().find_map(RequestStep::unsendable) {
+                return Err(format!(
+                    "steps[{index}].{what} cannot be sent over HTTP/1.1 to a real Envoy; change it, or \
+                     add only: {{ on: [wasmtime, native], reason: … }}"
+                ));
+            }
             if on_envoy && step.faults().next().is_some() {
                 return Err(format!(
                     "steps[{index}].faults: a real Envoy cannot be told to fail; \

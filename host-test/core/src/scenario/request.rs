@@ -9,7 +9,7 @@ use tollgate_abi::{Function, Status};
 
 use super::expect::Expectation;
 use super::value::{Bytes, Span};
-use super::written::{Body, Name};
+use super::written::{Body, Name, is_header_name};
 use super::{ConfigureStep, HeaderLine, PlannedCallout};
 
 /// A request, what the upstream answers, and what is expected.
@@ -33,6 +33,31 @@ pub struct RequestStep {
     pub faults: Vec<Fault>,
     /// What is expected of each time it is sent.
     pub expect: Expectation,
+}
+
+impl RequestStep {
+    /// The first thing in it that is not sent over HTTP/1.1, by any client: its place and its value.
+    pub(super) fn unsendable(&self) -> Option<String> {
+        let Request { method, path, headers, trailers, .. } = &self.request;
+        if !is_header_name(method.as_bytes()) {
+            return Some(format!("request.method: `{}`", method.escape_debug()));
+        }
+        if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ' || byte == b'#') {
+            return Some(format!("request.path: `{}`", path.escape_debug()));
+        }
+        let of_request = [("request.headers", headers), ("request.trailers", trailers)];
+        let of_upstream = match &self.upstream {
+            Upstream::Answer(answer) => {
+                vec![("upstream.headers", &answer.headers), ("upstream.trailers", &answer.trailers)]
+            }
+            Upstream::Reset => Vec::new(),
+        };
+        of_request.into_iter().chain(of_upstream).find_map(|(place, lines)| {
+            let is_broken = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+            let (name, value) = lines.iter().find(|(_, value)| value.iter().any(is_broken))?;
+            Some(format!("{place}: `{}: {}`", name.escape_ascii(), value.escape_ascii()))
+        })
+    }
 }
 
 /// A request as the client sends it.
