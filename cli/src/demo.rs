@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tollgate_host::account::Account;
 use tollgate_host::limits::Limits;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{
-    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome as Came, Proxy,
-    ProxyHost, Sending, Settled, StartError,
+    Callout, Configured, Conversation, Cost, Exchange, HostFailure, Observation, Outcome as Came,
+    Proxy, ProxyHost, Sending, Settled, StartError,
 };
 use tollgate_host::report::Verdict;
 use tollgate_host::run::{Start, judge_start, play, skipped};
@@ -182,6 +183,14 @@ impl Proxy for Narrated<'_> {
         settled: Settled<'_, [Vec<u8>]>,
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
         self.proxy.queue(vm_id, name, settled)
+    }
+
+    fn take_account(&mut self) -> Account {
+        self.proxy.take_account()
+    }
+
+    fn used(&self) -> Option<Cost> {
+        self.proxy.used()
     }
 }
 

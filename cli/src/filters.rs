@@ -268,7 +268,9 @@ pub(crate) fn read_configuration(file: &Path) -> Result<Vec<u8>> {
     if text.trim().is_empty() {
         return Ok(configuration(serde_json::Value::Null));
     }
-    let value = tollgate_host::yaml::parse(&text).with_context(|| format!("{}", file.display()))?;
+    let value = tollgate_host::yaml::parse(&text)
+        .map_err(|error| error.of_file(file))
+        .with_context(|| format!("{}", file.display()))?;
     Ok(configuration(value))
 }
 

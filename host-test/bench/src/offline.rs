@@ -273,7 +273,7 @@ impl<'a> Proxied<'a> {
 
     /// Lets virtual time pass.
     fn pause(&mut self) -> Result<(), NotMeasured> {
-        let step = AdvanceStep { by: PAUSE, callouts: Vec::new() };
+        let step = AdvanceStep::new(PAUSE);
         let passed = self.run.advance(&step);
         passed
             .map(|_| ())

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::engine::Frame;
+use crate::scenario::Fault;
 
 /// What guests did in a step that may explain what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,6 +28,9 @@ pub struct Account {
     /// Those of them whose client waited for the end, and did not leave on purpose.
     #[serde(skip)]
     pub endless: Vec<String>,
+    /// The faults that a scenario asks for and that a call met.
+    #[serde(skip)]
+    pub struck: Vec<Fault>,
 }
 
 impl fmt::Display for Account {

@@ -143,6 +143,12 @@ pub trait Proxy {
         settled: Settled<'_, [Vec<u8>]>,
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure>;
 
+    /// What guests have used since the start, and the memory that they have now; `None` where the proxy
+    /// cannot tell.
+    fn used(&self) -> Option<Cost> {
+        None
+    }
+
     /// Takes what guests did since it was taken last that may explain a failure; nothing where the proxy
     /// cannot tell.
     fn take_account(&mut self) -> Account {
@@ -352,7 +358,7 @@ pub struct Callout {
     pub met: Option<usize>,
 }
 
-/// What a request cost in the guest.
+/// What something cost in the guest, most often a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Host calls, counted in all filters of the chain.
@@ -361,6 +367,17 @@ pub struct Cost {
     pub fuel: Option<u64>,
     /// Linear memory of the largest guest afterwards, in bytes; engines without memory give none.
     pub memory_bytes: Option<u64>,
+}
+
+impl Cost {
+    /// What it cost since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        let fuel = match (before.fuel, self.fuel) {
+            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+            (_, after) => after,
+        };
+        Self { host_calls: self.host_calls.saturating_sub(before.host_calls), fuel, ..self }
+    }
 }
 
 /// What can be seen of a proxy from outside.

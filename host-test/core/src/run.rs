@@ -11,11 +11,13 @@ mod watch;
 
 use std::fmt;
 
+use crate::account::Account;
 use crate::chance::{Chance, Choice};
 use crate::proxy::{Callout, Configured, HostFailure, Proxy, ProxyHost, StartError};
 use crate::report::{Failure, Verdict};
 use crate::scenario::{
-    ConfigureStep, ConnectionStep, HostName, PlannedCallout, Request, RequestStep, Scenario, Step,
+    ConfigureStep, ConnectionStep, Expectation, Fault, HostName, PlannedCallout, Request,
+    RequestStep, Scenario, StartStep, Step,
 };
 use exchange::{judge_cost, judge_exchange, judge_handshake};
 use watch::Watch;
@@ -93,7 +95,7 @@ fn judge_traffic(scenario: &Scenario, proxy: &mut dyn Proxy, failures: &mut Vec<
 /// Plays the steps of a scenario as they are written on a running proxy, and nothing after them, and gives what
 /// was not as expected. What shows only under traffic is judged by [`run`] alone.
 pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
-    let mut failures = Vec::new();
+    let mut failures = judge_start_step(&scenario.start, proxy);
     let mut next_worker = 0;
     let mut chance = Chance::of(scenario.seed, Choice::Worker);
     for (index, step) in scenario.steps.iter().enumerate() {
@@ -106,18 +108,26 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
                 worker
             })
         };
-        let failed_before = failures.len();
+        // What guests did while the proxy started is in the account of the first step.
+        let is_first = index == 0;
+        let failed_before = if is_first { 0 } else { failures.len() };
         let result = match step {
-            Step::Advance(advance) => proxy.advance(advance).map(|made| {
-                let mut fail = |what: String| failures.push(place.failure(what));
-                callouts::judge(&advance.callouts, &made, &mut fail);
-            }),
+            Step::Advance(advance) => {
+                let mut fail = |what| failures.push(place.failure(what));
+                watched(&advance.expect, proxy, &mut fail, |proxy, fail| {
+                    let made = proxy.advance(advance)?;
+                    callouts::judge(&advance.callouts, &made, fail);
+                    Ok(())
+                })
+            }
             Step::Clock(by) => proxy.step_clock(*by),
-            Step::Configure { configure, callouts } => {
-                proxy.configure(configure, callouts).map(|(configured, made)| {
-                    let mut fail = |what| failures.push(place.failure(what));
-                    judge_configured(configure, Some(&configured), &mut fail);
-                    callouts::judge(callouts, &made, &mut fail);
+            Step::Configure { configure, callouts, expect } => {
+                let mut fail = |what| failures.push(place.failure(what));
+                watched(expect, proxy, &mut fail, |proxy, fail| {
+                    let (configured, made) = proxy.configure(configure, callouts)?;
+                    judge_configured(configure, Some(&configured), fail);
+                    callouts::judge(callouts, &made, fail);
+                    Ok(())
                 })
             }
             Step::Request(request) => {
@@ -134,6 +144,12 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         };
         let has_broken = result.map_err(|broken| failures.push(place.failure(broken.to_string())));
         let account = proxy.take_account();
+        if is_first {
+            failures.extend(idle(scenario.start.faults.iter(), &account).map(of_start));
+        }
+        if has_broken.is_ok() {
+            failures.extend(idle(step.faults(), &account).map(|what| place.failure(what)));
+        }
         if scenario.strict {
             failures.extend(strict::breaches(&account).map(|what| place.failure(what)));
         }
@@ -145,6 +161,45 @@ pub fn play(scenario: &Scenario, proxy: &mut dyn Proxy) -> Vec<Failure> {
         }
     }
     failures
+}
+
+/// Judges what the start has left behind, and what it cost.
+fn judge_start_step(start: &StartStep, proxy: &mut dyn Proxy) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut fail = |what| failures.push(of_start(what));
+    judge_cost(start.expect.budget, proxy.used(), &mut fail);
+    let judged = Watch::since_start(&start.expect).judge(proxy, &mut fail);
+    judged.unwrap_or_else(|failure| fail(failure.to_string()));
+    failures
+}
+
+fn of_start(what: String) -> Failure {
+    Failure { place: "start".into(), what, ..Failure::default() }
+}
+
+/// Faults that no call has met: what a scenario shows with them it does not show.
+fn idle<'a>(
+    faults: impl Iterator<Item = &'a Fault>,
+    account: &Account,
+) -> impl Iterator<Item = String> {
+    faults
+        .filter(|fault| !account.struck.contains(fault))
+        .map(|fault| format!("faults: {fault}: no guest made such a call, or another fault met it"))
+}
+
+/// Does what is neither a request nor a connection, and judges what it leaves behind and what it costs.
+fn watched(
+    expect: &Expectation,
+    proxy: &mut dyn Proxy,
+    fail: &mut dyn FnMut(String),
+    act: impl FnOnce(&mut dyn Proxy, &mut dyn FnMut(String)) -> Result<(), HostFailure>,
+) -> Result<(), HostFailure> {
+    let watch = Watch::begin(proxy, vec![expect])?;
+    let before = proxy.used();
+    act(proxy, fail)?;
+    let cost = proxy.used().zip(before).map(|(after, before)| after.since(before));
+    judge_cost(expect.budget, cost, fail);
+    watch.judge(proxy, fail)
 }
 
 fn play_request(

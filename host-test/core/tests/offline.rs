@@ -625,7 +625,7 @@ steps:
             "response header x-b: expected none, got \"1\"",
             "upstream path: expected \"/other\", got \"/\"",
             "upstream header x-a: expected \"1\", got \"1\", \"2\"",
-            "metric none: expected 1, but it is not defined",
+            "metric none: expected 1, but no counter or gauge is named so",
             "log: expected something with \"nothing\", got no line",
         ]
     );

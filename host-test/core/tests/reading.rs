@@ -52,13 +52,21 @@ fn a_wrong_connection_is_refused_with_line_and_column() {
 #[test]
 fn steps_are_those_of_the_protocol() {
     let request = "steps: [ { request: {} } ]\n";
-    refuse(&format!("{TCP}{request}"), (1, 1), "steps[0].request: a scenario with `protocol: tcp`");
+    refuse(
+        &format!("{TCP}{request}"),
+        (4, 21),
+        "steps[0].request: a scenario with `protocol: tcp`",
+    );
     let connection = "steps: [ { connection: [] } ]\n";
-    refuse(&format!("{FILTERS}{connection}"), (1, 1), "steps[0].connection: needs `protocol: tcp`");
+    refuse(
+        &format!("{FILTERS}{connection}"),
+        (3, 24),
+        "steps[0].connection: needs `protocol: tcp`",
+    );
     refuse(&format!("{FILTERS}protocol: udp\n{request}"), (3, 11), "unknown variant `udp`");
     let callout =
         "steps:\n  - connection: []\n    callouts: [ { cluster: upstream, never: true } ]\n";
-    refuse(&format!("{TCP}{callout}"), (1, 1), "`upstream` speaks TCP in this scenario");
+    refuse(&format!("{TCP}{callout}"), (6, 15), "`upstream` speaks TCP in this scenario");
     assert!(Scenario::parse(&format!("{TCP}{connection}")).is_ok());
 }
 
@@ -70,32 +78,40 @@ fn refuse_step(step: &str, place: (u64, u64), expected: &str) {
 #[test]
 fn a_wrong_scenario_is_refused_with_line_and_column() {
     refuse("", (1, 1), "unexpected end of input");
-    refuse("name: x\nfilters: []\nsteps: [ { advance: 1s } ]", (1, 1), "name at least one filter");
+    refuse("name: x\nfilters: []\nsteps: [ { advance: 1s } ]", (2, 10), "name at least one filter");
     refuse(FILTERS, (1, 1), "steps: missing");
     let filters = |filter: &str| {
         format!("name: x\nfilters: [ {{ filter: {filter} }} ]\nsteps: [ {{ advance: 1s }} ]")
     };
     for filter in ["''", "a.b"] {
-        refuse(&filters(filter), (1, 1), "filter: ");
+        refuse(&filters(filter), (2, 22), "filters[0].filter: ");
     }
     let image =
         Scenario::parse(&filters("oci://registry:5000/filters/limit:1.0@sha256:ab")).unwrap();
     assert_eq!(image.filters[0].name, "limit");
     refuse(&format!("{FILTERS}stps: []\n"), (3, 1), "unknown field `stps`");
-    refuse(&format!("{FILTERS}workers: 0\nsteps: [ {{ advance: 1s }} ]\n"), (3, 1), "nonzero");
-    refuse(&format!("{FILTERS}workers: 17\nsteps: [ {{ advance: 1s }} ]\n"), (1, 1), "bound of 16");
-    refuse(&format!("{FILTERS}name: again\n"), (3, 1), "duplicate");
+    refuse(
+        &format!("{FILTERS}workers: 0\nsteps: [ {{ advance: 1s }} ]\n"),
+        (3, 1),
+        "`0` is too little; write 1 or more",
+    );
+    refuse(
+        &format!("{FILTERS}workers: 17\nsteps: [ {{ advance: 1s }} ]\n"),
+        (3, 10),
+        "bound of 16",
+    );
+    refuse(&format!("{FILTERS}name: again\n"), (3, 1), "`name` is written twice; remove one");
     refuse(&format!("{FILTERS}steps: [\n"), (3, 8), "unclosed bracket");
     refuse(
         &format!("{FILTERS}refused: no\nsteps: [ {{ advance: 1s }} ]\n"),
-        (1, 1),
-        "takes no steps",
+        (4, 8),
+        "refuses to start takes none",
     );
     refuse(
         &format!(
             "{FILTERS}only: {{ on: [wasmtime], reason: ' ' }}\nsteps: [ {{ advance: 1s }} ]\n"
         ),
-        (1, 1),
+        (3, 33),
         "only.reason: empty",
     );
     for (key, expected) in [
@@ -118,7 +134,7 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
     let told = "properties: { connection.mtls: true }";
     refuse(
         &format!("{FILTERS}{told}\nsteps: [ {{ advance: 1s }} ]\n"),
-        (1, 1),
+        (3, 13),
         "a real Envoy cannot be told what it knows",
     );
     let not_a_value = "properties: { connection.mtls: [1] }";
@@ -133,10 +149,56 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
 }
 
 #[test]
+fn what_no_client_sends_is_refused_where_envoy_is_to_play_it() {
+    let belongs = "cannot be sent over HTTP/1.1 to a real Envoy";
+    for (step, column, place) in [
+        ("{ request: { path: /a b } }", 24, "steps[0].request.path: `/a b`"),
+        ("{ request: { path: '/a#b' } }", 24, "steps[0].request.path: `/a#b`"),
+        ("{ request: { method: 'GET X' } }", 26, "steps[0].request.method: `GET X`"),
+        (
+            r#"{ request: { headers: [ [a, "b\r\nc: d"] ] } }"#,
+            27,
+            r"steps[0].request.headers: `a: b\r\nc: d`",
+        ),
+        (
+            r#"{ request: {}, upstream: { headers: [ [a, "\0"] ] } }"#,
+            41,
+            r"steps[0].upstream.headers: `a: \x00`",
+        ),
+    ] {
+        refuse_step(step, (4, column), &format!("{place} {belongs}"));
+        let alone = format!("{FILTERS}only: {{ on: [wasmtime], reason: x }}\nsteps:\n  - {step}\n");
+        assert!(Scenario::parse(&alone).is_ok(), "{step}");
+    }
+}
+
+#[test]
+fn numbers_and_texts_are_asked_for_in_words_of_the_file() {
+    let expect = |what: &str| format!("{{ request: {{}}, expect: {{ {what} }} }}");
+    let whole = "a whole number from 0 to 18446744073709551615 is expected here";
+    refuse_step(&expect("metrics: { g: -1 }"), (4, 44), whole);
+    let whole = "a whole number from 0 to 65535 is expected here";
+    refuse_step(&expect("response: { status: x }"), (4, 50), whole);
+    refuse_step("{ request: {}, repeat: 0 }", (4, 20), "`0` is too little; write 1 or more");
+    refuse_step("{ request: { path: null } }", (4, 24), "text is expected here; write \"\" where");
+}
+
+#[test]
+fn a_mistake_in_a_file_is_told_of_the_file() {
+    let folder = std::env::temp_dir().join(format!("tollgate-reading-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("wrong.yaml");
+    std::fs::write(&file, format!("{FILTERS}stps: []\n")).unwrap();
+    let said = Scenario::read(&file).unwrap_err().to_string();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(said.contains(&format!("--> {}:3:1", file.display())), "{said}");
+}
+
+#[test]
 fn wrong_peers_are_refused_with_their_place() {
     for (key, expected) in [
         ("peers: {}", "peers: none; name at least one"),
-        ("peers: { a: {}, a: {} }", "duplicate"),
+        ("peers: { a: {}, a: {} }", "`a` is written twice"),
         ("peers: { a: { sans: [] } }", "unknown field `sans`"),
         ("peers: { a: { san: [spiffe] } }", "`spiffe` is not a subject alternative name"),
         ("peers: { a: { san: ['IP:10.0.0'] } }", "`IP:10.0.0` is not a subject alternative name"),
@@ -195,17 +257,17 @@ fn a_wrong_step_is_refused_with_line_and_column() {
     refuse_step("{ advance: 1 }", (4, 16), "not a duration");
     refuse_step("{ advance: 1s, repeat: 2 }", (4, 5), "`repeat` belongs to a request");
     refuse_step("{ clock: 10s }", (4, 14), "has no direction");
-    refuse_step("{ configure: { filter: 7 } }", (1, 1), "there is no filter 7");
-    refuse_step("{ configure: { filter: no } }", (1, 1), "no filter is named `no`");
-    refuse_step("{ configure: { filter: 0, refused: ' ' } }", (1, 1), "refused: empty");
+    refuse_step("{ configure: { filter: 7 } }", (4, 28), "there is no filter 7");
+    refuse_step("{ configure: { filter: no } }", (4, 28), "no filter is named `no`");
+    refuse_step("{ configure: { filter: 0, refused: ' ' } }", (4, 40), "refused: empty");
     refuse_step("{ configure: { filter: 0 }, worker: 0 }", (4, 5), "not to `configure`");
     refuse_step(
         "{ request: {}, meanwhile: { configure: { filter: 7 } } }",
-        (1, 1),
-        "there is no filter 7",
+        (4, 54),
+        "steps[0].meanwhile.configure.filter: there is no filter 7",
     );
-    refuse_step("{ request: {}, repeat: 0 }", (4, 20), "nonzero");
-    refuse_step("{ request: {}, worker: 1 }", (1, 1), "steps[0].worker: 1 does not exist");
+    refuse_step("{ request: {}, repeat: 0 }", (4, 20), "`0` is too little");
+    refuse_step("{ request: {}, worker: 1 }", (4, 28), "steps[0].worker: 1 does not exist");
     refuse_step("{ request: { header: [] } }", (4, 18), "unknown field `header`");
     refuse_step("{ request: { headers: [ [x y, a] ] } }", (4, 30), "is not a header name");
     refuse_step("{ request: { headers: [ [x, { hex: abc }] ] } }", (4, 33), "is not hex");
@@ -241,13 +303,25 @@ fn a_wrong_step_is_refused_with_line_and_column() {
         "no host function `proxy_no`",
     );
     refuse_step(
+        "{ advance: 1s, faults: [ { call: proc_exit, status: 1 } ] }",
+        (4, 5),
+        "faults.call: proc_exit does not return",
+    );
+    refuse(
+        &format!(
+            "{FILTERS}start: {{ faults: [ {{ call: proxy_log, status: 1 }} ] }}\nsteps: [ {{ advance: 1s }} ]"
+        ),
+        (3, 18),
+        "start.faults: a real Envoy cannot be told to fail",
+    );
+    refuse_step(
         "{ request: {}, faults: [ { call: proxy_log, status: 0 } ] }",
         (4, 5),
         "0 is success",
     );
     refuse_step(
         "{ request: {}, faults: [ { call: proxy_log, status: 1 } ] }",
-        (1, 1),
+        (4, 28),
         "cannot be told to fail",
     );
 }
@@ -262,7 +336,7 @@ fn requests_at_once_are_refused_with_line_and_column() {
     refuse_step(&two("request: {}, after: 16s"), (4, 17), "after: 16s is above the bound of 15s");
     refuse_step(&two("request: {}, repeat: 2"), (4, 17), alone);
     refuse_step(&two("request: {}, callouts: [ { cluster: a, never: true } ]"), (4, 17), alone);
-    refuse_step(&two("request: {}, worker: 1"), (1, 1), "worker: 1 does not exist");
+    refuse_step(&two("request: {}, worker: 1"), (4, 5), "worker: 1 does not exist");
     refuse_step("{ request: {}, after: 1s }", (4, 5), "`after` belongs to one of the requests");
     refuse_step(
         "{ together: [ { request: {} }, { request: {} } ], expect: {} }",
@@ -300,13 +374,13 @@ fn a_client_that_leaves_is_expected_to() {
 #[test]
 fn a_value_is_what_was_written() {
     let text = format!(
-        "{FILTERS}steps:\n  - request: {{ headers: [ [a, '1'], [b, no], [c, {{ hex: 'ff00' }}] ] }}\n"
+        "{FILTERS}steps:\n  - request: {{ headers: [ [a, '1'], [b, no], [c, {{ hex: 'ff80' }}] ] }}\n"
     );
     let scenario = Scenario::parse(&text).unwrap();
     let Some(Step::Request(step)) = scenario.steps.first() else { panic!("no request") };
     let lines: Vec<(&[u8], &[u8])> =
         step.request.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-    assert_eq!(lines, [(&b"a"[..], &b"1"[..]), (b"b", b"no"), (b"c", b"\xff\0")]);
+    assert_eq!(lines, [(&b"a"[..], &b"1"[..]), (b"b", b"no"), (b"c", b"\xff\x80")]);
     refuse_step("{ request: { headers: [ [a, 0x10] ] } }", (4, 33), "in quotes: \"16\"");
     refuse_step("{ request: { headers: [ [a, true] ] } }", (4, 33), "in quotes: \"true\"");
 }

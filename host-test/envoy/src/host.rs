@@ -11,7 +11,7 @@ use tollgate_host::scenario::{FilterSource, HostName, Scenario};
 
 use crate::delivery::{Delivery, InPlace};
 use crate::launch::{Launch, NotStarted};
-use crate::proxy::EnvoyProxy;
+use crate::proxy::{EnvoyProxy, refuse_faults};
 
 /// The host that runs each scenario on an Envoy process of its own.
 ///
@@ -52,6 +52,8 @@ impl ProxyHost for EnvoyHost {
 
     fn start(&self, scenario: &Scenario) -> Result<Box<dyn Proxy + '_>, StartError> {
         let host = |error: NotStarted| StartError::Host(Box::new(error));
+        let impossible = |failure| StartError::Host(Box::new(failure));
+        refuse_faults(&scenario.start.faults).map_err(impossible)?;
         let modules =
             self.modules(scenario).map_err(|error| StartError::Module(Box::new(error)))?;
         let folder = TempDir::with_prefix("tollgate-envoy-");

@@ -258,6 +258,7 @@ impl Proxy for EnvoyProxy {
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
         self.refuse_what_follows()?;
+        refuse_faults(&step.faults)?;
         refuse_long(step.by)?;
         let advanced = self.pass(step);
         advanced.map_err(|failure| self.explain(failure))
@@ -281,6 +282,7 @@ impl Proxy for EnvoyProxy {
         callouts: &[PlannedCallout],
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
         self.refuse_what_follows()?;
+        refuse_faults(&step.faults)?;
         let configured = self.give(step, callouts);
         configured.map_err(|failure| self.explain(failure))
     }
@@ -364,7 +366,9 @@ async fn settle(admin: Admin) -> Result<(), AdminError> {
     Ok(())
 }
 
-fn refuse_faults<'a>(faults: impl IntoIterator<Item = &'a Fault>) -> Result<(), HostFailure> {
+pub(crate) fn refuse_faults<'a>(
+    faults: impl IntoIterator<Item = &'a Fault>,
+) -> Result<(), HostFailure> {
     if faults.into_iter().next().is_none() {
         return Ok(());
     }

@@ -73,6 +73,20 @@ steps: [ { request: {}, expect: { no_logs: [ marked ] } } ]
 }
 
 #[test]
+fn the_start_time_and_a_configuration_have_expectations() {
+    check(
+        r"
+name: ticks until another configuration
+filters: [ { filter: tick } ]
+start: { expect: { logs: [ configured ], no_logs: [ ticked ] } }
+steps:
+  - { configure: { filter: tick, config: on }, expect: { logs: [ configured ] } }
+  - { advance: 500ms, expect: { logs: [ ticked ] } }
+",
+    );
+}
+
+#[test]
 fn each_worker_has_its_own_guest_and_its_own_client() {
     check(
         r#"
@@ -238,10 +252,12 @@ fn a_module_that_is_not_there_is_not_a_verdict() {
 #[test]
 fn what_a_real_envoy_cannot_do_is_said() {
     let Some(stage) = Stage::new() else { return };
+    // It is played even so: what is refused when it is read may be made in code.
     let scenario = scenario(
         r#"
 name: impossible
 filters: [ { filter: count } ]
+only: { on: [wasmtime], reason: no client sends these }
 steps:
   - request: { headers: [ [x-line, { hex: "0d0a" }] ] }
   - request: { path: "/a b" }
@@ -254,7 +270,7 @@ steps:
         let failure = proxy.exchange(0, step).unwrap_err().to_string();
         assert!(failure.contains("cannot be sent over HTTP/1.1"), "{failure}");
     }
-    let hour = AdvanceStep { by: Duration::from_hours(1), callouts: Vec::new() };
+    let hour = AdvanceStep::new(Duration::from_hours(1));
     let failure = proxy.advance(&hour).unwrap_err().to_string();
     assert!(failure.contains("above the bound"), "{failure}");
 }

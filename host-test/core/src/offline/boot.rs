@@ -125,6 +125,7 @@ impl Run {
             };
             self.later.insert(filter.source, loaded);
         }
+        self.arm(&scenario.start.faults);
         for filter in &filters {
             self.try_out(filter)?;
             self.install(filter, Place::Main)?;
@@ -137,6 +138,7 @@ impl Run {
                 }
             }
         }
+        self.world.faults.clear();
         self.filters = filters;
         self.refuse_what_was_called().map_err(|failure| StartError::Host(Box::new(failure)))
     }

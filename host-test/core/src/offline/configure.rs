@@ -200,10 +200,6 @@ impl Run {
     /// Gives up a VM without roots, as Envoy does. With the last one on the main thread, what was found
     /// out of its code is forgotten: who comes back to it begins anew.
     fn drop_vm(&mut self, vm: VmId) {
-        let guest = self.guests.get(vm.0).and_then(|guest| guest.instance.as_ref());
-        if let Some(fuel) = guest.and_then(|instance| instance.fuel_used()) {
-            *self.retired_fuel.get_or_insert(0) += fuel;
-        }
         self.drop_instance(vm);
         let Some(dropped) = self.world.vm_mut(vm) else { return };
         dropped.failed = true;

@@ -30,12 +30,12 @@ impl Run {
         self.begin_step(&step.callouts);
         // What came back to callouts that were made before.
         self.pass_until(self.world.clock.passed())?;
-        let meter = self.meter();
+        let before = self.cost();
         let (moments, refused) = self.carry_connection(worker, step)?;
         self.world.faults.clear();
         self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
-        let cost = self.cost_since(&meter);
+        let cost = self.cost().since(before);
         Ok(Conversation { moments, refused, callouts: self.made_callouts(), cost: Some(cost) })
     }
 

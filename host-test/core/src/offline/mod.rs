@@ -164,12 +164,6 @@ enum Happening {
     Answer(u64),
 }
 
-/// What guests have used until some moment.
-struct Meter {
-    host_calls: u64,
-    fuel: Option<u64>,
-}
-
 impl Run {
     /// Takes what the transcript holds so far.
     pub fn take_transcript(&mut self) -> Vec<Entry> {
@@ -293,17 +287,9 @@ impl Run {
         self.world.faults = faults.into_iter().map(armed).collect();
     }
 
-    fn meter(&self) -> Meter {
-        Meter { host_calls: self.world.host_calls, fuel: self.fuel_used() }
-    }
-
-    /// What guests have used since.
-    fn cost_since(&self, begin: &Meter) -> Cost {
-        let fuel = match (begin.fuel, self.fuel_used()) {
-            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
-            (_, after) => after,
-        };
-        let host_calls = self.world.host_calls.saturating_sub(begin.host_calls);
+    /// What guests have used until now.
+    fn cost(&self) -> Cost {
+        let (host_calls, fuel) = (self.world.host_calls, self.fuel_used());
         Cost { host_calls, fuel, memory_bytes: self.memory_bytes() }
     }
 
@@ -367,7 +353,7 @@ impl Proxy for Run {
         self.begin_step(callouts);
         // What came back to callouts that were made before.
         self.pass_until(self.world.clock.passed())?;
-        let meter = self.meter();
+        let before = self.cost();
         let outcomes = self.play(requests)?;
         self.world.faults.clear();
         // What is due by now: time passes only when something waits for it.
@@ -383,7 +369,7 @@ impl Proxy for Run {
             });
         }
         // What several requests cost cannot be told apart.
-        let cost = Some(self.cost_since(&meter)).filter(|_| outcomes.len() == 1);
+        let cost = Some(self.cost().since(before)).filter(|_| outcomes.len() == 1);
         let exchange = |Outcomes { client, upstream, configured, .. }| Exchange {
             outcome: client,
             upstream,
@@ -405,8 +391,10 @@ impl Proxy for Run {
 
     fn advance(&mut self, step: &AdvanceStep) -> Result<Vec<Callout>, HostFailure> {
         self.world.note(|| format!("{:?} pass", step.by));
+        self.arm(&step.faults);
         self.begin_step(&step.callouts);
         self.pass_until(self.world.clock.passed().saturating_add(step.by))?;
+        self.world.faults.clear();
         self.refuse_what_was_called()?;
         Ok(self.made_callouts())
     }
@@ -425,8 +413,10 @@ impl Proxy for Run {
         step: &ConfigureStep,
         callouts: &[PlannedCallout],
     ) -> Result<(Configured, Vec<Callout>), HostFailure> {
+        self.arm(&step.faults);
         self.begin_step(callouts);
         let configured = self.reconfigure(step);
+        self.world.faults.clear();
         // What is due by now, as in a request.
         self.pass_until(self.world.clock.passed())?;
         self.refuse_what_was_called()?;
@@ -454,6 +444,10 @@ impl Proxy for Run {
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
         let messages = self.world.queues.messages(self.sharing(vm_id), name);
         Ok(messages.map(|messages| messages.cloned().collect()))
+    }
+
+    fn used(&self) -> Option<Cost> {
+        Some(self.cost())
     }
 
     fn take_account(&mut self) -> Account {

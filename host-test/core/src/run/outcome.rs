@@ -3,7 +3,7 @@
 
 use crate::account::Account;
 use crate::proxy::{
-    Callout, Configured, Conversation, Exchange, HostFailure, Observation, Outcome, Proxy,
+    Callout, Configured, Conversation, Cost, Exchange, HostFailure, Observation, Outcome, Proxy,
     Received, Sending, Settled,
 };
 use crate::scenario::{
@@ -160,6 +160,10 @@ impl Proxy for Watched<'_> {
         settled: Settled<'_, [Vec<u8>]>,
     ) -> Result<Option<Vec<Vec<u8>>>, HostFailure> {
         self.proxy.queue(vm_id, name, settled)
+    }
+
+    fn used(&self) -> Option<Cost> {
+        self.proxy.used()
     }
 
     fn take_account(&mut self) -> Account {

@@ -170,7 +170,7 @@ fn grown(again: &Again, proxy: &mut dyn Proxy) -> Result<Vec<Failure>, Vec<Failu
 fn play(again: &Again, number: u64, proxy: &mut dyn Proxy) -> Result<(), HostFailure> {
     again.play(number, proxy)?;
     if again.takes_time() && number.is_multiple_of(BETWEEN_PAUSES) {
-        proxy.advance(&AdvanceStep { by: PAUSE, callouts: Vec::new() })?;
+        proxy.advance(&AdvanceStep::new(PAUSE))?;
     }
     Ok(())
 }

@@ -22,6 +22,11 @@ impl<'a> Watch<'a> {
         Ok(Self { expected, logs_before })
     }
 
+    /// Of all since the start.
+    pub(super) fn since_start(expected: &'a Expectation) -> Self {
+        Self { expected: vec![expected], logs_before: 0 }
+    }
+
     pub(super) fn judge(
         &self,
         proxy: &mut dyn Proxy,
@@ -56,7 +61,7 @@ impl<'a> Watch<'a> {
             missing(expect, &seen, before).for_each(&mut *fail);
             for line in seen.logs.get(before..).unwrap_or_default() {
                 for text in expect.no_logs.iter().filter(|text| text.matches(&line.message)) {
-                    fail(format!("log: expected nothing with {text}, got {line}"));
+                    fail(format!("log: {text} is not expected, got {line}"));
                 }
             }
         }
@@ -111,9 +116,14 @@ fn missing<'a>(
 ) -> impl Iterator<Item = String> + 'a {
     let metrics =
         expect.metrics.iter().filter_map(|(name, expected)| match seen.metrics.get(name) {
-            Some(value) if value == expected => None,
-            Some(value) => Some(format!("metric {name}: expected {expected}, got {value}")),
-            None => Some(format!("metric {name}: expected {expected}, but it is not defined")),
+            got if got == expected.as_ref() => None,
+            Some(got) => Some(match expected {
+                Some(expected) => format!("metric {name}: expected {expected}, got {got}"),
+                None => format!("metric {name}: expected no such metric, got {got}"),
+            }),
+            None => expected.map(|expected| {
+                format!("metric {name}: expected {expected}, but no counter or gauge is named so")
+            }),
         });
     let lines = seen.logs.get(logs_before..).unwrap_or_default();
     let logs = expect.logs.iter().filter_map(move |log| {

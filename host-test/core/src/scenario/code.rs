@@ -65,6 +65,11 @@ impl Scenario {
         }
         self.proxy.check_routes().map_err(InvalidScenario)?;
         self.tls.iter().try_for_each(Tls::check).map_err(InvalidScenario)?;
+        let of_start = &self.start.expect;
+        let checked = check_faults(&self.start.faults)
+            .and_then(|()| of_start.check_without_request())
+            .and_then(|()| self.check_shared(of_start));
+        checked.map_err(|what| InvalidScenario(format!("start.{what}")))?;
         for (index, step) in self.steps.iter().enumerate() {
             let within = |what: String| InvalidScenario(format!("steps[{index}].{what}"));
             self.check_alone(step).map_err(within)?;
@@ -90,14 +95,16 @@ impl Scenario {
     fn check_alone(&self, step: &Step) -> Result<(), String> {
         step.check()?;
         self.check_traffic(step)?;
-        for expect in step.expectations() {
-            let check = |shared: &ExpectedShared| shared.check("shared_data", &self.filters);
-            expect.shared_data.iter().try_for_each(check)?;
-            let check = |queue: &ExpectedQueue| queue.check("queues", &self.filters);
-            expect.queues.iter().try_for_each(check)?;
-        }
+        step.expectations().try_for_each(|expect| self.check_shared(expect))?;
         self.check_worker(step)?;
         self.check_peers(step)
+    }
+
+    fn check_shared(&self, expect: &Expectation) -> Result<(), String> {
+        let check = |shared: &ExpectedShared| shared.check("shared_data", &self.filters);
+        expect.shared_data.iter().try_for_each(check)?;
+        let check = |queue: &ExpectedQueue| queue.check("queues", &self.filters);
+        expect.queues.iter().try_for_each(check)
     }
 
     fn check_peers(&self, step: &Step) -> Result<(), String> {
@@ -162,7 +169,9 @@ impl Step {
             }
             Self::Connection(step) => step.check(),
             Self::Advance(_) | Self::Clock(_) | Self::Configure { .. } => {
-                check_callouts(self.callouts())
+                check_callouts(self.callouts())?;
+                self.faults().try_for_each(check_fault)?;
+                self.expectations().try_for_each(Expectation::check_without_request)
             }
         }
     }
@@ -205,10 +214,7 @@ fn no_requests(key: &str) -> String {
 
 /// Checks host calls that are to fail.
 pub(super) fn check_faults(faults: &[Fault]) -> Result<(), String> {
-    for fault in faults {
-        check_fault(fault).map_err(|what| format!("faults.{what}"))?;
-    }
-    Ok(())
+    faults.iter().try_for_each(check_fault)
 }
 
 /// Checks what callouts meet.
@@ -384,7 +390,7 @@ impl Fault {
         Self { call, nth: None, status }
     }
 
-    /// One call of a function within the request, counted from 1, fails with this status.
+    /// One call of a function within the step, counted from 1, fails with this status.
     pub fn nth(nth: u64, call: Function, status: Status) -> Self {
         Self { call, nth: Some(nth), status }
     }
@@ -450,8 +456,11 @@ fn check_meets(meets: &Meets) -> Result<(), String> {
 
 fn check_fault(fault: &Fault) -> Result<(), String> {
     match (fault.nth, fault.status) {
-        (Some(0), _) => Err("nth: calls count from 1".into()),
-        (_, Status::Ok) => Err("status: 0 is success, not a fault".into()),
+        (Some(0), _) => Err("faults.nth: calls count from 1".into()),
+        (_, Status::Ok) => Err("faults.status: 0 is success, not a fault".into()),
+        _ if !fault.call.returns_status() => {
+            Err(format!("faults.call: {} does not return, and so cannot fail", fault.call))
+        }
         _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::filter::{FilterSource, FilterUse, configuration};
+use super::request::Fault;
 
 /// A filter gets another configuration or another module while the proxy runs.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct ConfigureStep {
     pub module: Option<FilterSource>,
     /// Set when the proxy must refuse it and go on as before: text that it must say.
     pub refused: Option<String>,
+    /// Host calls that fail meanwhile; of a filter that gets it beside a request, they are the request's.
+    pub faults: Vec<Fault>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +51,7 @@ impl RawConfigure {
             (None, Some(_)) => None,
             (written, _) => Some(configuration(written.unwrap_or_default())),
         };
-        Ok(ConfigureStep { filter, config, module, refused: self.refused })
+        Ok(ConfigureStep { filter, config, module, refused: self.refused, faults: Vec::new() })
     }
 }
 

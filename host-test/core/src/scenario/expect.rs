@@ -11,25 +11,38 @@ use super::value::Matcher;
 use super::written::{Level, Name, WordOr};
 use crate::tls::Alert;
 
-/// What is expected of one request.
+/// What is expected of one request, or of what else happens.
 #[derive(Clone, Debug, Default)]
 pub struct Expectation {
     /// What the client gets.
     pub outcome: Option<ExpectedOutcome>,
     /// What the upstream gets.
     pub upstream: Option<ExpectedUpstream>,
-    /// Metrics by name, as they stand after the request since the start.
-    pub metrics: BTreeMap<String, u64>,
-    /// Shared data, as it stands after the request.
+    /// Counters and gauges by name, as they stand afterwards since the start; none where there is to be no
+    /// such metric.
+    pub metrics: BTreeMap<String, Option<u64>>,
+    /// Shared data, as it stands afterwards.
     pub shared_data: Vec<ExpectedShared>,
-    /// Queues, as they stand after the request.
+    /// Queues, as they stand afterwards.
     pub queues: Vec<ExpectedQueue>,
-    /// Log lines that this request writes, in any order.
+    /// Log lines that are written meanwhile, in any order.
     pub logs: Vec<ExpectedLog>,
-    /// Text that no log line of this request contains.
+    /// Text that no log line contains which is written meanwhile.
     pub no_logs: Vec<Matcher>,
     /// What it may cost.
     pub budget: Budget,
+}
+
+impl Expectation {
+    /// Checks what is expected where no request is.
+    pub(super) fn check_without_request(&self) -> Result<(), String> {
+        if self.outcome.is_none() && self.upstream.is_none() {
+            return Ok(());
+        }
+        Err("expect: `response`, `refused` and `upstream` belong to a request; here it is logs, \
+             no_logs, metrics, shared_data, queues and budget"
+            .into())
+    }
 }
 
 /// What the client is expected to get.
@@ -104,7 +117,7 @@ pub struct ExpectedLog {
     pub contains: Vec<u8>,
 }
 
-/// What a request may cost. On a real proxy, which cannot tell, a budget holds.
+/// What a request, or what else happens, may cost. On a real proxy, which cannot tell, a budget holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
     /// The most host calls.
@@ -122,7 +135,7 @@ pub(super) struct RawExpectation {
     refused: Option<String>,
     upstream: Option<WordOr<RawReceived>>,
     #[serde(default)]
-    metrics: BTreeMap<String, u64>,
+    metrics: BTreeMap<String, Option<u64>>,
     #[serde(default)]
     shared_data: RawStored<Matcher>,
     #[serde(default)]

@@ -43,7 +43,9 @@ impl RawFilters {
     ) -> Result<(Vec<FilterUse>, Vec<String>), String> {
         let RawDeployed { from, chain, plugin, modules } = match self {
             Self::Written(filters) => {
-                let filters = filters.into_iter().map(|filter| filter.check(folder));
+                let filters = filters.into_iter().enumerate().map(|(index, filter)| {
+                    filter.check(folder).map_err(|what| format!("filters[{index}].{what}"))
+                });
                 return Ok((filters.collect::<Result<_, _>>()?, Vec::new()));
             }
             Self::Deployed(deployed) => deployed,

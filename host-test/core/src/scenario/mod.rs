@@ -58,7 +58,7 @@ pub use read::ReadError;
 pub use request::{Answer, Ending, Fault, Pace, Pause, Request, RequestStep, Upstream};
 pub use routes::{Destination, RouteRule};
 pub use shared::{ExpectedQueue, ExpectedShared};
-pub use step::{AdvanceStep, Step};
+pub use step::{AdvanceStep, StartStep, Step};
 pub use together::{Timed, Together};
 pub(crate) use value::{Bytes, duration};
 pub use value::{ClockStep, Matcher};
@@ -101,6 +101,8 @@ pub struct Scenario {
     pub imports: Imports,
     /// Set when it cannot run everywhere.
     pub only: Option<Only>,
+    /// What is expected of the start.
+    pub start: StartStep,
     /// Set when the proxy must refuse to start: text that its log must contain.
     pub refused: Option<String>,
     /// What the file that the filters come from configures and no host plays, a line each.
@@ -135,6 +137,7 @@ impl Scenario {
             profile: Profile::Envoy,
             imports: Imports::new(),
             only: None,
+            start: StartStep::default(),
             refused: None,
             left: Vec::new(),
             vary: None,
@@ -156,7 +159,8 @@ impl Scenario {
     /// The `vm_id`s whose shared data or queues some step expects something of.
     pub fn watched_vm_ids(&self) -> BTreeSet<&str> {
         let first = self.filters.first().map_or("", |filter| filter.vm_id.as_str());
-        let expected = self.steps.iter().flat_map(Step::expectations).flat_map(|expect| {
+        let of_steps = self.steps.iter().flat_map(Step::expectations);
+        let expected = of_steps.chain([&self.start.expect]).flat_map(|expect| {
             let values = expect.shared_data.iter().map(|shared| shared.vm_id.as_deref());
             values.chain(expect.queues.iter().map(|queue| queue.vm_id.as_deref()))
         });

@@ -13,10 +13,10 @@ use super::connection::Traffic;
 use super::from::RawFilters;
 use super::imports::RawImports;
 use super::peer::{RawPeers, RawTls};
-use super::step::{RawStep, Step};
+use super::step::{RawStart, RawStep, Step};
 use super::vary::RawVary;
 use super::written::Level;
-use super::{BUFFER_LIMIT, HostName, Only, Scenario};
+use super::{BUFFER_LIMIT, HostName, Only, RequestStep, Scenario};
 use crate::profile::Profile;
 use crate::yaml::{self, InvalidYaml};
 
@@ -36,7 +36,8 @@ impl Scenario {
             ReadError::NotUtf8 { line, column: last_line.len() + 1 }
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        yaml::parse_seed(&text, Within { folder }).map_err(ReadError::Invalid)
+        yaml::parse_seed(&text, Within { folder })
+            .map_err(|error| ReadError::Invalid(error.of_file(path)))
     }
 
     /// Reads a scenario from its text.
@@ -107,6 +108,7 @@ struct RawScenario {
     #[serde(default)]
     imports: RawImports,
     only: Option<RawOnly>,
+    start: Option<RawStart>,
     refused: Option<String>,
     vary: Option<RawVary>,
     #[serde(default = "one_seed")]
@@ -146,7 +148,8 @@ impl RawScenario {
         match (&self.refused, self.steps.is_empty()) {
             (Some(_), false) => {
                 return Err(
-                    "a proxy that refuses to start takes no steps; remove steps or refused".into(),
+                    "steps: a proxy that refuses to start takes none; remove steps or refused"
+                        .into(),
                 );
             }
             (None, true) => {
@@ -156,8 +159,10 @@ impl RawScenario {
         }
         let only = self.only.map(RawOnly::check).transpose()?;
         let (filters, left) = self.filters.check(folder, self.protocol)?;
-        let mut steps: Vec<Step> =
-            self.steps.into_iter().map(|step| step.check(&filters)).collect::<Result<_, _>>()?;
+        let steps = self.steps.into_iter().enumerate().map(|(index, step)| {
+            step.check(&filters).map_err(|what| format!("steps[{index}].{what}"))
+        });
+        let mut steps: Vec<Step> = steps.collect::<Result<_, _>>()?;
         for step in &mut steps {
             step.set_folder(folder);
         }
@@ -177,7 +182,20 @@ impl RawScenario {
                         add only: { on: [wasmtime], reason: … }"
                 .into());
         }
+        let start = self.start.map(|start| start.check(self.refused.is_some())).transpose()?;
+        let start = start.unwrap_or_default();
+        if on_envoy && !start.faults.is_empty() {
+            return Err("start.faults: a real Envoy cannot be told to fail; \
+                        add only: { on: [wasmtime, native], reason: … }"
+                .into());
+        }
         for (index, step) in steps.iter().enumerate() {
+            if on_envoy && let Some(what) = step.requests().find_map(RequestStep::unsendable) {
+                return Err(format!(
+                    "steps[{index}].{what} cannot be sent over HTTP/1.1 to a real Envoy; change it, or \
+                     add only: {{ on: [wasmtime, native], reason: … }}"
+                ));
+            }
             if on_envoy && step.faults().next().is_some() {
                 return Err(format!(
                     "steps[{index}].faults: a real Envoy cannot be told to fail; \
@@ -200,6 +218,7 @@ impl RawScenario {
             profile: self.profile,
             imports: self.imports.0,
             only,
+            start,
             refused: self.refused,
             left,
             vary: self.vary.map(|RawVary(vary)| vary),

@@ -1,5 +1,6 @@
 //! A request as the client sends it, what the upstream does with it, and host calls that fail meanwhile.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tollgate_abi::{Function, Status};
 
 use super::expect::Expectation;
 use super::value::{Bytes, Span};
-use super::written::{Body, Name};
+use super::written::{Body, Name, is_header_name};
 use super::{ConfigureStep, HeaderLine, PlannedCallout};
 
 /// A request, what the upstream answers, and what is expected.
@@ -32,6 +33,31 @@ pub struct RequestStep {
     pub faults: Vec<Fault>,
     /// What is expected of each time it is sent.
     pub expect: Expectation,
+}
+
+impl RequestStep {
+    /// The first thing in it that is not sent over HTTP/1.1, by any client: its place and its value.
+    pub(super) fn unsendable(&self) -> Option<String> {
+        let Request { method, path, headers, trailers, .. } = &self.request;
+        if !is_header_name(method.as_bytes()) {
+            return Some(format!("request.method: `{}`", method.escape_debug()));
+        }
+        if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ' || byte == b'#') {
+            return Some(format!("request.path: `{}`", path.escape_debug()));
+        }
+        let of_request = [("request.headers", headers), ("request.trailers", trailers)];
+        let of_upstream = match &self.upstream {
+            Upstream::Answer(answer) => {
+                vec![("upstream.headers", &answer.headers), ("upstream.trailers", &answer.trailers)]
+            }
+            Upstream::Reset => Vec::new(),
+        };
+        of_request.into_iter().chain(of_upstream).find_map(|(place, lines)| {
+            let is_broken = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+            let (name, value) = lines.iter().find(|(_, value)| value.iter().any(is_broken))?;
+            Some(format!("{place}: `{}: {}`", name.escape_ascii(), value.escape_ascii()))
+        })
+    }
 }
 
 /// A request as the client sends it.
@@ -118,10 +144,20 @@ pub struct Answer {
 pub struct Fault {
     /// The function.
     pub call: tollgate_abi::Function,
-    /// Which call of it within the request, counted from 1; every call when not named.
+    /// Which call of it within the step, or within each repeat of it, counted from 1; every call when not
+    /// named.
     pub nth: Option<u64>,
     /// What it returns.
     pub status: Status,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nth {
+            Some(nth) => write!(f, "call {nth} of {}", self.call),
+            None => write!(f, "every call of {}", self.call),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -216,8 +252,14 @@ impl RawFault {
     }
 
     fn check(self) -> Result<Fault, String> {
-        let call = Function::from_import("env", &self.call)
-            .ok_or_else(|| format!("faults.call: there is no host function `{}`", self.call))?;
+        let found = |module| Function::from_import(module, &self.call);
+        let call = found("env").or_else(|| found("wasi_snapshot_preview1")).ok_or_else(|| {
+            format!(
+                "faults.call: there is no host function `{}`; write its whole name, such as proxy_log \
+                 or random_get",
+                self.call
+            )
+        })?;
         Ok(Fault { call, nth: self.nth, status: Status::from(self.status) })
     }
 }

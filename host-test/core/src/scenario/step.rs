@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::callout::RawCallout;
-use super::code::check_callouts;
+use super::code::{check_callouts, check_faults};
 use super::configure::RawConfigure;
 use super::connection::{ConnectionStep, RawEvent};
 use super::expect::RawExpectation;
@@ -39,6 +39,8 @@ pub enum Step {
         configure: ConfigureStep,
         /// What callouts meet meanwhile, in order per cluster.
         callouts: Vec<PlannedCallout>,
+        /// What it leaves behind, and what it costs.
+        expect: Expectation,
     },
 }
 
@@ -115,17 +117,49 @@ impl Step {
         self.requests_mut().filter_map(|step| step.meanwhile.as_mut()).for_each(place);
     }
 
-    /// What is expected of its requests, or of its connection.
+    /// What is expected of its requests, or of the step itself.
     pub(super) fn expectations(&self) -> impl Iterator<Item = &Expectation> {
-        let of_requests = self.requests().map(|step| &step.expect);
-        of_requests.chain(self.connection().map(|step| &step.expect))
+        let of_itself = match self {
+            Self::Connection(step) => Some(&step.expect),
+            Self::Advance(step) => Some(&step.expect),
+            Self::Configure { expect, .. } => Some(expect),
+            Self::Request(_) | Self::Together(_) | Self::Clock(_) => None,
+        };
+        self.requests().map(|step| &step.expect).chain(of_itself)
+    }
+
+    /// What is expected of its requests, or of the step itself.
+    pub(super) fn expectations_mut(&mut self) -> impl Iterator<Item = &mut Expectation> {
+        let (of_itself, requests) = match self {
+            Self::Connection(step) => (Some(&mut step.expect), None),
+            Self::Advance(step) => (Some(&mut step.expect), None),
+            Self::Configure { expect, .. } => (Some(expect), None),
+            Self::Clock(_) => (None, None),
+            requests @ (Self::Request(_) | Self::Together(_)) => (None, Some(requests)),
+        };
+        let of_requests = requests.into_iter().flat_map(Self::requests_mut);
+        of_itself.into_iter().chain(of_requests.map(|step| &mut step.expect))
     }
 
     /// Host calls that fail in this step.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
-        let of_requests = self.requests().flat_map(|step| &step.faults);
-        of_requests.chain(self.connection().into_iter().flat_map(|step| &step.faults))
+        let of_itself = match self {
+            Self::Connection(step) => step.faults.as_slice(),
+            Self::Advance(step) => &step.faults,
+            Self::Configure { configure, .. } => &configure.faults,
+            Self::Request(_) | Self::Together(_) | Self::Clock(_) => &[],
+        };
+        self.requests().flat_map(|step| &step.faults).chain(of_itself)
     }
+}
+
+/// The proxy starts, before the first step.
+#[derive(Clone, Debug, Default)]
+pub struct StartStep {
+    /// Host calls that fail until all VMs are configured.
+    pub faults: Vec<Fault>,
+    /// What it leaves behind, and what it costs.
+    pub expect: Expectation,
 }
 
 /// Time that passes.
@@ -135,13 +169,48 @@ pub struct AdvanceStep {
     pub by: Duration,
     /// What callouts meet meanwhile, in order per cluster.
     pub callouts: Vec<PlannedCallout>,
+    /// Host calls that fail meanwhile.
+    pub faults: Vec<Fault>,
+    /// What it leaves behind, and what it costs.
+    pub expect: Expectation,
+}
+
+impl AdvanceStep {
+    /// Time that passes, of which nothing is expected.
+    pub fn new(by: Duration) -> Self {
+        Self { by, callouts: Vec::new(), faults: Vec::new(), expect: Expectation::default() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStart {
+    faults: Option<Vec<RawFault>>,
+    expect: Option<RawExpectation>,
+}
+
+impl RawStart {
+    /// A proxy that refuses to start leaves nothing behind.
+    pub(super) fn check(self, is_refused: bool) -> Result<StartStep, String> {
+        if is_refused && self.expect.is_some() {
+            return Err(
+                "start.expect: a proxy that refuses to start leaves nothing behind; remove it, or \
+                        `refused`"
+                    .into(),
+            );
+        }
+        let within = |what| format!("start.{what}");
+        let faults = RawFault::all(self.faults).map_err(within)?;
+        let expect = self.expect.unwrap_or_default().check().map_err(within)?;
+        Ok(StartStep { faults, expect })
+    }
 }
 
 /// A step, but for the filters that it names.
 pub(super) enum RawStep {
     Done(Step),
     Request(Box<RequestStep>, RawMeanwhile),
-    Configure(RawConfigure, Vec<PlannedCallout>),
+    Configure(RawConfigure, Vec<PlannedCallout>, Vec<Fault>, Expectation),
     Together(Vec<RawTimed>, Vec<PlannedCallout>),
 }
 
@@ -153,7 +222,7 @@ pub(super) struct RawMeanwhile {
 
 impl RawMeanwhile {
     pub(super) fn check(self, filters: &[FilterUse]) -> Result<ConfigureStep, String> {
-        self.configure.check(filters)
+        self.configure.check(filters).map_err(|what| format!("meanwhile.{what}"))
     }
 }
 
@@ -170,9 +239,9 @@ impl RawStep {
                 let requests = requests.collect::<Result<_, _>>()?;
                 Ok(Step::Together(Together { requests, callouts }))
             }
-            Self::Configure(configure, callouts) => {
-                let configure = configure.check(filters)?;
-                Ok(Step::Configure { configure, callouts })
+            Self::Configure(configure, callouts, faults, expect) => {
+                let configure = ConfigureStep { faults, ..configure.check(filters)? };
+                Ok(Step::Configure { configure, callouts, expect })
             }
         }
     }
@@ -205,7 +274,9 @@ impl<'de> Deserialize<'de> for RawStep {
         let checked = match &step {
             Self::Done(step) => step.check(),
             Self::Request(step, _) => step.check(),
-            Self::Configure(_, callouts) => check_callouts(callouts),
+            Self::Configure(_, callouts, faults, expect) => check_callouts(callouts)
+                .and_then(|()| check_faults(faults))
+                .and_then(|()| expect.check_without_request()),
             Self::Together(requests, callouts) => {
                 together::check_raw(requests).and_then(|()| check_callouts(callouts))
             }
@@ -227,7 +298,7 @@ impl StepFields {
                 None => RawStep::Done(Step::Request(step)),
             });
         }
-        let beside = [
+        let written = [
             ("repeat", self.repeat.is_some()),
             ("worker", self.worker.is_some()),
             ("peer", self.peer.is_some()),
@@ -235,17 +306,23 @@ impl StepFields {
             ("meanwhile", self.meanwhile.is_some()),
             ("faults", self.faults.is_some()),
             ("expect", self.expect.is_some()),
+            ("callouts", self.callouts.is_some()),
         ];
-        let beside = beside.iter().find(|(_, is_there)| *is_there).map(|(key, _)| key);
-        let callouts_beside = self.callouts.is_some().then_some(&"callouts");
+        let only = |what: &str, takes: &[&str]| match written
+            .iter()
+            .find(|(key, is_there)| *is_there && !takes.contains(key))
+        {
+            None => Ok(()),
+            Some((key, _)) => Err(format!("`{key}` belongs to a request, not to `{what}`")),
+        };
         let callouts = self.callouts.unwrap_or_default().into_iter().map(RawCallout::check);
         let callouts = callouts.collect::<Result<Vec<_>, _>>();
         let others = (self.advance, self.clock, self.configure);
         match (self.together, self.connection, others) {
-            (Some(requests), None, (None, None, None)) => match beside {
-                None => Ok(RawStep::Together(requests, callouts?)),
-                Some(key) => Err(format!("`{key}` belongs to a request, not to `together`")),
-            },
+            (Some(requests), None, (None, None, None)) => {
+                only("together", &["callouts"])?;
+                Ok(RawStep::Together(requests, callouts?))
+            }
             (None, Some(events), (None, None, None)) => {
                 if self.upstream.is_some() || self.meanwhile.is_some() {
                     return Err(
@@ -265,18 +342,23 @@ impl StepFields {
                 };
                 Ok(RawStep::Done(Step::Connection(Box::new(step))))
             }
-            (None, None, (Some(Span(by)), None, None)) => match beside {
-                None => Ok(RawStep::Done(Step::Advance(AdvanceStep { by, callouts: callouts? }))),
-                Some(key) => Err(format!("`{key}` belongs to a request, not to `advance`")),
-            },
-            (None, None, (None, Some(by), None)) => match beside.or(callouts_beside) {
-                None => Ok(RawStep::Done(Step::Clock(by))),
-                Some(key) => Err(format!("`{key}` belongs to a request, not to `clock`")),
-            },
-            (None, None, (None, None, Some(configure))) => match beside {
-                None => Ok(RawStep::Configure(configure, callouts?)),
-                Some(key) => Err(format!("`{key}` belongs to a request, not to `configure`")),
-            },
+            (None, None, (Some(Span(by)), None, None)) => {
+                only("advance", &["callouts", "faults", "expect"])?;
+                let faults = RawFault::all(self.faults)?;
+                let expect = self.expect.unwrap_or_default().check()?;
+                let step = AdvanceStep { by, callouts: callouts?, faults, expect };
+                Ok(RawStep::Done(Step::Advance(step)))
+            }
+            (None, None, (None, Some(by), None)) => {
+                only("clock", &[])?;
+                Ok(RawStep::Done(Step::Clock(by)))
+            }
+            (None, None, (None, None, Some(configure))) => {
+                only("configure", &["callouts", "faults", "expect"])?;
+                let faults = RawFault::all(self.faults)?;
+                let expect = self.expect.unwrap_or_default().check()?;
+                Ok(RawStep::Configure(configure, callouts?, faults, expect))
+            }
             _ => {
                 Err("a step is one of `request`, `connection`, `together`, `advance`, `clock` and \
                  `configure`"

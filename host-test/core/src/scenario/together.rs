@@ -68,7 +68,6 @@ impl Timed {
         let alone = [
             ("repeat", step.repeat.get() > 1, "write the request as often"),
             ("callouts", !step.callouts.is_empty(), "write them beside `together`"),
-            ("faults", !step.faults.is_empty(), "they belong to a request that is alone"),
             ("expect.budget", has_budget, "it belongs to a request that is alone"),
         ];
         match alone.iter().find(|(_, is_there, _)| *is_there) {

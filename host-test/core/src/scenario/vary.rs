@@ -259,10 +259,8 @@ impl Variation {
         let mut varied = Scenario { vary: None, variant: None, ..scenario.clone() };
         for step in &mut varied.steps {
             let wait = step.callouts().iter().map(delay).max();
-            for step in step.requests_mut() {
-                step.expect.budget = Budget::default();
-                self.change(step, wait);
-            }
+            step.expectations_mut().for_each(|expect| expect.budget = Budget::default());
+            step.requests_mut().for_each(|step| self.change(step, wait));
         }
         varied
     }

@@ -38,7 +38,7 @@ impl Suite {
         let text = String::from_utf8(bytes).map_err(|_| ReadError::NotUtf8)?;
         let ending = path.extension().unwrap_or_default();
         let written: WrittenSuite = if ending == "yaml" || ending == "yml" {
-            yaml::parse(&text).map_err(ReadError::Yaml)?
+            yaml::parse(&text).map_err(|error| ReadError::Yaml(error.of_file(path)))?
         } else {
             text::parse(&text).map_err(ReadError::Text)?
         };

@@ -63,12 +63,12 @@ impl Proxy {
     }
 
     /// Sends several requests, which are under way at the same time, and waits for the end of all. Those
-    /// that begin at the same time do so in their order.
+    /// that begin at the same time do so in their order. Faults are those of all: it is counted over all
+    /// requests which call is to fail.
     ///
     /// # Errors
     ///
-    /// [`PlayError`] as [`Request::send`]; also for fewer than two requests or more than 16, and for faults,
-    /// which belong to a request that is alone.
+    /// [`PlayError`] as [`Request::send`]; also for fewer than two requests or more than 16.
     pub fn together(
         &mut self,
         requests: impl IntoIterator<Item = Request>,
@@ -125,7 +125,8 @@ impl Proxy {
         by: Duration,
         callouts: impl IntoIterator<Item = PlannedCallout>,
     ) -> Result<Meanwhile, PlayError> {
-        let step = AdvanceStep { by, callouts: callouts.into_iter().collect() };
+        let callouts = callouts.into_iter().collect();
+        let step = AdvanceStep { callouts, ..AdvanceStep::new(by) };
         self.check(&Step::Advance(step.clone()))?;
         let made = self.run.advance(&step).map_err(PlayError::Host)?;
         let failures = judge_callouts(&step.callouts, &made);

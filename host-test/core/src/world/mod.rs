@@ -400,14 +400,16 @@ impl World {
     }
 
     fn armed_fault(&mut self, function: Function) -> Option<Status> {
-        let mut status = None;
+        let mut striking = None;
         for armed in self.faults.iter_mut().filter(|armed| armed.fault.call == function) {
             armed.seen += 1;
             if armed.fault.nth.is_none_or(|nth| nth == armed.seen) {
-                status = status.or(Some(armed.fault.status));
+                striking = striking.or(Some(&armed.fault));
             }
         }
-        status
+        let fault = striking?;
+        self.recent.struck(fault);
+        Some(fault.status)
     }
 }
 

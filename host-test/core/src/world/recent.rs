@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use tollgate_abi::{Call, Callback, Fault, Function, LogLevel, Reply};
+use tollgate_abi::{Call, Callback, Fault as BadPointer, Function, LogLevel, Reply};
 
 use super::{Scope, World};
 use crate::account::{Account, TrapReport};
 use crate::clip::{clip, clip_to};
 use crate::engine::Trap;
+use crate::scenario::Fault;
 
 /// How many host calls of a callback are remembered.
 const MOST_CALLS: usize = 8;
@@ -56,6 +57,7 @@ pub(crate) struct Recent {
     untimely: Vec<String>,
     held: Vec<String>,
     endless: Vec<String>,
+    struck: Vec<Fault>,
 }
 
 /// A host call that is over.
@@ -121,9 +123,16 @@ impl Recent {
         self.add(Seen::of(call, reply));
     }
 
-    pub(super) fn fault(&mut self, function: Function, fault: Fault) {
+    pub(super) fn fault(&mut self, function: Function, fault: BadPointer) {
         let text = format!("{function}(…) = {}: {fault}", function.status_of_faults());
         self.add(Seen::Text { text, is_refused: true });
+    }
+
+    /// A call failed because the scenario asked for it.
+    pub(super) fn struck(&mut self, fault: &Fault) {
+        if !self.struck.contains(fault) {
+            self.struck.push(fault.clone());
+        }
     }
 
     /// A function that only answers did not do what it was asked to.
@@ -259,9 +268,9 @@ impl World {
     /// Takes what guests did since it was taken last.
     pub(crate) fn take_account(&mut self) -> Account {
         self.recent.begin();
-        let Recent { refused, refused_before, traps, untimely, held, endless, .. } =
+        let Recent { refused, refused_before, traps, untimely, held, endless, struck, .. } =
             std::mem::take(&mut self.recent);
         let refused = refused.iter().map(Seen::text).collect();
-        Account { traps, refused, refused_before, untimely, held, endless }
+        Account { traps, refused, refused_before, untimely, held, endless, struck }
     }
 }

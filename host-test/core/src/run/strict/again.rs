@@ -35,7 +35,7 @@ pub(super) fn ticks(scenario: &Scenario) -> Vec<Again> {
         .map(|(number, step)| Again::of(number, step.clone()))
         .collect();
     if ticks.is_empty() {
-        let what = Step::Advance(AdvanceStep { by: super::PAUSE, callouts: Vec::new() });
+        let what = Step::Advance(AdvanceStep::new(super::PAUSE));
         ticks.push(Again { step: None, what, varied: Vec::new() });
     }
     ticks

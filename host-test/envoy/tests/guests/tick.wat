@@ -1,0 +1,15 @@
+;; Logs that it is configured and, once its configuration is not empty, ten times a second that it ticks.
+(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_tick_period_milliseconds" (func $period (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "configured")
+  (data (i32.const 200) "ticked")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (drop (call $log (i32.const 2) (i32.const 100) (i32.const 10)))
+    (if (local.get 1) (then (drop (call $period (i32.const 100)))))
+    (i32.const 1))
+  (func (export "proxy_on_tick") (param i32)
+    (drop (call $log (i32.const 2) (i32.const 200) (i32.const 6)))))
