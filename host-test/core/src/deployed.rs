@@ -6,7 +6,7 @@
 mod envoy;
 mod istio;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ pub struct Deployed {
     pub config: Vec<u8>,
     /// Whether headers that it holds are held alone.
     pub allow_on_headers_stop_iteration: bool,
+    /// What its VM may call and gets called for, by name; all when there are none.
+    pub allowed_capabilities: BTreeSet<String>,
     /// Where its module is.
     pub module: ModuleAt,
     /// What is configured and not played.
@@ -188,6 +190,7 @@ impl Pick {
                 environment: BTreeMap::new(),
                 config: filter.config,
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
+                allowed_capabilities: filter.allowed_capabilities,
             });
         }
         if picked.filters.is_empty() { Err(DeployedError::None) } else { Ok(picked) }

@@ -275,6 +275,7 @@ pub(crate) fn loopback(port: u16) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
@@ -294,6 +295,7 @@ mod tests {
             module: Path::new(module),
             configuration,
             allow_on_headers_stop_iteration: false,
+            allowed_capabilities: const { &BTreeSet::new() },
         };
         let filters = [
             plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),

@@ -46,6 +46,7 @@ pub(crate) fn listener(vm_id: &str, reader: &Path) -> Value {
         module: reader,
         configuration: "",
         allow_on_headers_stop_iteration: false,
+        allowed_capabilities: &BTreeSet::new(),
     };
     json!({
         "name": name(vm_id),

@@ -1,5 +1,6 @@
 //! Filters as Envoy is configured with them: in a bootstrap, a listener, a list of filters, or alone.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -100,10 +101,18 @@ pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
         vm_config: configuration(vm)?,
         config: configuration(plugin)?,
         allow_on_headers_stop_iteration: alone,
+        allowed_capabilities: allowed_capabilities(plugin, vm),
         module: module(vm.need("code")?)?,
         left: left(plugin, vm)?,
         line: wasm.line,
     })
+}
+
+fn allowed_capabilities(plugin: &Node, vm: &Node) -> BTreeSet<String> {
+    let path = ["capability_restriction_config", "allowed_capabilities"];
+    // The field of the plugin is the older one.
+    let allowed = vm.at(&path).or_else(|| plugin.at(&path));
+    allowed.into_iter().flat_map(Node::keys).map(str::to_owned).collect()
 }
 
 fn module(code: &Node) -> Result<ModuleAt, Invalid> {
@@ -154,14 +163,6 @@ fn left(plugin: &Node, vm: &Node) -> Result<Vec<String>, Invalid> {
     }
     if plugin.find("fail_open").map_or(Ok(false), Node::flag)? {
         left.push("fail_open: true is played as FAIL_CLOSED".into());
-    }
-    // The field of the plugin is the older one.
-    let allowed = ["capability_restriction_config", "allowed_capabilities"];
-    if let Some(restriction) = vm.at(&allowed).or_else(|| plugin.at(&allowed)) {
-        let count = restriction.keys().count();
-        left.push(format!(
-            "capability_restriction_config: all is allowed, not only {count} capabilities"
-        ));
     }
     if let Some(variables) = vm.find("environment_variables") {
         let host = variables.find("host_env_keys").map_or(Ok(&[][..]), Node::list)?;

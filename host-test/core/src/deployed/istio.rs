@@ -1,5 +1,7 @@
 //! Filters as Istio deploys them: by `EnvoyFilter`, `WasmPlugin` and `TrafficExtension`.
 
+use std::collections::BTreeSet;
+
 use tollgate_tree::Node;
 
 use super::envoy::{self, Entry};
@@ -89,6 +91,7 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
             .filter(|config| config.keys().next().is_some())
             .map_or_else(Vec::new, envoy::json),
         allow_on_headers_stop_iteration: false,
+        allowed_capabilities: BTreeSet::new(),
         module,
         left: left(wasm)?,
         line: document.line,

@@ -158,12 +158,13 @@ spec:
     let expected =
         ["shop/id plugin=plugin root= vm= vm_config= config=text oci://example.com/id:1"];
     assert_eq!(told(&pair).unwrap(), expected);
-    let left = parse(&pair).unwrap().remove(0).left;
+    let deployed = parse(&pair).unwrap().remove(0);
+    let allowed: Vec<&str> = deployed.allowed_capabilities.iter().map(String::as_str).collect();
+    assert_eq!(allowed, ["proxy_log", "proxy_on_log"]);
     assert_eq!(
-        left,
+        deployed.left,
         [
             "failure_policy: FAIL_OPEN is played as FAIL_CLOSED",
-            "capability_restriction_config: all is allowed, not only 2 capabilities",
             "environment_variables: HOME, MODE are not set",
         ]
     );

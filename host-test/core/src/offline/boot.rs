@@ -40,6 +40,7 @@ impl Filter {
             vm_id: filter.vm_id.clone().into_bytes(),
             vm_configuration: filter.vm_config.clone(),
             environment: filter.environment.clone(),
+            allowed_capabilities: filter.allowed_capabilities.clone(),
             abi: module.abi(),
             configuration: filter.config.clone(),
             code: module.code(),
@@ -270,12 +271,14 @@ impl Run {
         result
     }
 
-    /// Runs a callback if the guest exports it and has not trapped, and gives what it returned.
+    /// Runs a callback if the guest exports it, is allowed to get it and has not trapped, and gives what it
+    /// returned.
     pub(super) fn try_call(&mut self, vm: VmId, callback: Callback) -> Result<Option<u32>, Trap> {
         let Some(guest) = self.guests.get_mut(vm.0) else {
             return Ok(None);
         };
-        if !guest.module.exports(callback.kind()) {
+        let kind = callback.kind();
+        if !guest.module.exports(kind) || !self.world.allows(vm, kind.name()) {
             return Ok(None);
         }
         let Some(instance) = guest.instance.as_mut() else {

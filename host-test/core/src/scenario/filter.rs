@@ -1,10 +1,11 @@
 //! A filter of the chain, and where its module comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tollgate_abi::{AbiVersion, Export, Function, Stub};
 
 /// A filter in the chain.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct FilterUse {
     pub config: Vec<u8>,
     /// Whether headers that it holds are held alone, so that the body comes to it.
     pub allow_on_headers_stop_iteration: bool,
+    /// The only host functions that the VM may call and callbacks that it gets, by name; as in Envoy, all
+    /// when there are none.
+    pub allowed_capabilities: BTreeSet<String>,
 }
 
 /// Where the module of a filter comes from.
@@ -146,6 +150,7 @@ pub(super) struct RawFilter {
     config: Option<serde_json::Value>,
     #[serde(default)]
     allow_on_headers_stop_iteration: bool,
+    allowed_capabilities: Option<BTreeSet<String>>,
 }
 
 impl RawFilter {
@@ -166,6 +171,7 @@ impl RawFilter {
                 name.escape_debug()
             ));
         }
+        let allowed_capabilities = self.allowed_capabilities.map(check_capabilities).transpose()?;
         Ok(FilterUse {
             source,
             name,
@@ -175,6 +181,32 @@ impl RawFilter {
             environment: self.environment,
             config,
             allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
+            allowed_capabilities: allowed_capabilities.unwrap_or_default(),
         })
     }
+}
+
+/// Refuses names that restrict nothing.
+fn check_capabilities(names: BTreeSet<String>) -> Result<BTreeSet<String>, String> {
+    if names.is_empty() {
+        return Err(
+            "allowed_capabilities: none, which allows all; name some, or leave it out".into()
+        );
+    }
+    match names.iter().find(|name| !is_capability(name)) {
+        None => Ok(names),
+        Some(name) => Err(format!(
+            "allowed_capabilities: `{}` is no host function and no callback; write one in full, as in proxy_log",
+            name.escape_debug()
+        )),
+    }
+}
+
+/// Whether Envoy asks by this name whether a filter may.
+fn is_capability(name: &str) -> bool {
+    let is_function = ["env", "wasi_snapshot_preview1"].into_iter().any(|module| {
+        Function::from_import(module, name).is_some() || Stub::from_import(module, name).is_some()
+    });
+    let export = || Export::of(name, AbiVersion::V0_2_1, |_| false);
+    is_function || matches!(export(), Some(Export::Callback(_) | Export::Idle(..)))
 }

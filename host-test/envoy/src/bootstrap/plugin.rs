@@ -1,9 +1,9 @@
 //! A filter in the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_host::scenario::Traffic;
 
 /// A filter in the chain.
@@ -16,11 +16,14 @@ pub(crate) struct Plugin<'a> {
     pub(crate) module: &'a Path,
     pub(crate) configuration: &'a str,
     pub(crate) allow_on_headers_stop_iteration: bool,
+    pub(crate) allowed_capabilities: &'a BTreeSet<String>,
 }
 
 impl Plugin<'_> {
     /// Renders the filter.
     pub(crate) fn to_json(&self, traffic: Traffic) -> Value {
+        let allowed = self.allowed_capabilities.iter().map(|name| (name.clone(), json!({})));
+        let allowed: Map<String, Value> = allowed.collect();
         json!({
             "name": match traffic {
                 Traffic::Http => "envoy.filters.http.wasm",
@@ -41,6 +44,7 @@ impl Plugin<'_> {
                             "value": self.vm_configuration,
                         },
                         "environment_variables": { "key_values": self.environment },
+                        "capability_restriction_config": { "allowed_capabilities": allowed },
                         "code": { "local": { "filename": self.module } },
                     },
                     "configuration": {
