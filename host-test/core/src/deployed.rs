@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tollgate_tree::{self as tree, Node};
 
 use crate::engine::CodeId;
-use crate::scenario::{FilterSource, FilterUse};
+use crate::scenario::{FailurePolicy, FilterSource, FilterUse};
 use envoy::Entry;
 
 pub use tollgate_tree::Invalid;
@@ -38,6 +38,8 @@ pub struct Deployed {
     pub allow_on_headers_stop_iteration: bool,
     /// What its VM may call and gets called for, by name; all when there are none.
     pub allowed_capabilities: BTreeSet<String>,
+    /// What becomes of streams once its guest has trapped.
+    pub failure_policy: FailurePolicy,
     /// Where its module is.
     pub module: ModuleAt,
     /// What is configured and not played.
@@ -191,6 +193,7 @@ impl Pick {
                 config: filter.config,
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
                 allowed_capabilities: filter.allowed_capabilities,
+                failure_policy: filter.failure_policy,
             });
         }
         if picked.filters.is_empty() { Err(DeployedError::None) } else { Ok(picked) }

@@ -111,6 +111,17 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
         let error = Scenario::parse(&text).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+    for (keys, expected) in [
+        ("failure_policy: FAIL_OPEN", "unknown variant `FAIL_OPEN`"),
+        ("failure_policy: open, reload_backoff: 1s", "reload_backoff belongs to"),
+        ("reload_backoff: 1s", "reload_backoff belongs to"),
+        ("failure_policy: reload, reload_backoff: 1ms", "1ms is below the least backoff, 2ms"),
+    ] {
+        let filter = format!("filters: [ {{ filter: x, {keys} }} ]");
+        let text = format!("name: x\n{filter}\nsteps: [ {{ advance: 1s }} ]\n");
+        let error = Scenario::parse(&text).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
     for (names, expected) in [
         ("[]", "allowed_capabilities: none, which allows all"),
         ("[proxy_log, log]", "allowed_capabilities: `log` is no host function and no callback"),

@@ -278,6 +278,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use tollgate_host::scenario::FailurePolicy;
+
     use super::*;
     use crate::shared;
 
@@ -296,6 +298,7 @@ mod tests {
             configuration,
             allow_on_headers_stop_iteration: false,
             allowed_capabilities: const { &BTreeSet::new() },
+            failure_policy: FailurePolicy::Closed,
         };
         let filters = [
             plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tollgate_tree::Node;
 
 use super::{Deployed, Invalid, ModuleAt};
+use crate::scenario::FailurePolicy;
 
 /// The extension of HTTP that is ours.
 const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -102,10 +104,41 @@ pub(super) fn wasm(name: &str, wasm: &Node) -> Result<Deployed, Invalid> {
         config: configuration(plugin)?,
         allow_on_headers_stop_iteration: alone,
         allowed_capabilities: allowed_capabilities(plugin, vm),
+        failure_policy: failure_policy(plugin)?,
         module: module(vm.need("code")?)?,
         left: left(plugin, vm)?,
         line: wasm.line,
     })
+}
+
+fn failure_policy(plugin: &Node) -> Result<FailurePolicy, Invalid> {
+    let policy = plugin.text_of("failure_policy")?;
+    match (policy, is_fail_open(plugin)?) {
+        ("" | "UNSPECIFIED", true) | ("FAIL_OPEN", false) => Ok(FailurePolicy::Open),
+        ("" | "UNSPECIFIED" | "FAIL_CLOSED", false) => Ok(FailurePolicy::Closed),
+        ("FAIL_RELOAD", false) => match plugin.at(&["reload_config", "backoff", "base_interval"]) {
+            None => Ok(FailurePolicy::Reload { backoff: FailurePolicy::BACKOFF }),
+            Some(interval) => seconds(interval.text()?)
+                .and_then(FailurePolicy::reload)
+                .map_err(|what| interval.invalid(what)),
+        },
+        (_, true) => Err(plugin.invalid("Envoy takes one of failure_policy and fail_open")),
+        (other, false) => Err(plugin.invalid(format!(
+            "failure_policy {other} is none of FAIL_CLOSED, FAIL_OPEN and FAIL_RELOAD"
+        ))),
+    }
+}
+
+/// The older field, which means a little more: streams under way pass, too.
+fn is_fail_open(plugin: &Node) -> Result<bool, Invalid> {
+    plugin.find("fail_open").map_or(Ok(false), Node::flag)
+}
+
+/// A duration as protocol buffers write it in JSON, such as `1.5s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').and_then(|number| number.parse().ok());
+    let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+    duration.ok_or_else(|| format!("`{text}` is not a duration; write one as 1s or 0.5s"))
 }
 
 fn allowed_capabilities(plugin: &Node, vm: &Node) -> BTreeSet<String> {
@@ -157,12 +190,12 @@ pub(super) fn json(node: &Node) -> Vec<u8> {
 /// What is configured and not carried over.
 fn left(plugin: &Node, vm: &Node) -> Result<Vec<String>, Invalid> {
     let mut left = Vec::new();
-    let policy = plugin.text_of("failure_policy")?;
-    if !matches!(policy, "" | "UNSPECIFIED" | "FAIL_CLOSED") {
-        left.push(format!("failure_policy: {policy} is played as FAIL_CLOSED"));
-    }
-    if plugin.find("fail_open").map_or(Ok(false), Node::flag)? {
-        left.push("fail_open: true is played as FAIL_CLOSED".into());
+    if is_fail_open(plugin)? {
+        left.push(
+            "fail_open: true is played as failure_policy: FAIL_OPEN, with which the stream in which \
+             the guest traps fails"
+                .into(),
+        );
     }
     if let Some(variables) = vm.find("environment_variables") {
         let host = variables.find("host_env_keys").map_or(Ok(&[][..]), Node::list)?;

@@ -6,6 +6,7 @@ use tollgate_tree::Node;
 
 use super::envoy::{self, Entry};
 use super::{Deployed, Invalid, ModuleAt};
+use crate::scenario::FailurePolicy;
 
 /// The filters that patches of an `EnvoyFilter` put into a chain, in its order.
 pub(super) fn envoy_filter<'a>(
@@ -92,6 +93,7 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
             .map_or_else(Vec::new, envoy::json),
         allow_on_headers_stop_iteration: false,
         allowed_capabilities: BTreeSet::new(),
+        failure_policy: failure_policy(wasm)?,
         module,
         left: left(wasm)?,
         line: document.line,
@@ -106,12 +108,19 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
     Ok(Some(Ranked { plugin, rank: (phase, -priority) }))
 }
 
+fn failure_policy(wasm: &Node) -> Result<FailurePolicy, Invalid> {
+    match wasm.text_of("failStrategy")? {
+        "" | "FAIL_CLOSE" => Ok(FailurePolicy::Closed),
+        "FAIL_OPEN" => Ok(FailurePolicy::Open),
+        "FAIL_RELOAD" => Ok(FailurePolicy::Reload { backoff: FailurePolicy::BACKOFF }),
+        other => Err(wasm.invalid(format!(
+            "failStrategy {other} is none of FAIL_CLOSE, FAIL_OPEN and FAIL_RELOAD"
+        ))),
+    }
+}
+
 fn left(wasm: &Node) -> Result<Vec<String>, Invalid> {
     let mut left = Vec::new();
-    let strategy = wasm.text_of("failStrategy")?;
-    if !matches!(strategy, "" | "FAIL_CLOSE") {
-        left.push(format!("failStrategy: {strategy} is played as FAIL_CLOSE"));
-    }
     let variables = wasm.at(&["vmConfig", "env"]).map_or(Ok(&[][..]), Node::list)?;
     let names = variables.iter().map(|variable| variable.text_of("name"));
     let names = names.collect::<Result<Vec<_>, _>>()?;

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use tollgate_abi::{AbiVersion, Export, Function, Stub};
+
+use super::value::Span;
 
 /// A filter in the chain.
 #[derive(Clone, Debug)]
@@ -29,6 +32,43 @@ pub struct FilterUse {
     /// The only host functions that the VM may call and callbacks that it gets, by name; as in Envoy, all
     /// when there are none.
     pub allowed_capabilities: BTreeSet<String>,
+    /// What becomes of streams once its guest has trapped.
+    pub failure_policy: FailurePolicy,
+}
+
+/// What becomes of the streams of a worker that begin once the filter's guest has trapped there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// They are answered with 503, or closed.
+    #[default]
+    Closed,
+    /// They go past the filter.
+    Open,
+    /// The first one that begins once the backoff has passed gets a new guest.
+    Reload {
+        /// The least time from when the guest was made, or was last tried to be made anew.
+        backoff: Duration,
+    },
+}
+
+impl FailurePolicy {
+    /// The backoff of who does not say another.
+    pub const BACKOFF: Duration = Duration::from_secs(1);
+
+    /// A new guest after a backoff.
+    ///
+    /// # Errors
+    ///
+    /// A backoff with which Envoy 1.40 crashes.
+    pub fn reload(backoff: Duration) -> Result<Self, String> {
+        const LEAST: Duration = Duration::from_millis(2);
+        if backoff < LEAST {
+            return Err(format!(
+                "{backoff:?} is below the least backoff, {LEAST:?}: with less Envoy 1.40 divides by zero"
+            ));
+        }
+        Ok(Self::Reload { backoff })
+    }
 }
 
 /// Where the module of a filter comes from.
@@ -151,6 +191,18 @@ pub(super) struct RawFilter {
     #[serde(default)]
     allow_on_headers_stop_iteration: bool,
     allowed_capabilities: Option<BTreeSet<String>>,
+    #[serde(default)]
+    failure_policy: RawPolicy,
+    reload_backoff: Option<Span>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawPolicy {
+    #[default]
+    Closed,
+    Open,
+    Reload,
 }
 
 impl RawFilter {
@@ -172,6 +224,17 @@ impl RawFilter {
             ));
         }
         let allowed_capabilities = self.allowed_capabilities.map(check_capabilities).transpose()?;
+        let failure_policy = match (self.failure_policy, self.reload_backoff) {
+            (RawPolicy::Closed, None) => FailurePolicy::Closed,
+            (RawPolicy::Open, None) => FailurePolicy::Open,
+            (RawPolicy::Reload, backoff) => {
+                let backoff = backoff.map_or(FailurePolicy::BACKOFF, |Span(backoff)| backoff);
+                FailurePolicy::reload(backoff).map_err(|what| format!("reload_backoff: {what}"))?
+            }
+            (RawPolicy::Closed | RawPolicy::Open, Some(_)) => {
+                return Err("reload_backoff belongs to `failure_policy: reload`".into());
+            }
+        };
         Ok(FilterUse {
             source,
             name,
@@ -182,6 +245,7 @@ impl RawFilter {
             config,
             allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
             allowed_capabilities: allowed_capabilities.unwrap_or_default(),
+            failure_policy,
         })
     }
 }

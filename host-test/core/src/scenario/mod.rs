@@ -47,7 +47,7 @@ pub use expect::{
     Budget, Expectation, ExpectedLog, ExpectedOutcome, ExpectedRequest, ExpectedResponse,
     ExpectedUpstream, HeaderExpectations,
 };
-pub use filter::{FilterSource, FilterUse, InvalidFilterSource, configuration};
+pub use filter::{FailurePolicy, FilterSource, FilterUse, InvalidFilterSource, configuration};
 pub use imports::{Given, ImportAnswer, Imports, check_import};
 pub(crate) use peer::LATEST;
 pub use peer::{
