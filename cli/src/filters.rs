@@ -327,7 +327,7 @@ impl Modules {
     pub(crate) fn load_anew(&self, filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
         match self.read_and_load(&filter.source) {
             Ok(module) => Ok(module),
-            Err(error) => Err(not_loaded(error)),
+            Err(error) => Err(not_loaded(&error)),
         }
     }
 
@@ -345,12 +345,12 @@ impl Modules {
     pub(crate) fn for_scenario(&self, filter: &FilterUse) -> Result<Arc<dyn Module>, StartError> {
         match self.load(&filter.source) {
             Ok(module) => Ok(module),
-            Err(error) => Err(not_loaded(error)),
+            Err(error) => Err(not_loaded(&error)),
         }
     }
 }
 
-fn not_loaded(error: anyhow::Error) -> StartError {
+fn not_loaded(error: &anyhow::Error) -> StartError {
     match error.downcast_ref::<LoadError>() {
         Some(LoadError::Invalid(_) | LoadError::Refused(_)) => {
             StartError::Refused { words: format!("{error:#}") }

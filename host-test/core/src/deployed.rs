@@ -6,7 +6,7 @@
 mod envoy;
 mod istio;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tollgate_tree::{self as tree, Node};
 
 use crate::engine::CodeId;
-use crate::scenario::{FilterSource, FilterUse, Traffic, stored_modules};
+use crate::scenario::{FailurePolicy, FilterSource, FilterUse, Traffic, stored_modules};
 use envoy::Entry;
 
 pub use tollgate_tree::Invalid;
@@ -40,6 +40,10 @@ pub struct Deployed {
     pub environment: BTreeMap<String, String>,
     /// What it stands in front of.
     pub traffic: Traffic,
+    /// What its VM may call and gets called for, by name; all when there are none.
+    pub allowed_capabilities: BTreeSet<String>,
+    /// What becomes of streams once its guest has trapped.
+    pub failure_policy: FailurePolicy,
     /// Where its module is.
     pub module: ModuleAt,
     /// Whether it stands in its chain without being run, unless a route enables it.
@@ -207,6 +211,8 @@ impl Pick {
                 environment: filter.environment,
                 config: filter.config,
                 allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
+                allowed_capabilities: filter.allowed_capabilities,
+                failure_policy: filter.failure_policy,
             });
         }
         if picked.filters.is_empty() {

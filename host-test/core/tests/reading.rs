@@ -131,6 +131,28 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
         let error = Scenario::parse(&text).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+    for (keys, expected) in [
+        ("failure_policy: FAIL_OPEN", "unknown variant `FAIL_OPEN`"),
+        ("failure_policy: open, reload_backoff: 1s", "reload_backoff belongs to"),
+        ("reload_backoff: 1s", "reload_backoff belongs to"),
+        ("failure_policy: reload, reload_backoff: 1ms", "1ms is below the least backoff, 2ms"),
+    ] {
+        let filter = format!("filters: [ {{ filter: x, {keys} }} ]");
+        let text = format!("name: x\n{filter}\nsteps: [ {{ advance: 1s }} ]\n");
+        let error = Scenario::parse(&text).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    for (names, expected) in [
+        ("[]", "allowed_capabilities: none, which allows all"),
+        ("[proxy_log, log]", "allowed_capabilities: `log` is no host function and no callback"),
+        ("[malloc]", "`malloc` is no host function"),
+    ] {
+        let filter = format!("filters: [ {{ filter: x, allowed_capabilities: {names} }} ]");
+        refuse(&format!("name: x\n{filter}\nsteps: [ {{ advance: 1s }} ]\n"), (1, 1), expected);
+    }
+    let names = "proxy_log, proxy_on_log, fd_write, fd_close, proxy_validate_configuration";
+    let filter = format!("filters: [ {{ filter: x, allowed_capabilities: [{names}] }} ]");
+    assert!(Scenario::parse(&format!("name: x\n{filter}\nsteps: [ {{ advance: 1s }} ]")).is_ok());
     let told = "properties: { connection.mtls: true }";
     refuse(
         &format!("{FILTERS}{told}\nsteps: [ {{ advance: 1s }} ]\n"),

@@ -18,6 +18,7 @@ use tollgate_host::scenario::Scenario;
 use tollgate_host::world::World;
 
 /// Logs that it is configured and that it ticks, counts ticks, and keeps what it had last.
+#[expect(clippy::unnecessary_wraps, reason = "a guest may trap")]
 fn clockwork(world: &mut World, callback: &Callback) -> Result<u32, Trap> {
     let last = match callback {
         Callback::Configure { .. } => {

@@ -163,7 +163,7 @@ fn what_threads_do_at_once_is_told_apart() {
     let read = envoy_log(&log.concat());
     let lines = lines(&read.events);
     let lines: Vec<&str> =
-        lines.iter().filter(|line| !line.starts_with('[')).map(|line| line.as_str()).collect();
+        lines.iter().filter(|line| !line.starts_with('[')).map(String::as_str).collect();
     assert_eq!(
         lines,
         [

@@ -275,7 +275,10 @@ pub(crate) fn loopback(port: u16) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
+
+    use tollgate_host::scenario::FailurePolicy;
 
     use super::*;
     use crate::shared;
@@ -294,6 +297,8 @@ mod tests {
             module: Path::new(module),
             configuration,
             allow_on_headers_stop_iteration: false,
+            allowed_capabilities: const { &BTreeSet::new() },
+            failure_policy: FailurePolicy::Closed,
         };
         let filters = [
             plugin("first", "", "/modules/first.wasm", r#"{"rules":[]}"#),

@@ -64,6 +64,8 @@ pub fn wasm_filter(filter: &FilterUse, module: &Path, traffic: Traffic) -> Resul
         module,
         configuration: text(&filter.config)?,
         allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
+        allowed_capabilities: &filter.allowed_capabilities,
+        failure_policy: filter.failure_policy,
     };
     Ok(plugin.to_json(traffic))
 }

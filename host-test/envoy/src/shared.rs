@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tollgate_abi::Status;
-use tollgate_host::scenario::Traffic;
+use tollgate_host::scenario::{FailurePolicy, Traffic};
 
 use crate::bootstrap::{Plugin, echo, loopback};
 
@@ -46,6 +46,8 @@ pub(crate) fn listener(vm_id: &str, reader: &Path) -> Value {
         module: reader,
         configuration: "",
         allow_on_headers_stop_iteration: false,
+        allowed_capabilities: &BTreeSet::new(),
+        failure_policy: FailurePolicy::Closed,
     };
     json!({
         "name": name(vm_id),

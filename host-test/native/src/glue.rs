@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use tollgate_abi::{Call, Function, Memory, PointerWidth, Reply, Status};
+use tollgate_abi::{Call, Function, Memory, PointerWidth, Reply, Served, Status};
 use tollgate_host::world::World;
 
 /// What answers the host calls of a guest.
@@ -53,6 +53,13 @@ fn host_call(function: Function, words: &[u64]) -> u32 {
             Ok(call) => deliver(&answer(&call), function, words),
             Err(_) => Status::InvalidMemoryAccess.into(),
         };
+    }
+    let restricted = HOST.try_with(|host| match host.borrow_mut().as_mut() {
+        Some(Host::World(world)) => world.refuse_restricted(Served::Function(function)),
+        Some(Host::Scripted(_)) | None => None,
+    });
+    if let Ok(Some(word)) = restricted {
+        return word;
     }
     let reply = HOST.try_with(|host| match (host.borrow_mut().as_mut(), call) {
         (Some(Host::World(world)), Ok(call)) => world.handle(call),

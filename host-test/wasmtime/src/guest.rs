@@ -148,6 +148,10 @@ pub(crate) fn serve(
             "{function} before the module has a memory to speak of: in a start section, where Envoy crashes"
         )));
     }
+    let restricted = caller.data_mut().world.refuse_restricted(Served::Function(function));
+    if let Some(word) = restricted {
+        return Ok(word);
+    }
     let memory = GuestMemory { caller: &mut caller, trap: None };
     let call = Call::decode(function, words, &memory);
     let world = &mut caller.data_mut().world;
@@ -181,14 +185,19 @@ pub(crate) fn serve_stub(
         let name = stub.name();
         return Err(Error::msg(format!("restricted_callback: {name} before the VM starts")));
     }
-    let (mut errno, written) = stub.reply(read(words, &mut bits)?);
-    for (address, bytes) in written {
-        let mut memory = GuestMemory { caller: &mut caller, trap: None };
-        if memory.write(address, bytes).is_none() {
-            errno = NO_SUCH_ADDRESS;
+    let errno = if let Some(errno) = caller.data_mut().world.refuse_restricted(Served::Stub(stub)) {
+        errno
+    } else {
+        let (mut errno, written) = stub.reply(read(words, &mut bits)?);
+        for (address, bytes) in written {
+            let mut memory = GuestMemory { caller: &mut caller, trap: None };
+            if memory.write(address, bytes).is_none() {
+                errno = NO_SUCH_ADDRESS;
+            }
         }
-    }
-    caller.data_mut().world.note_stub(stub, errno);
+        caller.data_mut().world.note_stub(stub, errno);
+        errno
+    };
     if let Some(result) = results.first_mut() {
         *result = Val::I32(errno.cast_signed());
     }

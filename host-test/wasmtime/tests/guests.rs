@@ -19,6 +19,7 @@ use tollgate_abi::LogLevel;
 use tollgate_host::engine::Module;
 use tollgate_host::offline::Offline;
 use tollgate_host::proxy::{Outcome, ProxyHost, StartError};
+use tollgate_host::report::Verdict;
 use tollgate_host::scenario::{FilterSource, FilterUse, HostName, Scenario};
 use tollgate_host_wasmtime::{Limits, LoadError, Wasmtime};
 
@@ -154,6 +155,20 @@ fn pointers_out_of_memory_are_answered_and_the_guest_lives() {
 }
 
 #[test]
+fn what_is_not_allowed_is_answered_before_its_pointers_are_read() {
+    let imports = r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"#;
+    let body = "(if (i32.ne (call $log (i32.const 2) (i32.const -1) (i32.const 1)) (i32.const 10))
+            (then unreachable))
+        (if (i32.ne (call $fd_write (i32.const 1) (i32.const -1) (i32.const 1) (i32.const -1)) (i32.const 76))
+            (then unreachable))";
+    let steps = "steps: [ { request: {}, expect: { response: { status: 200 } } } ]";
+    let only = ["proxy_on_request_headers"];
+    let verdict = common::verdict_allowing(&only, &guest(imports, body), steps);
+    assert!(matches!(verdict, Verdict::Passed), "{verdict:?}");
+}
+
+#[test]
 fn a_host_call_before_the_first_context_is_a_trap() {
     let import = r#"(import "env" "proxy_done" (func $done (result i32)))"#;
     let module = format!(
@@ -164,16 +179,7 @@ fn a_host_call_before_the_first_context_is_a_trap() {
     let loader = |_: &FilterUse| -> Result<Arc<dyn Module>, StartError> {
         Ok(Arc::new(engine.load(&module).unwrap()))
     };
-    let filter = FilterUse {
-        source: FilterSource::BuiltIn("x".into()),
-        name: "x".into(),
-        root_id: String::new(),
-        vm_id: String::new(),
-        vm_config: Vec::new(),
-        environment: std::collections::BTreeMap::new(),
-        config: Vec::new(),
-        allow_on_headers_stop_iteration: false,
-    };
+    let filter = FilterUse::new(FilterSource::BuiltIn("x".into()), Vec::new());
     let host = Offline::new(HostName::Wasmtime, &loader);
     match host.start(&Scenario::without_steps(filter)) {
         Err(StartError::Refused { words }) => {

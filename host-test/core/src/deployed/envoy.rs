@@ -1,14 +1,15 @@
 //! Filters as Envoy is configured with them: in a bootstrap, a listener, a list of filters, or alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tollgate_tree::Node;
 
 use super::{Deployed, Invalid, List, ModuleAt};
-use crate::scenario::Traffic;
+use crate::scenario::{FailurePolicy, Traffic};
 
 /// The extension of HTTP that is ours.
 const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -172,6 +173,8 @@ pub(super) fn wasm(name: &str, traffic: Traffic, wasm: &Node) -> Result<Deployed
         allow_on_headers_stop_iteration: alone,
         environment: environment(vm)?,
         traffic,
+        allowed_capabilities: allowed_capabilities(plugin, vm),
+        failure_policy: failure_policy(plugin)?,
         module: module(vm.need("code")?)?,
         disabled: false,
         left: left(plugin, vm)?,
@@ -184,6 +187,43 @@ fn environment(vm: &Node) -> Result<BTreeMap<String, String>, Invalid> {
     let variables = vm.at(&["environment_variables", "key_values"]);
     let variables = variables.map_or(&[][..], Node::entries).iter();
     variables.map(|(name, value)| Ok((name.clone(), value.text()?.to_owned()))).collect()
+}
+
+fn failure_policy(plugin: &Node) -> Result<FailurePolicy, Invalid> {
+    let policy = plugin.text_of("failure_policy")?;
+    match (policy, is_fail_open(plugin)?) {
+        ("" | "UNSPECIFIED", true) | ("FAIL_OPEN", false) => Ok(FailurePolicy::Open),
+        ("" | "UNSPECIFIED" | "FAIL_CLOSED", false) => Ok(FailurePolicy::Closed),
+        ("FAIL_RELOAD", false) => match plugin.at(&["reload_config", "backoff", "base_interval"]) {
+            None => Ok(FailurePolicy::Reload { backoff: FailurePolicy::BACKOFF }),
+            Some(interval) => seconds(interval.text()?)
+                .and_then(FailurePolicy::reload)
+                .map_err(|what| interval.invalid(what)),
+        },
+        (_, true) => Err(plugin.invalid("Envoy takes one of failure_policy and fail_open")),
+        (other, false) => Err(plugin.invalid(format!(
+            "failure_policy {other} is none of FAIL_CLOSED, FAIL_OPEN and FAIL_RELOAD"
+        ))),
+    }
+}
+
+/// The older field, which means a little more: streams under way pass, too.
+fn is_fail_open(plugin: &Node) -> Result<bool, Invalid> {
+    plugin.find("fail_open").map_or(Ok(false), Node::flag)
+}
+
+/// A duration as protocol buffers write it in JSON, such as `1.5s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').and_then(|number| number.parse().ok());
+    let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+    duration.ok_or_else(|| format!("`{text}` is not a duration; write one as 1s or 0.5s"))
+}
+
+fn allowed_capabilities(plugin: &Node, vm: &Node) -> BTreeSet<String> {
+    let path = ["capability_restriction_config", "allowed_capabilities"];
+    // The field of the plugin is the older one.
+    let allowed = vm.at(&path).or_else(|| plugin.at(&path));
+    allowed.into_iter().flat_map(Node::keys).map(str::to_owned).collect()
 }
 
 fn module(code: &Node) -> Result<ModuleAt, Invalid> {
@@ -228,20 +268,12 @@ pub(super) fn json(node: &Node) -> Vec<u8> {
 /// What is configured and not carried over.
 fn left(plugin: &Node, vm: &Node) -> Result<Vec<String>, Invalid> {
     let mut left = Vec::new();
-    let policy = plugin.text_of("failure_policy")?;
-    if !matches!(policy, "" | "UNSPECIFIED" | "FAIL_CLOSED") {
-        left.push(format!("failure_policy: {policy} is played as FAIL_CLOSED"));
-    }
-    if plugin.find("fail_open").map_or(Ok(false), Node::flag)? {
-        left.push("fail_open: true is played as FAIL_CLOSED".into());
-    }
-    // The field of the plugin is the older one.
-    let allowed = ["capability_restriction_config", "allowed_capabilities"];
-    if let Some(restriction) = vm.at(&allowed).or_else(|| plugin.at(&allowed)) {
-        let count = restriction.keys().count();
-        left.push(format!(
-            "capability_restriction_config: all is allowed, not only {count} capabilities"
-        ));
+    if is_fail_open(plugin)? {
+        left.push(
+            "fail_open: true is played as failure_policy: FAIL_OPEN, with which the stream in which \
+             the guest traps fails"
+                .into(),
+        );
     }
     if let Some(variables) = vm.find("environment_variables") {
         let host = variables.find("host_env_keys").map_or(Ok(&[][..]), Node::list)?;

@@ -1,11 +1,11 @@
 //! Filters as Istio deploys them: by `EnvoyFilter`, `WasmPlugin` and `TrafficExtension`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_tree::Node;
 
 use super::{Deployed, Invalid, List, ModuleAt, envoy};
-use crate::scenario::Traffic;
+use crate::scenario::{FailurePolicy, Traffic};
 
 /// The filters that patches of all `EnvoyFilter`s put into a chain, for each context that they name.
 pub(super) fn lists<'a>(documents: &[&'a Node]) -> Result<Vec<List<'a>>, Invalid> {
@@ -147,6 +147,8 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
         allow_on_headers_stop_iteration: false,
         environment: environment(wasm)?,
         traffic,
+        allowed_capabilities: BTreeSet::new(),
+        failure_policy: failure_policy(wasm)?,
         module,
         disabled: false,
         left: left(wasm)?,
@@ -162,12 +164,19 @@ pub(super) fn plugin(document: &Node) -> Result<Option<Ranked>, Invalid> {
     Ok(Some(Ranked { plugin, rank: (phase, -priority) }))
 }
 
+fn failure_policy(wasm: &Node) -> Result<FailurePolicy, Invalid> {
+    match wasm.text_of("failStrategy")? {
+        "" | "FAIL_CLOSE" => Ok(FailurePolicy::Closed),
+        "FAIL_OPEN" => Ok(FailurePolicy::Open),
+        "FAIL_RELOAD" => Ok(FailurePolicy::Reload { backoff: FailurePolicy::BACKOFF }),
+        other => Err(wasm.invalid(format!(
+            "failStrategy {other} is none of FAIL_CLOSE, FAIL_OPEN and FAIL_RELOAD"
+        ))),
+    }
+}
+
 fn left(wasm: &Node) -> Result<Vec<String>, Invalid> {
     let mut left = Vec::new();
-    let strategy = wasm.text_of("failStrategy")?;
-    if !matches!(strategy, "" | "FAIL_CLOSE") {
-        left.push(format!("failStrategy: {strategy} is played as FAIL_CLOSE"));
-    }
     let mut names = Vec::new();
     for variable in variables(wasm)? {
         if is_of_host(variable)? {

@@ -1,4 +1,5 @@
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::*;
 
@@ -290,20 +291,47 @@ spec:
     let expected =
         ["shop/id plugin=plugin root= vm= vm_config= config=text oci://example.com/id:1"];
     assert_eq!(told(&pair).unwrap(), expected);
-    let plugin = parse(&pair, Traffic::Http).unwrap().remove(0).filters.remove(0);
-    assert_eq!(plugin.environment, BTreeMap::from([("MODE".into(), "a".into())]));
-    let left = plugin.left;
-    assert_eq!(
-        left,
-        [
-            "failure_policy: FAIL_OPEN is played as FAIL_CLOSED",
-            "capability_restriction_config: all is allowed, not only 2 capabilities",
-            "host_env_keys: HOME are not set",
-        ]
-    );
+    let deployed = parse(&pair, Traffic::Http).unwrap().remove(0).filters.remove(0);
+    assert_eq!(deployed.environment, BTreeMap::from([("MODE".into(), "a".into())]));
+    assert_eq!(deployed.failure_policy, FailurePolicy::Open);
+    let allowed: Vec<&str> = deployed.allowed_capabilities.iter().map(String::as_str).collect();
+    assert_eq!(allowed, ["proxy_log", "proxy_on_log"]);
+    assert_eq!(deployed.left, ["host_env_keys: HOME are not set"]);
     let lost = pair.replace("name: shop/id\n", "name: shop/other\n");
     let error = told(&lost).unwrap_err().to_string();
     assert!(error.contains("line 23 column") && error.contains("shop/id"), "{error}");
+}
+
+#[test]
+fn a_failure_policy_is_read_with_its_backoff() {
+    let read = |fields: &str| {
+        let text = format!(
+            "name: a\ntyped_config:\n  \"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm\n  config: {{ {fields}, vm_config: {{ code: {{ local: {{ filename: a.wasm }} }} }} }}\n"
+        );
+        let chains = parse(&text, Traffic::Http).map_err(|error| error.to_string())?;
+        let deployed = &chains[0].filters[0];
+        Ok::<_, String>((deployed.failure_policy, deployed.left.len()))
+    };
+    let reload = |millis| FailurePolicy::Reload { backoff: Duration::from_millis(millis) };
+    let backoff = |interval: &str| {
+        read(&format!(
+            "failure_policy: FAIL_RELOAD, reload_config: {{ backoff: {{ base_interval: {interval} }} }}"
+        ))
+    };
+    assert_eq!(read("failure_policy: FAIL_CLOSED"), Ok((FailurePolicy::Closed, 0)));
+    assert_eq!(read("failure_policy: UNSPECIFIED"), Ok((FailurePolicy::Closed, 0)));
+    assert_eq!(read("failure_policy: FAIL_RELOAD"), Ok((reload(1000), 0)));
+    assert_eq!(backoff("2.5s"), Ok((reload(2500), 0)));
+    // The older field is told, as it means a little more.
+    assert_eq!(read("fail_open: true"), Ok((FailurePolicy::Open, 1)));
+    for (wrong, part) in [
+        (backoff("0.001s"), "below the least backoff, 2ms"),
+        (backoff("1m"), "`1m` is not a duration"),
+        (read("failure_policy: FAIL_OPEN, fail_open: true"), "takes one of"),
+        (read("failure_policy: OPEN"), "is none of FAIL_CLOSED"),
+    ] {
+        assert!(wrong.as_ref().is_err_and(|error| error.contains(part)), "{wrong:?}: {part}");
+    }
 }
 
 #[test]
@@ -335,11 +363,10 @@ fn plugins_of_istio_stand_by_phase_and_priority() {
         ]
     );
     let chains = parse(&text, Traffic::Http).unwrap();
-    assert_eq!(chains[0].filters[0].environment, BTreeMap::from([("A".into(), "b".into())]));
-    assert_eq!(
-        chains[0].filters[0].left,
-        ["failStrategy: FAIL_RELOAD is played as FAIL_CLOSE", "vmConfig.env: MODE are not set"]
-    );
+    let first = &chains[0].filters[0];
+    assert_eq!(first.environment, BTreeMap::from([("A".into(), "b".into())]));
+    assert_eq!(first.failure_policy, FailurePolicy::Reload { backoff: FailurePolicy::BACKOFF });
+    assert_eq!(first.left, ["vmConfig.env: MODE are not set"]);
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use tollgate_abi::{Callback, CallbackKind, Served};
 
 use super::callouts::Clusters;
+use super::failure::Seat;
 use super::feed::Connections;
 use super::peers::Peers;
 use super::streams::Client;
 use super::{Guest, Loader, Run};
 use crate::engine::{Module, Trap};
 use crate::proxy::StartError;
-use crate::scenario::{FilterUse, Scenario};
+use crate::scenario::{FailurePolicy, FilterUse, Scenario};
 use crate::transcript::Entry;
 use crate::world::{Context, Link, Place, Plugin, PluginId, Vm, VmId, World};
 
@@ -24,6 +25,7 @@ pub(super) struct Filter {
     pub(super) plugin: PluginId,
     /// Headers that it holds are held alone.
     pub(super) stops_headers_alone: bool,
+    pub(super) failure_policy: FailurePolicy,
 }
 
 impl Filter {
@@ -40,13 +42,24 @@ impl Filter {
             vm_id: filter.vm_id.clone().into_bytes(),
             vm_configuration: filter.vm_config.clone(),
             environment: filter.environment.clone(),
+            allowed_capabilities: filter.allowed_capabilities.clone(),
             abi: module.abi(),
             configuration: filter.config.clone(),
             code: module.code(),
         });
         let stops_headers_alone = filter.allow_on_headers_stop_iteration;
-        Ok(Self { module, plugin, stops_headers_alone })
+        let failure_policy = filter.failure_policy;
+        Ok(Self { module, plugin, stops_headers_alone, failure_policy })
     }
+}
+
+/// Why a guest could not be made.
+#[derive(Debug)]
+pub(super) struct NotMade {
+    /// How many log lines there were before it.
+    first_log: usize,
+    /// What the host says of it.
+    pub(super) words: String,
 }
 
 /// Refuses a module with imports that nobody answers.
@@ -133,8 +146,9 @@ impl Run {
         for worker in self.world.chance.order(self.chains.len()) {
             for filter in &filters {
                 let link = self.install(filter, Place::Worker(worker))?;
+                let loaded = self.world.clock.passed();
                 if let Some(chain) = self.chains.get_mut(worker) {
-                    chain.push(link);
+                    chain.push(Seat { link, loaded });
                 }
             }
         }
@@ -146,19 +160,19 @@ impl Run {
     /// Starts and configures a plugin in a VM of its own, unless the same one was tried before.
     pub(super) fn try_out(&mut self, filter: &Filter) -> Result<(), StartError> {
         if self.world.find_vm(filter.plugin, Place::Base).is_none() {
-            let base = self.make_vm(filter, Place::Base)?;
+            let base = self.make_vm(filter, Place::Base);
+            let base = base.map_err(|failed| self.refusal(filter.plugin, &failed))?;
             self.drop_instance(base);
         }
         if let Some(&is_good) = self.tried.get(&filter.plugin) {
-            let again = "its configuration was refused before";
-            return if is_good {
-                Ok(())
-            } else {
-                Err(self.refusal(filter.plugin, usize::MAX, again))
-            };
+            let words = "its configuration was refused before".into();
+            let again = NotMade { first_log: usize::MAX, words };
+            return if is_good { Ok(()) } else { Err(self.refusal(filter.plugin, &again)) };
         }
-        let trial = self.make_vm(filter, Place::Trial)?;
+        let trial = self.make_vm(filter, Place::Trial);
+        let trial = trial.map_err(|failed| self.refusal(filter.plugin, &failed))?;
         let root = self.make_root(filter.plugin, trial);
+        let root = root.map_err(|failed| self.refusal(filter.plugin, &failed));
         self.drop_instance(trial);
         self.tried.insert(filter.plugin, root.is_ok());
         root.map(|_| ())
@@ -166,6 +180,11 @@ impl Run {
 
     /// Gives a plugin a root context at a place, or the one that it has there.
     pub(super) fn install(&mut self, filter: &Filter, place: Place) -> Result<Link, StartError> {
+        self.seat(filter, place).map_err(|failed| self.refusal(filter.plugin, &failed))
+    }
+
+    /// The same, with nobody told why not.
+    pub(super) fn seat(&mut self, filter: &Filter, place: Place) -> Result<Link, NotMade> {
         let vm = match self.world.find_vm(filter.plugin, place) {
             Some(vm) => vm,
             None => self.make_vm(filter, place)?,
@@ -176,7 +195,7 @@ impl Run {
         }
     }
 
-    pub(super) fn make_vm(&mut self, filter: &Filter, place: Place) -> Result<VmId, StartError> {
+    pub(super) fn make_vm(&mut self, filter: &Filter, place: Place) -> Result<VmId, NotMade> {
         let first_log = self.world.logs.len();
         let vm = self.world.add_vm(Vm::new(filter.plugin, place));
         let instance = filter.module.instantiate();
@@ -186,12 +205,20 @@ impl Run {
             Err(trap) => {
                 self.guests.push(Guest { module, instance: None });
                 let words = format!("Failed to create new Wasm instance: {trap}");
-                return Err(self.refusal(filter.plugin, first_log, &words));
+                return Err(NotMade { first_log, words });
             }
         }
         match self.start(vm) {
             Ok(()) => Ok(vm),
-            Err(trap) => Err(self.refusal(filter.plugin, first_log, &trap.message)),
+            Err(trap) => Err(NotMade { first_log, words: trap.message }),
+        }
+    }
+
+    /// Gives up a VM, which serves nobody any more.
+    pub(super) fn fail(&mut self, vm: VmId) {
+        self.drop_instance(vm);
+        if let Some(vm) = self.world.vm_mut(vm) {
+            vm.failed = true;
         }
     }
 
@@ -207,7 +234,7 @@ impl Run {
         }
     }
 
-    pub(super) fn make_root(&mut self, plugin: PluginId, vm: VmId) -> Result<Link, StartError> {
+    pub(super) fn make_root(&mut self, plugin: PluginId, vm: VmId) -> Result<Link, NotMade> {
         let first_log = self.world.logs.len();
         let size_of = |bytes: fn(&Plugin) -> &Vec<u8>| {
             self.world.plugin(plugin).map_or(0, |plugin| bytes(plugin).len())
@@ -229,27 +256,28 @@ impl Run {
         for (callback, failure) in steps {
             match self.try_call(vm, callback) {
                 Ok(Some(0)) if callback.kind() != CallbackKind::ContextCreate => {
-                    return Err(self.refusal(plugin, first_log, &format!("the filter {failure}")));
+                    return Err(NotMade { first_log, words: format!("the filter {failure}") });
                 }
                 Ok(_) => {}
                 Err(_) => {
                     let words = format!("the filter {failure}: it trapped");
-                    return Err(self.refusal(plugin, first_log, &words));
+                    return Err(NotMade { first_log, words });
                 }
             }
         }
         Ok(Link { vm, root })
     }
 
-    /// What the guest logged since `first_log`, what the host says of it, and what may explain it.
-    fn refusal(&mut self, plugin: PluginId, first_log: usize, words: &str) -> StartError {
+    /// What the guest logged, what the host says of it, and what may explain it.
+    pub(super) fn refusal(&mut self, plugin: PluginId, failed: &NotMade) -> StartError {
+        let NotMade { first_log, words } = failed;
         // A guest that was let down by the host has not been judged.
         if let Err(failure) = self.refuse_what_was_called() {
             return StartError::Host(Box::new(failure));
         }
         let account = self.world.take_account();
         let plugin = self.world.plugin(plugin).map_or("?", |plugin| plugin.name.as_str());
-        let logs = self.world.logs.get(first_log..).unwrap_or_default();
+        let logs = self.world.logs.get(*first_log..).unwrap_or_default();
         let mut lines: Vec<String> =
             logs.iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect();
         lines.push(format!("plugin {plugin}: {words}{account}"));
@@ -272,12 +300,14 @@ impl Run {
         result
     }
 
-    /// Runs a callback if the guest exports it and has not trapped, and gives what it returned.
+    /// Runs a callback if the guest exports it, is allowed to get it and has not trapped, and gives what it
+    /// returned.
     pub(super) fn try_call(&mut self, vm: VmId, callback: Callback) -> Result<Option<u32>, Trap> {
         let Some(guest) = self.guests.get_mut(vm.0) else {
             return Ok(None);
         };
-        if !guest.module.exports(callback.kind()) {
+        let kind = callback.kind();
+        if !guest.module.exports(kind) || !self.world.allows(vm, kind.name()) {
             return Ok(None);
         }
         let Some(instance) = guest.instance.as_mut() else {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tollgate_abi::Callback;
 
 use super::boot::{Filter, refuse_missing};
+use super::failure::Seat;
 use super::{Loader, Run};
 use crate::engine::Module;
 use crate::proxy::{Configured, HostFailure, StartError};
@@ -77,9 +78,10 @@ impl Run {
         self.install(&new, Place::Main)?;
         for worker in self.world.chance.order(self.chains.len()) {
             let link = self.install(&new, Place::Worker(worker))?;
+            let loaded = self.world.clock.passed();
             let chain = self.chains.get_mut(worker);
-            if let Some(at) = chain.and_then(|chain| chain.get_mut(place)) {
-                *at = link;
+            if let Some(seat) = chain.and_then(|chain| chain.get_mut(place)) {
+                *seat = Seat { link, loaded };
             }
         }
         if let Some(filter) = self.filters.get_mut(place) {
@@ -126,7 +128,7 @@ impl Run {
                     Place::Worker(worker) => {
                         let chain = self.chains.get(worker);
                         let mut streams = self.world.streams.values();
-                        chain.is_some_and(|chain| chain.contains(&link))
+                        chain.is_some_and(|chain| chain.iter().any(|seat| seat.link == link))
                             || streams
                                 .any(|stream| stream.stages.iter().any(|at| at.link == Some(link)))
                     }
@@ -200,9 +202,8 @@ impl Run {
     /// Gives up a VM without roots, as Envoy does. With the last one on the main thread, what was found
     /// out of its code is forgotten: who comes back to it begins anew.
     fn drop_vm(&mut self, vm: VmId) {
-        self.drop_instance(vm);
-        let Some(dropped) = self.world.vm_mut(vm) else { return };
-        dropped.failed = true;
+        self.fail(vm);
+        let Some(dropped) = self.world.vm(vm) else { return };
         let (place, first) = (dropped.place, dropped.first);
         if place != Place::Main {
             return;

@@ -14,7 +14,7 @@ use super::Run;
 use crate::proxy::{Conversation, End, HostFailure, Moment, STAYS_OPEN, Side};
 use crate::scenario::{Act, ConnectionStep, Event};
 use crate::tls::{Alert, Handshake};
-use crate::world::{Asked, Connection, Context, Flow, Link, Notes, Stage, Stream, StreamId};
+use crate::world::{Asked, Connection, Context, Flow, Notes, Stage, Stream, StreamId};
 
 impl Run {
     /// Sees one connection to its end.
@@ -44,11 +44,12 @@ impl Run {
         worker: usize,
         step: &ConnectionStep,
     ) -> Result<(Vec<Moment>, Option<Alert>), HostFailure> {
-        let Some(chain) = self.chains.get(worker).cloned() else {
+        if worker >= self.chains.len() {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
-        };
+        }
         let id = StreamId(self.requests);
-        let mut stream = self.new_connection(id, &chain);
+        let mut stream = self.new_connection(id, worker);
+        let filters = stream.stages.len();
         let name = step.peer.as_deref();
         stream.notes.tls = self.greet(name).map(Arc::new);
         self.world.streams.insert(id, Box::new(stream));
@@ -57,7 +58,7 @@ impl Run {
             id,
             name,
             refused: None,
-            filters: chain.len(),
+            filters,
             begun: 0,
             is_open: true,
             client: Peer::default(),
@@ -70,7 +71,7 @@ impl Run {
     }
 
     /// Has every filter of the chain give a new connection a context; the guest is told of it later.
-    fn new_connection(&mut self, id: StreamId, chain: &[Link]) -> Stream {
+    fn new_connection(&mut self, id: StreamId, worker: usize) -> Stream {
         let notes = Notes {
             connection: id.0,
             came: self.world.clock.wall(),
@@ -80,7 +81,9 @@ impl Run {
         };
         let connection = Some(Connection::default());
         let mut stream = Stream { notes, connection, ..Stream::default() };
-        for (at, &link) in chain.iter().enumerate() {
+        for place in 0..self.filters.len() {
+            let Some(link) = self.find_guest(worker, place) else { continue };
+            let at = stream.stages.len();
             let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
             let context = Context::Stream { stream: id, at, root: link.root };
             let context = vm.map(|vm| vm.add_context(context));

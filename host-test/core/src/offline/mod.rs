@@ -11,6 +11,7 @@ mod connection;
 mod dialogue;
 mod elsewhere;
 mod ends;
+mod failure;
 mod feed;
 mod held;
 mod peers;
@@ -40,6 +41,7 @@ use crate::world::{ArmedFault, Link, PluginId, Tick, VmId, World};
 use boot::Filter;
 use elsewhere::Elsewhere;
 pub use elsewhere::{CalloutId, CalloutKind, Incoming, Outgoing};
+use failure::Seat;
 pub use feed::{ConnectionId, Fed, Input, Output};
 use scripted::Outcomes;
 pub(crate) use scripted::take_part;
@@ -124,7 +126,7 @@ pub struct Run {
     /// One per VM of the world, in its order; gone once the guest trapped or is no longer needed.
     guests: Vec<Guest>,
     /// The plugins of each worker, in the order of the chain.
-    chains: Vec<Vec<Link>>,
+    chains: Vec<Vec<Seat>>,
     /// How many connections to the upstream each worker has that nothing uses.
     idle: Vec<usize>,
     /// The connections of clients to each worker.

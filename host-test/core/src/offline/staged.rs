@@ -45,10 +45,12 @@ impl Offline<'_> {
         world.staged = Some(Staged { time, ..Staged::default() });
         let mut run = Run::new(world, &Scenario::without_steps(filter.clone()));
         let filter = Filter::load(&mut run.world, self.loader, filter)?;
-        let vm = run.make_vm(&filter, Place::Worker(0))?;
+        let vm = run.make_vm(&filter, Place::Worker(0));
+        let vm = vm.map_err(|failed| run.refusal(filter.plugin, &failed))?;
         // What it wrote before it had a context belongs to none.
         let logged = run.world.logs.len();
-        let link = run.make_root(filter.plugin, vm)?;
+        let link = run.make_root(filter.plugin, vm);
+        let link = link.map_err(|failed| run.refusal(filter.plugin, &failed))?;
         Ok(Stage { run, link, context: 0, is_answered: false, logged })
     }
 }

@@ -20,7 +20,7 @@ use crate::scenario::HeaderLine;
 use crate::tls::{self, Secured};
 pub use crate::world::StreamId;
 use crate::world::{
-    Context, Direction, FilterState, Link, LocalReply, Notes, Piece, Stage, Stream, flags,
+    Context, Direction, FilterState, LocalReply, Notes, Piece, Stage, Stream, flags,
 };
 
 /// The head of a request as a client sends it.
@@ -174,9 +174,9 @@ impl Run {
         head: Head,
         end: bool,
     ) -> Result<StreamId, HostFailure> {
-        let Some(chain) = self.chains.get(worker).cloned() else {
+        if worker >= self.chains.len() {
             return Err(HostFailure::Impossible { what: format!("there is no worker {worker}") });
-        };
+        }
         self.requests += 1;
         let id = StreamId(self.requests);
         let client = self.free_client(worker, tls);
@@ -185,7 +185,7 @@ impl Run {
         ends.request_sent = end;
         let is_upgrade = wire::asks_to_upgrade(&head.headers);
         let forwarded = wire::forwarded_for(&head.headers);
-        let mut stream = self.new_stream(id, head, tls, &chain);
+        let mut stream = self.new_stream(id, head, tls, worker);
         let connection = self.clients.get(worker).and_then(|clients| clients.get(client));
         if let Some(connection) = connection {
             stream.state = connection.state.clone();
@@ -194,8 +194,9 @@ impl Run {
         stream.notes.forwarded = forwarded;
         // Chosen now: what filters keep about the stream does not change it unless it is forgotten.
         stream.notes.route = Some(self.world.choose_route(&stream));
+        let filters = stream.stages.len();
         self.world.streams.insert(id, Box::new(stream));
-        self.flows.insert(id, Flow { worker, client, filters: chain.len(), ends: Some(ends) });
+        self.flows.insert(id, Flow { worker, client, filters, ends: Some(ends) });
         self.with(id, |carrier| {
             if is_upgrade {
                 carrier.refuse_unseen();
@@ -436,7 +437,7 @@ impl Run {
         id: StreamId,
         head: Head,
         tls: Option<&Arc<Secured>>,
-        chain: &[Link],
+        worker: usize,
     ) -> Stream {
         let mut stream = Stream::default();
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -449,13 +450,15 @@ impl Run {
             began: self.world.clock.passed(),
             ..Notes::default()
         };
-        stream.stages.reserve_exact(chain.len());
-        for (at, &link) in chain.iter().enumerate() {
+        stream.stages.reserve_exact(self.filters.len());
+        for place in 0..self.filters.len() {
+            let Some(link) = self.find_guest(worker, place) else { continue };
+            let at = stream.stages.len();
             let vm = self.world.vm_mut(link.vm).filter(|vm| !vm.failed);
             let context = Context::Stream { stream: id, at, root: link.root };
             let context = vm.map(|vm| vm.add_context(context));
             let stops_headers_alone =
-                self.filters.get(at).is_some_and(|filter| filter.stops_headers_alone);
+                self.filters.get(place).is_some_and(|filter| filter.stops_headers_alone);
             let link = Some(link);
             stream.stages.push(Stage { link, context, stops_headers_alone, ..Stage::default() });
         }

@@ -155,6 +155,8 @@ impl FilterUse {
             environment: std::collections::BTreeMap::new(),
             config,
             allow_on_headers_stop_iteration: false,
+            allowed_capabilities: std::collections::BTreeSet::new(),
+            failure_policy: super::FailurePolicy::default(),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! A filter of the chain, and where its module comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
+use tollgate_abi::{AbiVersion, Export, Function, Stub};
+
+use super::value::Span;
 
 /// A filter in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,46 @@ pub struct FilterUse {
     pub config: Vec<u8>,
     /// Whether headers that it holds are held alone, so that the body comes to it.
     pub allow_on_headers_stop_iteration: bool,
+    /// The only host functions that the VM may call and callbacks that it gets, by name; as in Envoy, all
+    /// when there are none.
+    pub allowed_capabilities: BTreeSet<String>,
+    /// What becomes of streams once its guest has trapped.
+    pub failure_policy: FailurePolicy,
+}
+
+/// What becomes of the streams of a worker that begin once the filter's guest has trapped there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// They are answered with 503, or closed.
+    #[default]
+    Closed,
+    /// They go past the filter.
+    Open,
+    /// The first one that begins once the backoff has passed gets a new guest.
+    Reload {
+        /// The least time from when the guest was made, or was last tried to be made anew.
+        backoff: Duration,
+    },
+}
+
+impl FailurePolicy {
+    /// The backoff of who does not say another.
+    pub const BACKOFF: Duration = Duration::from_secs(1);
+
+    /// A new guest after a backoff.
+    ///
+    /// # Errors
+    ///
+    /// A backoff with which Envoy 1.40 crashes.
+    pub fn reload(backoff: Duration) -> Result<Self, String> {
+        const LEAST: Duration = Duration::from_millis(2);
+        if backoff < LEAST {
+            return Err(format!(
+                "{backoff:?} is below the least backoff, {LEAST:?}: with less Envoy 1.40 divides by zero"
+            ));
+        }
+        Ok(Self::Reload { backoff })
+    }
 }
 
 /// Where the module of a filter comes from.
@@ -167,6 +211,19 @@ pub(super) struct RawFilter {
     config: Option<serde_json::Value>,
     #[serde(default)]
     allow_on_headers_stop_iteration: bool,
+    allowed_capabilities: Option<BTreeSet<String>>,
+    #[serde(default)]
+    failure_policy: RawPolicy,
+    reload_backoff: Option<Span>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawPolicy {
+    #[default]
+    Closed,
+    Open,
+    Reload,
 }
 
 impl RawFilter {
@@ -186,6 +243,18 @@ impl RawFilter {
                 name.escape_debug()
             ));
         }
+        let allowed_capabilities = self.allowed_capabilities.map(check_capabilities).transpose()?;
+        let failure_policy = match (self.failure_policy, self.reload_backoff) {
+            (RawPolicy::Closed, None) => FailurePolicy::Closed,
+            (RawPolicy::Open, None) => FailurePolicy::Open,
+            (RawPolicy::Reload, backoff) => {
+                let backoff = backoff.map_or(FailurePolicy::BACKOFF, |Span(backoff)| backoff);
+                FailurePolicy::reload(backoff).map_err(|what| format!("reload_backoff: {what}"))?
+            }
+            (RawPolicy::Closed | RawPolicy::Open, Some(_)) => {
+                return Err("reload_backoff belongs to `failure_policy: reload`".into());
+            }
+        };
         Ok(FilterUse {
             source,
             name,
@@ -195,6 +264,33 @@ impl RawFilter {
             environment: self.environment,
             config,
             allow_on_headers_stop_iteration: self.allow_on_headers_stop_iteration,
+            allowed_capabilities: allowed_capabilities.unwrap_or_default(),
+            failure_policy,
         })
     }
+}
+
+/// Refuses names that restrict nothing.
+fn check_capabilities(names: BTreeSet<String>) -> Result<BTreeSet<String>, String> {
+    if names.is_empty() {
+        return Err(
+            "allowed_capabilities: none, which allows all; name some, or leave it out".into()
+        );
+    }
+    match names.iter().find(|name| !is_capability(name)) {
+        None => Ok(names),
+        Some(name) => Err(format!(
+            "allowed_capabilities: `{}` is no host function and no callback; write one in full, as in proxy_log",
+            name.escape_debug()
+        )),
+    }
+}
+
+/// Whether Envoy asks by this name whether a filter may.
+fn is_capability(name: &str) -> bool {
+    let is_function = ["env", "wasi_snapshot_preview1"].into_iter().any(|module| {
+        Function::from_import(module, name).is_some() || Stub::from_import(module, name).is_some()
+    });
+    let export = || Export::of(name, AbiVersion::V0_2_1, |_| false);
+    is_function || matches!(export(), Some(Export::Callback(_) | Export::Idle(..)))
 }

@@ -48,7 +48,7 @@ pub use expect::{
     ExpectedUpstream, HeaderExpectations,
 };
 pub(crate) use filter::stored_modules;
-pub use filter::{FilterSource, FilterUse, InvalidFilterSource, configuration};
+pub use filter::{FailurePolicy, FilterSource, FilterUse, InvalidFilterSource, configuration};
 pub use imports::{Given, ImportAnswer, Imports, check_import};
 pub(crate) use peer::LATEST;
 pub use peer::{

@@ -225,14 +225,10 @@ fn filter_use(index: usize, plugin: &Plugin) -> FilterUse {
         _ => format!("filter-{}", index + 1),
     };
     FilterUse {
-        source: FilterSource::BuiltIn(own.clone()),
-        name: plugin.name.clone().unwrap_or(own),
+        name: plugin.name.clone().unwrap_or_else(|| own.clone()),
         root_id: plugin.root_id.clone(),
-        vm_id: String::new(),
-        vm_config: Vec::new(),
-        environment: std::collections::BTreeMap::new(),
-        config: plugin.config.clone(),
         allow_on_headers_stop_iteration: plugin.allow_on_headers_stop_iteration,
+        ..FilterUse::new(FilterSource::BuiltIn(own), plugin.config.clone())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tollgate_abi::{Served, Shim, Status};
 
-use super::World;
+use super::{World, wasi};
 use crate::scenario::ImportAnswer;
 
 impl World {
@@ -10,6 +10,29 @@ impl World {
     pub fn may_call(&self, served: Served) -> bool {
         let is_at_start = self.scope.as_ref().is_some_and(|scope| scope.callback.is_none());
         !is_at_start || served.is_allowed_at_start()
+    }
+
+    /// The word that a function gives to a filter that may not call it, if it may not. As on Envoy, it then
+    /// reads and writes nothing.
+    pub fn refuse_restricted(&mut self, served: Served) -> Option<u32> {
+        let (name, word) = match served {
+            Served::Function(function) if function.module() == "env" => {
+                (function.name(), Status::InternalFailure.into())
+            }
+            Served::Function(function) => (function.name(), wasi::ENOTCAPABLE),
+            Served::Stub(stub) => (stub.name(), wasi::ENOTCAPABLE),
+            Served::Shim(_) => return None,
+        };
+        let vm = self.scope.as_ref()?.vm;
+        if self.allows(vm, name) || !self.may_call(served) {
+            return None;
+        }
+        self.host_calls += 1;
+        let text =
+            format!("{name}(…) = {word}: the allowed capabilities of the filter do not name it");
+        self.note(|| format!("    {text}"));
+        self.recent.stub(text);
+        Some(word)
     }
 
     /// Answers a call of a function beside the ABI and WASI.

@@ -239,6 +239,7 @@ impl World {
         self.scope = None;
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each call")]
     fn answer(&mut self, call: &Call) -> Reply {
         let Some(scope) = self.scope.clone() else {
             return Reply::Trap { why: "a host call while no guest runs".into() };

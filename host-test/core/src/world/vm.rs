@@ -23,6 +23,8 @@ pub struct Plugin {
     pub vm_configuration: Vec<u8>,
     /// Environment variables of the VM.
     pub environment: BTreeMap<String, String>,
+    /// What the VM may call and gets called for, by name; all when there are none.
+    pub allowed_capabilities: BTreeSet<String>,
     /// The version of the ABI that its module declares.
     pub abi: AbiVersion,
     /// Configuration as the guest gets it.
@@ -32,13 +34,14 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Whether one VM runs both, as on Envoy: what makes a VM is its code, its id, its configuration
-    /// and its environment.
+    /// Whether one VM runs both, as on Envoy: what makes a VM is its code, its id, its configuration,
+    /// its environment and what it may do.
     pub(crate) fn shares_vm(&self, other: &Self) -> bool {
         self.code == other.code
             && self.vm_id == other.vm_id
             && self.vm_configuration == other.vm_configuration
             && self.environment == other.environment
+            && self.allowed_capabilities == other.allowed_capabilities
     }
 }
 
@@ -167,6 +170,15 @@ impl World {
     pub(super) fn plugin_of(&self, scope: &Scope) -> Option<&Plugin> {
         let vm = self.vm(scope.vm)?;
         self.plugin(vm.plugin_of(scope.effective).unwrap_or(vm.first))
+    }
+
+    /// Whether a VM may call a host function, or gets a callback, of this name.
+    pub(crate) fn allows(&self, vm: VmId, name: &str) -> bool {
+        let first = self.vm(vm).and_then(|vm| self.plugin(vm.first));
+        first.is_none_or(|plugin| {
+            let allowed = &plugin.allowed_capabilities;
+            allowed.is_empty() || allowed.contains(name)
+        })
     }
 
     /// Whether the guest speaks the first version of the ABI.

@@ -11,6 +11,7 @@ use super::{Scope, World};
 /// `errno` of WASI preview 1.
 const EBADF: u32 = 8;
 const EINVAL: u32 = 28;
+pub(super) const ENOTCAPABLE: u32 = 76;
 
 /// What the monotonic clock shows when a world begins: Go takes zero for a clock that does not work.
 const MONOTONIC_EPOCH: Duration = Duration::from_hours(1);

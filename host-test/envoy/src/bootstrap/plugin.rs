@@ -1,10 +1,10 @@
 //! A filter in the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Value, json};
-use tollgate_host::scenario::Traffic;
+use serde_json::{Map, Value, json};
+use tollgate_host::scenario::{FailurePolicy, Traffic};
 
 /// A filter in the chain.
 pub(crate) struct Plugin<'a> {
@@ -16,11 +16,15 @@ pub(crate) struct Plugin<'a> {
     pub(crate) module: &'a Path,
     pub(crate) configuration: &'a str,
     pub(crate) allow_on_headers_stop_iteration: bool,
+    pub(crate) allowed_capabilities: &'a BTreeSet<String>,
+    pub(crate) failure_policy: FailurePolicy,
 }
 
 impl Plugin<'_> {
     /// Renders the filter.
     pub(crate) fn to_json(&self, traffic: Traffic) -> Value {
+        let allowed = self.allowed_capabilities.iter().map(|name| (name.clone(), json!({})));
+        let allowed: Map<String, Value> = allowed.collect();
         json!({
             "name": match traffic {
                 Traffic::Http => "envoy.filters.http.wasm",
@@ -31,7 +35,12 @@ impl Plugin<'_> {
                 "config": {
                     "name": self.name,
                     "root_id": self.root_id,
-                    "failure_policy": "FAIL_CLOSED",
+                    "failure_policy": match self.failure_policy {
+                        FailurePolicy::Closed => "FAIL_CLOSED",
+                        FailurePolicy::Open => "FAIL_OPEN",
+                        FailurePolicy::Reload { .. } => "FAIL_RELOAD",
+                    },
+                    "reload_config": reload_config(self.failure_policy),
                     "allow_on_headers_stop_iteration": self.allow_on_headers_stop_iteration,
                     "vm_config": {
                         "vm_id": self.vm_id,
@@ -41,6 +50,7 @@ impl Plugin<'_> {
                             "value": self.vm_configuration,
                         },
                         "environment_variables": { "key_values": self.environment },
+                        "capability_restriction_config": { "allowed_capabilities": allowed },
                         "code": { "local": { "filename": self.module } },
                     },
                     "configuration": {
@@ -51,6 +61,13 @@ impl Plugin<'_> {
             },
         })
     }
+}
+
+/// How long to wait before a guest is made anew, for the policy that does so.
+fn reload_config(policy: FailurePolicy) -> Option<Value> {
+    let FailurePolicy::Reload { backoff } = policy else { return None };
+    let interval = format!("{}.{:09}s", backoff.as_secs(), backoff.subsec_nanos());
+    Some(json!({ "backoff": { "base_interval": interval } }))
 }
 
 /// The type of a filter's configuration.

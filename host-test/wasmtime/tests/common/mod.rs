@@ -107,6 +107,14 @@ pub fn verdict(limits: Limits, module: &[u8], steps: &str) -> Verdict {
     play(limits, module, &text, |scenario, host| run(scenario, host).unwrap())
 }
 
+/// The same, for a filter that may do no more than this.
+pub fn verdict_allowing(allowed: &[&str], module: &[u8], steps: &str) -> Verdict {
+    let allowed = allowed.join(", ");
+    let filter = format!("{{ filter: x, allowed_capabilities: [{allowed}] }}");
+    let text = format!("name: x\nfilters: [ {filter} ]\n{steps}");
+    play(Limits::default(), module, &text, |scenario, host| run(scenario, host).unwrap())
+}
+
 /// Sends one request with a body and trailers through a proxy with this module.
 pub fn send(limits: Limits, module: &[u8]) -> Result<Sent, StartError> {
     let text = "name: x\nfilters: [ { filter: x } ]\nclusters: [authz]\n\
