@@ -200,6 +200,7 @@ fn tell(told: &Told<'_>, scheme: &str, filters: &[String], quiet: bool) {
     match told {
         Told::Listens(address) => eprintln!("listens on {scheme}://{address}"),
         Told::Log(line) => eprintln!("{line}"),
+        Told::Trapped(trap) => eprintln!("{trap}"),
         Told::Exchanged { place, configured } => {
             let filter = filters.get(*place).map_or("", String::as_str);
             match configured {

@@ -234,6 +234,26 @@ fn a_policy_that_changes_is_in_force_for_new_requests_and_a_wrong_one_is_not() {
     assert!(told.contains("and was refused: else: "), "{told}");
 }
 
+#[test]
+fn a_guest_that_traps_is_told_of() {
+    let folder = folder("trapped");
+    let guest = r#"(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)
+        (func $decide unreachable)
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $decide) i32.const 0))"#;
+    let module = folder.join("guest.wasm");
+    fs::write(&module, wat::parse_str(guest).unwrap()).unwrap();
+    let origin = format!("http://{}", upstream());
+    let proxy = Serving::start(&["--filter", module.to_str().unwrap(), "--upstream", &origin]);
+    assert_eq!(get(proxy.address, "alice"), 503);
+    let told = proxy.wait_for("trapped in");
+    for words in ["guest@0", "proxy_on_request_headers(context=2", "of GET /", "unreachable"] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert_eq!(proxy.wait_for("0: "), "  0: decide");
+}
+
 /// The rate limit as Istio deploys it, with a policy.
 fn plugin(policy: &str) -> String {
     format!(

@@ -148,11 +148,12 @@ impl Bridge {
             went_upstream: false,
             micros: 0,
         };
+        let began = Instant::now();
         let (fed, record) = self.feed(Input::Open { worker, connection, head, end }, &no_module)?;
         let Fed::Began(id) = fed else { return None };
         let (client, answer) = oneshot::channel();
         let ends = Ends {
-            began: Instant::now(),
+            began,
             access,
             client: Some(client),
             response: None,
@@ -282,12 +283,15 @@ impl Bridge {
         if let Some(record) = record {
             self.record(record);
         }
-        let (logs, checked, due) = {
+        let (logs, traps, checked, due) = {
             let mut run = self.run.borrow_mut();
-            (run.take_logs(), run.check(), run.next_due())
+            (run.take_logs(), run.take_traps(), run.check(), run.next_due())
         };
         for line in &logs {
             self.tell(Told::Log(line));
+        }
+        for trap in &traps {
+            self.tell(Told::Trapped(trap));
         }
         if let Err(failure) = checked {
             self.fail(failure);

@@ -26,6 +26,7 @@ use std::rc::Rc;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
+use tollgate_host::account::TrapReport;
 use tollgate_host::offline::Run;
 use tollgate_host::proxy::{Configured, HostFailure, LogLine};
 
@@ -60,6 +61,8 @@ pub enum Told<'a> {
     Listens(SocketAddr),
     /// A filter wrote a line.
     Log(&'a LogLine),
+    /// A filter trapped.
+    Trapped(&'a TrapReport),
     /// A filter was exchanged, or the old one stays.
     Exchanged {
         /// Its place in the chain.

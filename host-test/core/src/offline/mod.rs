@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::Account;
+use crate::account::{Account, TrapReport};
 use crate::engine::{CodeId, Instance, Module};
 use crate::limits::{Bounded, Limits};
 use crate::proxy::{
@@ -214,6 +214,11 @@ impl Run {
     /// Takes the log lines of the guests since this was asked, or since the start.
     pub fn take_logs(&mut self) -> Vec<LogLine> {
         self.world.take_logs()
+    }
+
+    /// Takes the first traps of guests since they were taken last.
+    pub fn take_traps(&mut self) -> Vec<TrapReport> {
+        self.world.take_traps()
     }
 
     /// Takes what the transcript holds so far, each line with the virtual time that had passed.

@@ -265,6 +265,11 @@ impl World {
         self.note_held(held);
     }
 
+    /// Takes the first traps since they were taken last, or what guests did was.
+    pub(crate) fn take_traps(&mut self) -> Vec<TrapReport> {
+        std::mem::take(&mut self.recent.traps)
+    }
+
     /// Takes what guests did since it was taken last.
     pub(crate) fn take_account(&mut self) -> Account {
         self.recent.begin();
