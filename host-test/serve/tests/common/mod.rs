@@ -94,6 +94,7 @@ pub(crate) fn start_recorded(
         serve(run, options, move |told| match told {
             Told::Listens(address) => sender.send(address).unwrap(),
             Told::Log(line) => println!("{line}"),
+            Told::Trapped(trap) => println!("{trap}"),
             // The test may be over.
             Told::Access(access) => drop(accesses.send(access.clone())),
             Told::Exchanged { .. } | Told::RecordingEnds(_) | Told::NoHandshake(_) => {}
