@@ -72,15 +72,20 @@ impl Carrier<'_> {
     }
 
     /// The proxy answers before any filter: they learn of the request when it is logged.
-    pub(super) fn refuse_unseen(&mut self) {
+    pub(super) fn refuse_unseen(&mut self, reply: LocalReply) {
         self.ends.closes = true;
         self.ends.responding = true;
         if let Some(stream) = self.stream() {
-            stream.response.headers.add(b":status", b"403");
-            stream.notes.code = Some(403);
-            stream.notes.explain(b"upgrade_failed");
+            stream.response.headers.0 = wire::reply_headers(&reply);
+            stream.notes.code = Some(reply.status);
+            stream.notes.explain(&reply.details);
         }
-        self.arrive(Direction::Response, usize::MAX, Piece::Headers { end: true });
+        let end = reply.body.is_empty();
+        self.arrive(Direction::Response, usize::MAX, Piece::Headers { end });
+        if !end {
+            let piece = Piece::Data { bytes: reply.body, end: true };
+            self.arrive(Direction::Response, usize::MAX, piece);
+        }
     }
 
     /// The last byte of the upstream has come.

@@ -183,7 +183,7 @@ impl Run {
         let mut ends = Ends::default();
         ends.closes = wire::asks_to_close(&head.headers);
         ends.request_sent = end;
-        let is_upgrade = wire::asks_to_upgrade(&head.headers);
+        let refused = wire::refused_unseen(&head.headers);
         let forwarded = wire::forwarded_for(&head.headers);
         let mut stream = self.new_stream(id, head, tls, worker);
         let connection = self.clients.get(worker).and_then(|clients| clients.get(client));
@@ -198,10 +198,9 @@ impl Run {
         self.world.streams.insert(id, Box::new(stream));
         self.flows.insert(id, Flow { worker, client, filters, ends: Some(ends) });
         self.with(id, |carrier| {
-            if is_upgrade {
-                carrier.refuse_unseen();
-            } else {
-                carrier.arrive(Direction::Request, 0, Piece::Headers { end });
+            match refused {
+                Some(reply) => carrier.refuse_unseen(reply),
+                None => carrier.arrive(Direction::Request, 0, Piece::Headers { end }),
             }
             carrier.resume_asked();
         });

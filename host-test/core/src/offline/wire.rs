@@ -158,8 +158,16 @@ pub(super) fn request_headers(head: Head, own_scheme: &str) -> Lines {
     headers.add(b":path", head.path);
     headers.add(b":method", head.method);
     headers.add(b":scheme", scheme);
-    for (name, value) in head.headers.into_iter().filter(|line| !is_dropped(line)) {
-        headers.append(name, trimmed(value), Inline::Request);
+    let nominated = nominated(&head.headers);
+    for (name, value) in head.headers {
+        if name == b"te" {
+            // All else that a client offers ends at the proxy.
+            if tokens(&value).any(|token| token == b"trailers") {
+                headers.append(name, b"trailers".to_vec(), Inline::Request);
+            }
+        } else if !is_dropped(&name) && !nominated.contains(&name) {
+            headers.append(name, trimmed(value), Inline::Request);
+        }
     }
     if !is_forwarded {
         headers.add(b"x-forwarded-proto", own_scheme);
@@ -182,13 +190,20 @@ pub(super) fn forwarded_for(headers: &[HeaderLine]) -> Option<IpAddr> {
 
 /// Whether the client asks for its connection to be closed.
 pub(super) fn asks_to_close(headers: &[HeaderLine]) -> bool {
-    let is_close =
-        |(name, value): &HeaderLine| name == b"connection" && value.eq_ignore_ascii_case(b"close");
-    headers.iter().any(is_close)
+    nominated(headers).iter().any(|token| token == b"close")
+}
+
+/// What the proxy answers to a request before any filter sees it, if it does.
+pub(super) fn refused_unseen(headers: &[HeaderLine]) -> Option<LocalReply> {
+    if nominates_wrongly(headers) {
+        let details = "http1.connection_header_rejected";
+        return Some(LocalReply::of_proxy(400, details, "Bad Request"));
+    }
+    asks_to_upgrade(headers).then(|| LocalReply::of_proxy(403, "upgrade_failed", ""))
 }
 
 /// Whether the client asks for another protocol, which the proxy is not configured for.
-pub(super) fn asks_to_upgrade(headers: &[HeaderLine]) -> bool {
+fn asks_to_upgrade(headers: &[HeaderLine]) -> bool {
     let is_upgrade = |(name, value): &HeaderLine| {
         name == b"connection"
             && value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade")
@@ -196,39 +211,56 @@ pub(super) fn asks_to_upgrade(headers: &[HeaderLine]) -> bool {
     headers.iter().any(is_upgrade) && headers.iter().any(|(name, _)| name == b"upgrade")
 }
 
+/// The words of a list with commas, in lower case.
+fn tokens(value: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    value.split(|&byte| byte == b',').map(|token| token.trim_ascii().to_ascii_lowercase())
+}
+
+/// The headers that a client says to be of its connection, and that end at the proxy.
+fn nominated(headers: &[HeaderLine]) -> Vec<Vec<u8>> {
+    let values = headers.iter().filter(|(name, _)| name == b"connection");
+    values.flat_map(|(_, value)| tokens(value)).collect()
+}
+
+/// Whether the client says of a header that others have set for it, or of a pseudo-header, that it is of its
+/// connection. As on Envoy, ten such words are too many in any case.
+fn nominates_wrongly(headers: &[HeaderLine]) -> bool {
+    let nominated = nominated(headers);
+    let is_wrong = |name: &Vec<u8>| {
+        name.starts_with(b":")
+            || matches!(&**name, b"x-forwarded-for" | b"x-forwarded-host" | b"x-forwarded-proto")
+    };
+    nominated.len() >= 10 || nominated.iter().any(is_wrong)
+}
+
 /// Lines of a client that end at the proxy: those of the connection, and those that only a trusted
 /// sender may set.
 ///
 /// Source: Envoy, "HTTP header sanitizing"; checked on Envoy 1.40.
-fn is_dropped((name, value): &HeaderLine) -> bool {
-    match name.as_slice() {
-        b"te" => value != b"trailers",
+fn is_dropped(name: &[u8]) -> bool {
+    matches!(
+        name,
         b"connection"
-        | b"expect"
-        | b"keep-alive"
-        | b"proxy-connection"
-        | b"transfer-encoding"
-        | b"x-envoy-decorator-operation"
-        | b"x-envoy-downstream-service-cluster"
-        | b"x-envoy-downstream-service-node"
-        | b"x-envoy-expected-rq-timeout-ms"
-        | b"x-envoy-external-address"
-        | b"x-envoy-force-trace"
-        | b"x-envoy-hedge-on-per-try-timeout"
-        | b"x-envoy-internal"
-        | b"x-envoy-ip-tags"
-        | b"x-envoy-max-retries"
-        | b"x-envoy-original-url"
-        | b"x-envoy-retriable-header-names"
-        | b"x-envoy-retriable-status-codes"
-        | b"x-envoy-retry-grpc-on"
-        | b"x-envoy-retry-on"
-        | b"x-envoy-upstream-alt-stat-name"
-        | b"x-envoy-upstream-rq-per-try-timeout-ms"
-        | b"x-envoy-upstream-rq-timeout-alt-response"
-        | b"x-envoy-upstream-rq-timeout-ms" => true,
-        _ => false,
-    }
+            | b"expect"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"transfer-encoding"
+            | b"x-envoy-expected-rq-timeout-ms"
+            | b"x-envoy-force-trace"
+            | b"x-envoy-hedge-on-per-try-timeout"
+            | b"x-envoy-internal"
+            | b"x-envoy-ip-tags"
+            | b"x-envoy-max-retries"
+            | b"x-envoy-original-url"
+            | b"x-envoy-retriable-header-names"
+            | b"x-envoy-retriable-status-codes"
+            | b"x-envoy-retry-grpc-on"
+            | b"x-envoy-retry-on"
+            | b"x-envoy-upstream-alt-stat-name"
+            | b"x-envoy-upstream-rq-per-try-timeout-ms"
+            | b"x-envoy-upstream-rq-timeout-alt-response"
+            | b"x-envoy-upstream-rq-timeout-ms"
+    )
 }
 
 /// The response headers as Envoy's filters see them.
