@@ -3,7 +3,6 @@
 use tollgate_abi::{BodyAction, Callback, HeadersAction, TrailersAction};
 
 use super::chain::Carrier;
-use crate::engine::Trap;
 use crate::world::{Direction, Hold, LocalReply};
 
 /// The guest trapped, now or before.
@@ -133,26 +132,37 @@ impl Carrier<'_> {
         })
     }
 
-    /// Runs a callback of the stream's context; a callback that the guest does not export continues.
+    /// Runs a callback of the stream's context; a callback that the guest does not export continues. As on
+    /// Envoy, a stream fails once by a guest that has trapped, whichever trapped it, and what the proxy answers
+    /// then passes.
     pub(super) fn call(
         &mut self,
         at: usize,
         callback: impl FnOnce(u32) -> Callback,
-    ) -> Result<u32, Trap> {
+    ) -> Result<u32, VmFailed> {
         self.run.world.has_answered = false;
         let created = self.stage(at).filter(|stage| stage.created);
         let Some((link, context)) = created.and_then(|stage| Some((stage.link?, stage.context?)))
         else {
             return Ok(0);
         };
-        Ok(self.run.try_call(link.vm, callback(context))?.unwrap_or(0))
+        let is_gone = self.run.world.vm(link.vm).is_none_or(|vm| vm.failed);
+        if !is_gone && let Ok(word) = self.run.try_call(link.vm, callback(context)) {
+            return Ok(word.unwrap_or(0));
+        }
+        if self.note_failed(at) { Err(VmFailed) } else { Ok(0) }
+    }
+
+    /// Whether a stage fails now, and has not before.
+    fn note_failed(&mut self, at: usize) -> bool {
+        self.stage(at).is_some_and(|stage| !std::mem::replace(&mut stage.has_failed, true))
     }
 
     /// What a callback makes of the stream. One that has answered another stream, or nobody, stops this one
     /// all the same, as on Envoy.
     fn judge(
         &mut self,
-        returned: Result<u32, Trap>,
+        returned: Result<u32, VmFailed>,
         stop: u32,
         read: impl FnOnce(u32) -> Verdict,
     ) -> Verdict {
@@ -182,7 +192,7 @@ impl Carrier<'_> {
             Direction::Response => self.stage(at).is_some_and(|stage| stage.created),
             Direction::Request => {
                 let made = self.make_context(at);
-                if made.is_err() {
+                if made.is_err() && self.note_failed(at) {
                     self.reply(failed_closed());
                 }
                 made.is_ok()

@@ -56,6 +56,7 @@ pub(crate) struct Message {
 
 /// A stream at one filter.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(crate) struct Stage {
     /// The VM and the root context of the plugin that the stream began with.
     pub(crate) link: Option<Link>,
@@ -63,6 +64,8 @@ pub(crate) struct Stage {
     pub(crate) context: Option<u32>,
     /// The guest was told of the context.
     pub(crate) created: bool,
+    /// The stream has failed, as the guest has trapped.
+    pub(crate) has_failed: bool,
     pub(crate) request: Lane,
     pub(crate) response: Lane,
     /// `proxy_on_log` runs: everything can be read and nothing changed.
