@@ -191,8 +191,18 @@ fn reasons_name_the_phase_the_value_and_what_would_do() {
             ),
             (
                 || property("response.code"),
-                "not_found: there is no such attribute, or not in this phase of the stream",
+                "not_found: `response.code` has no value in proxy_on_request_headers: not yet, or there \
+                 is none",
             ),
+            (
+                || property("request.headers.x-none"),
+                "not_found: `request.headers` have no line `x-none` in proxy_on_request_headers",
+            ),
+            (
+                || property("source.name"),
+                "not_found: `source` has no attribute `name`, but address, port",
+            ),
+            (|| property("filter_state.a"), "not_found: no filter has set such an object"),
             (
                 || property("tenant"),
                 "not_found: no attribute begins so, and no guest has set such a property",

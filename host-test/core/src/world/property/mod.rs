@@ -4,8 +4,11 @@
 //! down in the value that was found.
 
 mod connection;
+mod known;
 mod message;
 mod value;
+
+use std::borrow::Cow;
 
 use tollgate_abi::{Answer, Call, Reply, Status, property};
 
@@ -49,19 +52,38 @@ impl World {
     }
 
     /// Why there is no property at a path.
-    fn why_absent(&self, scope: &Scope, path: &[u8]) -> &'static str {
-        let family = property::split(path).next().unwrap_or_default();
+    fn why_absent(&self, scope: &Scope, path: &[u8]) -> Cow<'static, str> {
+        let mut segments = property::split(path);
+        let family = segments.next().unwrap_or_default();
         let is_about_streams = ABOUT_STREAMS.contains(&family);
-        if self.at_stage(scope).is_some() {
-            if is_about_streams {
-                "there is no such attribute, or not in this phase of the stream"
+        if self.at_stage(scope).is_none() {
+            return Cow::Borrowed(if is_about_streams {
+                "it is about a stream, and the context in effect is none"
+            } else {
+                "there is no such attribute, and guests keep properties about streams only"
+            });
+        }
+        let attributes = known::attributes(family);
+        let Some(name) = segments.next().filter(|_| !attributes.is_empty()) else {
+            return Cow::Borrowed(if is_about_streams {
+                "no filter has set such an object"
             } else {
                 "no attribute begins so, and no guest has set such a property"
+            });
+        };
+        let (family, shown) = (family.escape_ascii(), name.escape_ascii());
+        if !attributes.iter().any(|known| known.as_bytes() == name) {
+            let all = attributes.join(", ");
+            return format!("`{family}` has no attribute `{shown}`, but {all}").into();
+        }
+        let phase = scope.phase();
+        let line = segments.next().filter(|_| matches!(name, b"headers" | b"trailers"));
+        match line.map(<[u8]>::escape_ascii) {
+            Some(line) => format!("`{family}.{shown}` have no line `{line}` in {phase}").into(),
+            None => {
+                format!("`{family}.{shown}` has no value in {phase}: not yet, or there is none")
+                    .into()
             }
-        } else if is_about_streams {
-            "it is about a stream, and the context in effect is none"
-        } else {
-            "there is no such attribute, and guests keep properties about streams only"
         }
     }
 
