@@ -81,6 +81,9 @@ pub struct TrapReport {
     /// The functions that were running, innermost first; empty when not known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<Frame>,
+    /// What the callback was about: headers, a part of a body, an answer, a configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<String>,
     /// The last host calls of the callback, each with its answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
@@ -113,6 +116,12 @@ impl fmt::Display for TrapReport {
             write!(f, " of {request}")?;
         }
         write!(f, ": {}", self.outcome())?;
+        if !self.input.is_empty() {
+            f.write_str("\n  its input:")?;
+        }
+        for input in &self.input {
+            write!(f, "\n    {input}")?;
+        }
         if self.calls.is_empty() {
             return Ok(());
         }

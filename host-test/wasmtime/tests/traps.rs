@@ -43,6 +43,9 @@ fn a_trap_is_told_with_its_backtrace_its_input_and_the_last_host_calls() {
         \n    0: proxy::decide(int)\
         \n    1: mycrat::run\
         \n    2: function 29\
+        \n    its input:\
+        \n      request_headers = [:authority: example.com, :path: /a, :method: GET, :scheme: http, \
+        x-forwarded-proto: http]\
         \n    its last host calls, after 1 others:\
         \n      proxy_log(level=info, message=\"hello\") = ok\
         \n      proxy_log(level=info, message=\"hello\") = ok\
@@ -192,6 +195,7 @@ fn a_trap_is_a_value_in_json() {
         "request": "GET /a",
         "message": "wasm trap: wasm `unreachable` instruction executed",
         "backtrace": [ { "function": "function 27" } ],
+        "input": [ "request_headers = [:authority: example.com, :path: /a, :method: GET, :scheme: http, x-forwarded-proto: http]" ],
         "calls": [ "proc_exit(code=3) = ok" ],
     }]);
     assert_eq!(json["failures"][0]["traps"], expected);
@@ -208,6 +212,8 @@ fn a_trap_at_the_start_is_told_too() {
         \nx@trial trapped in proxy_on_configure(context=1, configuration_size=0): \
         wasm trap: wasm `unreachable` instruction executed\
         \n  0: function 27\
+        \n  its input:\
+        \n    plugin_configuration = \"\"\
         \n  its last host calls:\
         \n    proxy_set_tick_period_milliseconds(period_millis=5) = ok"
     );

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use tollgate_abi::{Call, Callback, Fault as BadPointer, Function, LogLevel, Reply};
+use tollgate_abi::{
+    BufferType, Call, Callback, CallbackKind, Fault as BadPointer, Function, LogLevel, MapType,
+    Reply,
+};
 
 use super::{Scope, World};
 use crate::account::{Account, TrapReport};
@@ -223,6 +226,7 @@ impl World {
             let context = scope.callback.as_ref().map_or(0, Callback::context);
             self.guest_name(scope.vm, context)
         });
+        let input = scope.as_ref().map_or_else(Vec::new, |scope| self.input(scope));
         let report = TrapReport {
             guest: guest.unwrap_or_else(|| "a guest".into()),
             callback: callback.map_or_else(|| "start".into(), |callback| callback.to_string()),
@@ -230,6 +234,7 @@ impl World {
             message: trap.message.clone(),
             panic: self.recent.last_words(),
             backtrace: trap.backtrace.clone(),
+            input,
             calls: self.recent.calls.iter().map(Seen::text).collect(),
             calls_before: self.recent.calls_before,
         };
@@ -237,6 +242,39 @@ impl World {
             self.recent.traps.push(report.clone());
         }
         report
+    }
+
+    /// What the callback that runs is about.
+    fn input(&mut self, scope: &Scope) -> Vec<String> {
+        let Some(callback) = scope.callback else { return Vec::new() };
+        let (maps, buffers): (&[MapType], &[BufferType]) = match callback.kind() {
+            CallbackKind::VmStart => (&[], &[BufferType::VmConfiguration]),
+            CallbackKind::Configure => (&[], &[BufferType::PluginConfiguration]),
+            CallbackKind::RequestHeaders => (&[MapType::RequestHeaders], &[]),
+            CallbackKind::RequestBody => (&[], &[BufferType::HttpRequestBody]),
+            CallbackKind::RequestTrailers => (&[MapType::RequestTrailers], &[]),
+            CallbackKind::ResponseHeaders => (&[MapType::ResponseHeaders], &[]),
+            CallbackKind::ResponseBody => (&[], &[BufferType::HttpResponseBody]),
+            CallbackKind::ResponseTrailers => (&[MapType::ResponseTrailers], &[]),
+            CallbackKind::DownstreamData => (&[], &[BufferType::DownstreamData]),
+            CallbackKind::UpstreamData => (&[], &[BufferType::UpstreamData]),
+            CallbackKind::HttpCallResponse => {
+                (&[MapType::HttpCallResponseHeaders], &[BufferType::HttpCallResponseBody])
+            }
+            CallbackKind::GrpcReceive => (&[], &[BufferType::GrpcReceiveBuffer]),
+            _ => (&[], &[]),
+        };
+        // The guest may have put another context in effect.
+        let scope = Scope { effective: callback.context(), ..scope.clone() };
+        let mut input = Vec::new();
+        for &map in maps {
+            input.push(format!("{map} = {}", clip(&self.header_pairs(&scope, map))));
+        }
+        for &buffer in buffers {
+            let bytes = self.read_buffer(&scope, buffer, 0, u32::MAX);
+            input.push(format!("{buffer} = {}", clip(&bytes)));
+        }
+        input
     }
 
     /// Method and path of the stream that the guest acts on.
