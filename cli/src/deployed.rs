@@ -27,8 +27,8 @@ pub(crate) struct From {
 }
 
 impl From {
-    /// The filters for HTTP or for TCP, in the order of their chain; nothing without `--from`. What the file configures and no
-    /// host plays goes to standard error.
+    /// The filters for HTTP or for TCP, in the order of their chain; nothing without `--from`. What the file
+    /// configures and no host plays goes to standard error.
     ///
     /// # Errors
     ///

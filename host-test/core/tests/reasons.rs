@@ -155,6 +155,33 @@ fn body(buffer: BufferType, start: u32) -> Call {
 }
 
 #[test]
+fn a_property_without_a_value_says_why() {
+    check(
+        CallbackKind::RequestHeaders,
+        &[
+            (
+                || property("response.code"),
+                "not_found: `response.code` has no value in proxy_on_request_headers: not yet, or there \
+                 is none",
+            ),
+            (
+                || property("request.headers.x-none"),
+                "not_found: `request.headers` have no line `x-none` in proxy_on_request_headers",
+            ),
+            (
+                || property("source.name"),
+                "not_found: `source` has no attribute `name`, but address, port",
+            ),
+            (|| property("filter_state.a"), "not_found: no filter has set such an object"),
+            (
+                || property("tenant"),
+                "not_found: no attribute begins so, and no guest has set such a property",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn reasons_name_the_phase_the_value_and_what_would_do() {
     check(
         CallbackKind::RequestHeaders,
@@ -188,24 +215,6 @@ fn reasons_name_the_phase_the_value_and_what_would_do() {
                 || body(BufferType::PluginConfiguration, 0),
                 "not_found: plugin_configuration is not available in proxy_on_request_headers, only \
                  in proxy_on_configure",
-            ),
-            (
-                || property("response.code"),
-                "not_found: `response.code` has no value in proxy_on_request_headers: not yet, or there \
-                 is none",
-            ),
-            (
-                || property("request.headers.x-none"),
-                "not_found: `request.headers` have no line `x-none` in proxy_on_request_headers",
-            ),
-            (
-                || property("source.name"),
-                "not_found: `source` has no attribute `name`, but address, port",
-            ),
-            (|| property("filter_state.a"), "not_found: no filter has set such an object"),
-            (
-                || property("tenant"),
-                "not_found: no attribute begins so, and no guest has set such a property",
             ),
             (
                 || Call::GetMetric { metric: 8 },
