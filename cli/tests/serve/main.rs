@@ -276,7 +276,9 @@ fn what_is_deployed_is_served_and_followed_when_it_changes() {
     fs::write(&file, plugin(&policy(2))).unwrap();
     proxy.wait_for("reloaded: new requests find the new shop.limits");
     assert_eq!([(); 3].map(|()| get(proxy.address, "bob")), [200, 200, 429]);
+    let module = format!("file://{}", modules().join("ratelimit.wasm").display());
     let second = plugin(&policy(3)).replace("name: limits", "name: more");
+    let second = second.replace("oci://example.com/ratelimit:1", &module);
     fs::write(&file, format!("{}---\n{second}", plugin(&policy(3)))).unwrap();
     proxy.wait_for("refused: the chain has 2 filters, and 1 when it was started");
     fs::write(&file, "kind: [").unwrap();
