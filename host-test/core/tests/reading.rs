@@ -148,7 +148,7 @@ fn a_wrong_scenario_is_refused_with_line_and_column() {
         ("[malloc]", "`malloc` is no host function"),
     ] {
         let filter = format!("filters: [ {{ filter: x, allowed_capabilities: {names} }} ]");
-        refuse(&format!("name: x\n{filter}\nsteps: [ {{ advance: 1s }} ]\n"), (1, 1), expected);
+        refuse(&format!("name: x\n{filter}\nsteps: [ {{ advance: 1s }} ]\n"), (2, 47), expected);
     }
     let names = "proxy_log, proxy_on_log, fd_write, fd_close, proxy_validate_configuration";
     let filter = format!("filters: [ {{ filter: x, allowed_capabilities: [{names}] }} ]");

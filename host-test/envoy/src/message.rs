@@ -291,7 +291,8 @@ mod tests {
 
     fn asked(text: &str) -> Asked {
         let text = format!(
-            "{{ name: any, filters: [ {{ filter: any }} ], steps: [ {{ request: {text} }} ] }}"
+            "{{ name: any, only: {{ on: [wasmtime], reason: any }}, filters: [ {{ filter: any }} ], \
+             steps: [ {{ request: {text} }} ] }}"
         );
         let mut scenario = Scenario::parse(&text).unwrap();
         let Some(Step::Request(step)) = scenario.steps.pop() else { panic!("{text}") };
