@@ -63,9 +63,11 @@ impl<'a> Value<'a> {
             }
             Self::Headers(lines) => {
                 let name = segment.to_ascii_lowercase();
-                let name = if name == HOST { AUTHORITY } else { &name };
-                let line = lines.into_iter().find(|(known, _)| known == name);
-                line.map(|(_, value)| Value::Text(value)).into()
+                // As on Envoy, the host of a request is its authority; a response may have a line of that name.
+                let at = |name: &[u8]| lines.iter().position(|(known, _)| known == name);
+                let at = at(&name).or_else(|| at(AUTHORITY).filter(|_| name == HOST));
+                let line = at.and_then(|at| lines.get(at));
+                line.map(|(_, value)| Value::Text(value.clone())).into()
             }
             Self::List(values) => {
                 let index =
