@@ -171,6 +171,16 @@ impl Carrier<'_> {
             .first(b"content-type")
             .is_some_and(|value| value.starts_with(b"application/grpc"));
         stream.local_reply = None;
+        let status = reply.status;
+        if !is_grpc && !(200..=999).contains(&status) {
+            self.run.world.harm.get_or_insert_with(|| {
+                format!(
+                    "the guest answers with the status {status}, not 200 to 999: what Envoy 1.40 sends \
+                     then is no response of HTTP"
+                )
+            });
+        }
+        let Some(stream) = self.stream() else { return };
         stream.notes.code = Some(if is_grpc { 200 } else { reply.status });
         stream.response.headers.0 =
             if is_grpc { wire::grpc_reply_headers(&reply) } else { wire::reply_headers(&reply) };
