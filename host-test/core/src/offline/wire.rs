@@ -204,11 +204,8 @@ pub(super) fn refused_unseen(headers: &[HeaderLine]) -> Option<LocalReply> {
 
 /// Whether the client asks for another protocol, which the proxy is not configured for.
 fn asks_to_upgrade(headers: &[HeaderLine]) -> bool {
-    let is_upgrade = |(name, value): &HeaderLine| {
-        name == b"connection"
-            && value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade")
-    };
-    headers.iter().any(is_upgrade) && headers.iter().any(|(name, _)| name == b"upgrade")
+    let has_upgrade = headers.iter().any(|(name, _)| name == b"upgrade");
+    has_upgrade && nominated(headers).iter().any(|word| word == b"upgrade")
 }
 
 /// The words of a list with commas, in lower case.
