@@ -52,7 +52,7 @@ impl World {
         source: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
         let source = str::from_utf8(source).map_err(|_| NO_EXPRESSION)?;
-        let parsed = bounds::parse(source).ok_or(NO_EXPRESSION)?;
+        let parsed = bounds::parse(source)?;
         self.keep(source.len().saturating_mul(bounds::PARSED_BYTES))
             .map_err(|_| (Status::InternalFailure, "too much is kept"))?;
         let of_root = self.expressions_of(scope);

@@ -9,7 +9,9 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, operators};
 use cel::parser::Parser;
 use cel::{Context, ExecutionError, IdedExpr};
 
+use super::{NO_EXPRESSION, Refusal};
 use crate::world::property::Value;
+use tollgate_abi::Status;
 
 /// How deep the parts of an expression may be nested.
 const MOST_DEPTH: u16 = 32;
@@ -28,11 +30,18 @@ pub(super) const PARSED_BYTES: usize = 1024;
 const STACK_BYTES: usize = 4 << 20;
 const STACK_BYTES_PER_BYTE: usize = 16 << 10;
 
+const NO_STACK: Refusal =
+    (Status::InternalFailure, "this machine has no stack for an expression of that many bytes");
+
 /// The function that counts elements. No expression can name it.
 const STEP: &str = "@step";
 
-/// Reads an expression; `None` for what is none on Envoy.
-pub(super) fn parse(source: &str) -> Option<IdedExpr> {
+/// Reads an expression.
+///
+/// # Errors
+///
+/// `NO_EXPRESSION` for what is none on Envoy; `NO_STACK` where this machine has no room to read it.
+pub(super) fn parse(source: &str) -> Result<IdedExpr, Refusal> {
     let stack = source.len().saturating_mul(STACK_BYTES_PER_BYTE).saturating_add(STACK_BYTES);
     std::thread::scope(|scope| {
         let parser = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, || {
@@ -40,7 +49,7 @@ pub(super) fn parse(source: &str) -> Option<IdedExpr> {
             // What is too deep is dropped here, which recurses too.
             (depth(&expression) <= usize::from(MOST_DEPTH)).then_some(expression)
         });
-        parser.ok()?.join().ok()?
+        parser.map_err(|_| NO_STACK)?.join().ok().flatten().ok_or(NO_EXPRESSION)
     })
 }
 
